@@ -1,0 +1,131 @@
+"""ROC AUC of rewards on labelled steps (ProcessBench): is a step before the first error?
+
+    python examples/compare_rewards.py ROWS.jsonl --draft DRAFT.gguf --judge JUDGE.gguf -o rewards.jsonl
+
+Rows are `{"id", "problem", "steps", "label"}`; `label` is the index of the first wrong step, or -1. Each row's
+rewards are appended to the output, and rows that are there already are not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rsd_cli.decoding.prompts import MATHS
+from rsd_cli.engine.llama import CANDIDATES, ContextOptions, Model, Row
+from rsd_cli.engine.seats import Engine, Observed
+from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
+from rsd_cli.rewards.families import Judge
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+
+def judged(engine: Engine, judge: Judge, problem: str, steps: Sequence[str]) -> list[float]:
+    """The judge's reward of every step, each with what came before it."""
+    prompt, ids = judge.prompt(problem), [engine.model.tokenize(step) for step in steps]
+    rewards = []
+    for end in range(1, len(ids) + 1):
+        engine.submit(0, judge.job(prompt, ids[:end]))
+        while engine.busy:
+            seen = [update for update in engine.step() if isinstance(update, Observed)]
+        rewards.append(judge.reward(seen[0].logits))
+    engine.release(0)
+    return rewards
+
+
+def confident(engine: Engine, template: ChatTemplate, problem: str, steps: Sequence[str]) -> list[float]:
+    """What `confidence` would say had the draft written these very tokens."""
+    context = engine.context
+    prompt = template.encode([Message("system", MATHS), Message("user", problem)])
+    out = context.decode([Row(0, 0, prompt, output=True)])[0]
+    position, before, rewards = len(prompt), context.logits(out).copy(), []
+    for step in steps:
+        ids = engine.model.tokenize(step)
+        rows = [Row(0, position + i, [token], output=True) for i, token in enumerate(ids)]
+        outputs = context.decode(rows)
+        logits = [before, *(context.logits(row).copy() for row in outputs)]
+        rewards.append(
+            math.exp(float(np.mean([logprob(row, t) for row, t in zip(logits, ids, strict=False)])))
+        )
+        position, before = position + len(ids), logits[-1]
+    context.cut(0, 0)
+    return rewards
+
+
+def logprob(logits: NDArray[np.float32], token: int) -> float:
+    """Log-probability within the best candidates, as the engine's sampler normalises it."""
+    best = np.partition(logits, -CANDIDATES)[-CANDIDATES:].astype(np.float64)
+    return float(logits[token] - np.logaddexp.reduce(best))
+
+
+def auc(rewards: Sequence[float], good: Sequence[bool]) -> float:
+    """Probability that a good step's reward exceeds a bad one's (Mann-Whitney, ties count half)."""
+    values, labels = np.asarray(rewards), np.asarray(good)
+    above = values[labels][:, None] - values[~labels][None, :]
+    return float(((above > 0) + 0.5 * (above == 0)).mean())
+
+
+def report(path: Path) -> None:
+    """One line per reward: AUC over all steps of the rows in the file."""
+    rows = [json.loads(line) for line in path.open()]
+    for name in rows[0]["rewards"]:
+        pairs = [
+            (reward, row["label"] < 0 or i < row["label"])
+            for row in rows
+            for i, reward in enumerate(row["rewards"][name])
+        ]
+        rewards, good = zip(*pairs, strict=True)
+        print(
+            f"{name}: AUC {auc(rewards, good):.3f} on {len(pairs)} steps of {len(rows)} rows, "
+            f"{sum(good) / len(good):.0%} good, mean reward {np.mean(rewards):.3f}"
+        )
+
+
+def main() -> None:
+    """Compute what is missing, then report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("--draft", type=Path, help="GGUF whose confidence is measured")
+    parser.add_argument(
+        "--judge", type=Path, action="append", default=[], help="GGUF to ask; may be repeated"
+    )
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    args = parser.parse_args()
+    done = {json.loads(line)["id"] for line in args.output.open()} if args.output.exists() else set()
+    renderer, options = Renderer(), ContextOptions(n_ctx=2048)
+    measures = []
+    for path in args.judge:
+        engine = Engine(Model(path), options)
+        judge = Judge(engine.model, ChatTemplate(engine.model, renderer))
+        measures.append((f"judge {path.stem}", judged, engine, judge))
+    if args.draft:
+        engine = Engine(Model(args.draft), options)
+        measures.append(
+            (f"confidence {args.draft.stem}", confident, engine, ChatTemplate(engine.model, renderer))
+        )
+    rows = [json.loads(line) for line in args.rows.open()][: args.limit]
+    with args.output.open("a") as output:
+        for row in rows:
+            if row["id"] in done:
+                continue
+            steps = [step + "\n\n" for step in row["steps"]]
+            rewards = {name: rate(engine, by, row["problem"], steps) for name, rate, engine, by in measures}
+            output.write(json.dumps({"id": row["id"], "label": row["label"], "rewards": rewards}) + "\n")
+            output.flush()
+    renderer.close()
+    report(args.output)
+
+
+if __name__ == "__main__":
+    main()

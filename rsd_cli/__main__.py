@@ -1,0 +1,60 @@
+"""Entry of `rsd` and `python -m rsd_cli`: the one place where errors become a sentence and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rsd_cli.cli.supervisor import supervised
+from rsd_cli.errors import ResourceError, RSDError
+
+
+def main() -> None:
+    """Run the command line; never returns."""
+    debug = _take_debug(sys.argv)
+    supervised(lambda: run(debug=debug))
+
+
+def run(*, debug: bool) -> int:
+    """Run one command in this process and give its exit code."""
+    from rsd_cli.cli.app import app
+
+    try:
+        app()
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except BrokenPipeError:  # whoever read our answer has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        return _report(error)
+    return 0
+
+
+def _report(error: Exception) -> int:
+    from rsd_cli.display.consoles import show_error
+
+    if isinstance(error, MemoryError):
+        error = ResourceError("Not enough memory.", "Try a smaller trio or a smaller --ctx.")
+    if not isinstance(error, RSDError):
+        text = f"{type(error).__name__}: {error}"
+        error = RSDError(f"Unexpected {text}.", "This is a bug; run it again with --debug to see where.")
+    show_error(error)
+    return error.exit_code
+
+
+def _take_debug(argv: list[str]) -> bool:
+    """Remove --debug wherever it stands before a `--`."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    if "--debug" not in argv[:end]:
+        return False
+    argv.remove("--debug")
+    return True
+
+
+if __name__ == "__main__":
+    main()

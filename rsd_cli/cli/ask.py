@@ -1,0 +1,210 @@
+"""`rsd ask`: one question, answered step by step before the user's eyes."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rsd_cli.cli import options
+
+if TYPE_CHECKING:
+    from rsd_cli.cli.trio import LoadedTrio
+    from rsd_cli.decoding.runner import Finished
+    from rsd_cli.decoding.trajectory import Problem, Settings
+    from rsd_cli.display.ask import AskDisplay
+    from rsd_cli.output import LineFile
+    from rsd_cli.records import Record
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where the answer goes."""
+
+    as_json: bool
+    quiet: bool
+    color: bool
+    trace: LineFile | None
+
+    @property
+    def shows_steps(self) -> bool:
+        """A person watches stderr and wants to see the steps."""
+        return not self.quiet and sys.stderr.isatty()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One question with all that its record will tell. `started` is on `time.perf_counter`'s scale."""
+
+    problem: Problem
+    settings: Settings
+    described: dict[str, Any]
+    started: float
+
+
+def ask(
+    question: Annotated[str | None, typer.Argument(help="The question; - reads standard input.")] = None,
+    trio: options.Trio = "starter",
+    draft: options.Draft = None,
+    target: options.Target = None,
+    prm: options.Prm = None,
+    strategy: Annotated[str, typer.Option("--strategy", help="rsd, or target or draft alone.")] = "rsd",
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", min=0, max=1, help="Least reward of a draft step that stays."),
+    ] = None,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", min=1, help="Longest answer.")] = 2048,
+    max_steps: Annotated[int, typer.Option("--max-steps", min=1, help="Most steps of an answer.")] = 100,
+    temperature: Annotated[
+        float | None,
+        typer.Option("--temperature", "--temp", min=0, max=10, help="0 takes the likeliest token."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed for temperatures above 0.")] = 0,
+    system: Annotated[
+        str | None, typer.Option("--system", "-s", help="System prompt; '' for none. Default: the paper's.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as one JSON object.")] = False,
+    trace: Annotated[
+        Path | None, typer.Option("--trace", metavar="FILE", help="Append the record to a JSONL file.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but the answer.")] = False,
+    no_color: options.NoColor = False,
+    offline: options.Offline = False,
+    no_verify: options.NoVerify = False,
+    yes: options.Yes = False,
+    models: options.ModelsFile = None,
+    threads: options.Threads = 0,
+    gpu_layers: options.GpuLayers = "",
+    ctx: options.Ctx = 0,
+    batch_size: options.BatchSize = 512,
+    kv_type: options.KvType = "f16",
+) -> None:
+    """Answer one question.
+
+    The draft writes each step, the PRM scores it, and the target rewrites what scores below the threshold.
+    On a terminal the steps appear as they are written; in a pipe only the answer is printed.
+    """
+    started = time.perf_counter() - time.process_time()  # about when the process began
+    from rsd_cli.cli import setup
+    from rsd_cli.cli.interrupt import Interrupt
+    from rsd_cli.cli.question import read_question
+    from rsd_cli.decoding.trajectory import Problem, Settings
+    from rsd_cli.output import LineFile
+
+    text = read_question(question)
+    roles = setup.roles_of(strategy)
+    output = Output(as_json, quiet, not no_color, LineFile(trace) if trace else None)
+    access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet)
+    cast = setup.resolve(setup.Choice(trio, draft, target, prm), access)
+    files = setup.present(cast.only(roles), access, setup.parse_layers(gpu_layers))
+
+    from rsd_cli.cli.trio import LoadedTrio, Shape
+    from rsd_cli.decoding.prompts import MATHS
+
+    shape = Shape(ctx, 1, batch_size, threads, setup.check_kv_type(kv_type))
+    setup.check_memory(files.models, shape)
+    settings = Settings(
+        strategy=strategy,
+        threshold=cast.threshold if threshold is None else threshold,
+        max_tokens=max_tokens,
+        max_steps=max_steps,
+        system=MATHS if system is None else system,
+        seed=seed,
+        sampling=setup.make_sampling(cast.sampling, temperature=temperature),
+    )
+    described = {"trio": trio, "prm": cast.prm.name, **asdict(shape)}
+    run = Run(
+        Problem(hashlib.blake2b(text.encode(), digest_size=6).hexdigest(), text),
+        settings,
+        described,
+        started + files.download_seconds,
+    )
+    with Interrupt() as interrupt:
+        loaded = LoadedTrio(files.models, cast.prm.family if "prm" in roles else None, shape, interrupt)
+        try:
+            _deliver(_answer(run, loaded, output), output)
+        finally:
+            loaded.close()
+    if interrupt():
+        raise typer.Exit(interrupt.exit_code)
+
+
+def _answer(run: Run, loaded: LoadedTrio, output: Output) -> Record:
+    """Run the question through the trio and show it."""
+    from rsd_cli.decoding.events import Ended, Event, Streamed
+    from rsd_cli.decoding.runner import Finished, Runner
+
+    with ExitStack() as stack:
+        display = _display(stack, run, loaded, output)
+        for happened in Runner(loaded, run.settings).run([run.problem]):
+            if isinstance(happened, Finished):
+                record = _record(happened, run, loaded)
+            event: Event = Ended(run.problem.id, record) if isinstance(happened, Finished) else happened
+            if isinstance(event, Streamed):
+                loaded.load_all()  # while the draft writes its first step
+            if display:
+                display.handle(event)
+    return record
+
+
+def _display(stack: ExitStack, run: Run, loaded: LoadedTrio, output: Output) -> AskDisplay | None:
+    """The live display, where a person watches stderr."""
+    if not output.shows_steps:
+        return None
+    from rsd_cli.display.ask import AskDisplay
+    from rsd_cli.display.consoles import stderr_console
+
+    names = {role: model.name for role, model in loaded.models.items()}
+    if loaded.family_name and "prm" not in names:
+        names["prm"] = loaded.family_name
+    console = stderr_console(color=output.color)
+    display = AskDisplay(console, run.problem.question, names, run.settings.strategy, time.perf_counter)
+    loaded.on_loading = display.loading
+    return stack.enter_context(display)
+
+
+def _record(finished: Finished, run: Run, loaded: LoadedTrio) -> Record:
+    from rsd_cli.decoding.recording import Circumstances, make_record, versions
+    from rsd_cli.engine.llama import build
+
+    target, prompt = None, 0
+    if "target" in loaded.models and finished.ended_by != "interrupted":
+        target = loaded.engine("target").model
+        prompt = len(loaded.prompt("target", run.settings.system, run.problem.question))
+    circumstances = Circumstances(
+        models=loaded.ids(),
+        settings=run.described,
+        started=run.started,
+        loaded=loaded.first_loaded_at,
+        ended=time.perf_counter(),
+        target=target,
+        target_prompt=prompt,
+        versions=versions(build()["llama_cpp_commit"]),
+    )
+    return make_record(finished, circumstances)
+
+
+def _deliver(record: Record, output: Output) -> None:
+    """The record to the trace, the answer to stdout."""
+    if output.trace:
+        output.trace.append(record.to_json())
+        output.trace.close()
+    if output.as_json:
+        typer.echo(record.to_json())
+    elif output.shows_steps and sys.stdout.isatty():
+        from rsd_cli.display.answer import print_answer
+        from rsd_cli.display.consoles import stdout_console
+
+        print_answer(stdout_console(color=output.color), record)
+    else:
+        from rsd_cli.display.sanitise import visible
+
+        text = record.answer.strip()
+        typer.echo(visible(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()

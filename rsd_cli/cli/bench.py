@@ -1,0 +1,4 @@
+"""`rsd bench`"""
+
+
+def bench() -> None: ...

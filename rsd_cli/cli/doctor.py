@@ -1,0 +1,4 @@
+"""`rsd doctor`"""
+
+
+def doctor() -> None: ...

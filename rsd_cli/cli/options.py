@@ -1,0 +1,38 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Trio = Annotated[str, typer.Option("--trio", "-t", metavar="NAME", help="Draft, target and PRM by one name.")]
+Draft = Annotated[str | None, typer.Option("--draft", metavar="MODEL", help="Another draft model.")]
+Target = Annotated[str | None, typer.Option("--target", metavar="MODEL", help="Another target model.")]
+Prm = Annotated[str | None, typer.Option("--prm", metavar="PRM", help="Another PRM, or a model as judge.")]
+ModelsFile = Annotated[
+    Path | None, typer.Option("--models", metavar="FILE", help="A models.yaml that adds to the packed one.")
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Use no network.")]
+NoVerify = Annotated[bool, typer.Option("--no-verify", help="Use model files whose hash does not match.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Download large models without asking.")]
+NoColor = Annotated[bool, typer.Option("--no-color", help="No colour.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Threads = Annotated[int, typer.Option("--threads", min=0, max=512, help="CPU threads; 0 is one per core.")]
+Ctx = Annotated[
+    int,
+    typer.Option("--ctx", min=0, max=1 << 24, help="Context in tokens; 0 is the model's own, up to 4096."),
+]
+BatchSize = Annotated[
+    int, typer.Option("--batch-size", min=32, max=8192, help="Tokens of a prompt that are read at once.")
+]
+GpuLayers = Annotated[
+    str,
+    typer.Option(
+        "--gpu-layers",
+        metavar="N|ROLE=N,...",
+        help="Layers on the GPU, for all or per role (draft=99,target=20); default all that the build can.",
+    ),
+]
+KvType = Annotated[str, typer.Option("--kv-type", help="Type of the KV cache: f16, q8_0, q4_0 or f32.")]

@@ -1,0 +1,49 @@
+"""The question of `rsd ask`: the argument, standard input, or both. Refuses what no model should read."""
+
+from __future__ import annotations
+
+import sys
+
+from rsd_cli.errors import UsageError
+
+MAX_BYTES = 4_000_000
+
+
+def read_question(argument: str | None) -> str:
+    """The argument, `-` for standard input; piped input is appended to an argument."""
+    if argument == "-" or (argument is None and not sys.stdin.isatty()):
+        return _checked(_read_stdin())
+    if argument is None:
+        raise UsageError("No question is given.", 'Ask one: rsd ask "What is 3 x 4?"')
+    piped = "" if sys.stdin is None or sys.stdin.isatty() else _read_stdin()
+    return _checked("\n\n".join(part for part in (_argument(argument), piped.strip()) if part))
+
+
+def _argument(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"The question is not valid text: a byte at character {error.start + 1} is not UTF-8.",
+            "Check the terminal's encoding, or pass the question through a file: rsd ask - < FILE.",
+        ) from error
+    return text
+
+
+def _read_stdin() -> str:
+    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"Standard input is not UTF-8: byte {error.start + 1:,} is 0x{data[error.start]:02x}.",
+            "Convert it, for example with iconv -t UTF-8.",
+        ) from error
+
+
+def _checked(text: str) -> str:
+    if len(text.encode("utf-8", "replace")) > MAX_BYTES:
+        raise UsageError(f"The question is longer than {MAX_BYTES:,} bytes.", "Shorten it.")
+    if not text.strip():
+        raise UsageError("The question is empty.", 'Ask one: rsd ask "What is 3 x 4?"')
+    return text.strip()

@@ -1,0 +1,189 @@
+"""From names to loaded models: what a command that runs models does first. Loads nothing itself."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+from rsd_cli.errors import ResourceError, UsageError
+from rsd_cli.records import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from rsd_cli.cli.trio import RoleModel, Shape
+    from rsd_cli.engine.llama import Sampling
+    from rsd_cli.registry.entries import ModelEntry, PrmEntry
+    from rsd_cli.registry.schema import Registry
+    from rsd_cli.registry.store import Store
+
+ASK_ABOVE = 5_000_000_000  # bytes of download that want a word first
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which trio is asked for, and what replaces its parts."""
+
+    trio: str
+    draft: str | None = None
+    target: str | None = None
+    prm: str | None = None
+
+
+@dataclass(frozen=True)
+class Access:
+    """How models may be come by."""
+
+    models_file: Path | None = None
+    offline: bool = False
+    verify: bool = True
+    yes: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Cast:
+    """What the names stand for: an entry per role that has a model, the PRM's protocol, threshold, sampling."""
+
+    entries: dict[Role, ModelEntry]
+    prm: PrmEntry
+    threshold: float
+    sampling: dict[str, Any]
+
+    def only(self, roles: Iterable[Role]) -> dict[Role, ModelEntry]:
+        """The entries of these roles, in their order."""
+        return {role: self.entries[role] for role in roles if role in self.entries}
+
+
+def roles_of(strategy: str) -> tuple[Role, ...]:
+    """The roles that a strategy needs, the first to write first."""
+    from rsd_cli.decoding.policies import STRATEGIES
+
+    if strategy not in STRATEGIES:
+        raise UsageError(f"--strategy {strategy!r} is unknown.", f"Choose one of {', '.join(STRATEGIES)}.")
+    return STRATEGIES[strategy].roles
+
+
+def resolve(choice: Choice, access: Access) -> Cast:
+    """Look the names up."""
+    from rsd_cli.registry.loading import load_registry
+
+    registry: Registry = load_registry(access.models_file)
+    trio = registry.trio(choice.trio)
+    prm = registry.prm(choice.prm or trio.prm, offline=access.offline)
+    names: dict[Role, str | None] = {
+        "draft": choice.draft or trio.draft,
+        "target": choice.target or trio.target,
+        "prm": prm.model,
+    }
+    entries = {
+        role: registry.model(name, offline=access.offline) for role, name in names.items() if name is not None
+    }
+    threshold = prm.threshold if choice.prm else trio.threshold
+    return Cast(entries, prm, threshold, trio.sampling.model_dump())
+
+
+@dataclass(frozen=True)
+class Files:
+    """A verified file for every role, and how long downloading took (0 if nothing was missing)."""
+
+    models: dict[Role, RoleModel]
+    download_seconds: float
+
+
+def present(entries: dict[Role, ModelEntry], access: Access, layers: dict[Role, int]) -> Files:
+    """Files for all roles; what is missing is downloaded with a progress bar."""
+    from rsd_cli.cli.trio import RoleModel
+    from rsd_cli.registry.store import Store
+
+    store = Store(offline=access.offline, verify=access.verify)
+    missing = {entry.key: entry for entry in entries.values() if store.locate(entry) is None}
+    if missing and not access.offline:
+        _agree(list(missing.values()), access)
+    began = time.perf_counter()
+    files = _fetch(store, entries, access)
+    models = {
+        role: RoleModel(entry.name, files[entry.key], entry.sha256, entry.parameters, layers.get(role, -1))
+        for role, entry in entries.items()
+    }
+    return Files(models, time.perf_counter() - began if missing else 0.0)
+
+
+def _fetch(store: Store, entries: dict[Role, ModelEntry], access: Access) -> dict[str, Path]:
+    from rsd_cli.display.progress import transfer_progress
+
+    with transfer_progress(quiet=access.quiet) as progress:
+        return {entry.key: store.fetch(entry, progress) for entry in entries.values()}
+
+
+def _agree(missing: list[ModelEntry], access: Access) -> None:
+    """Ask before a very large download; off a terminal only --yes agrees to one."""
+    size = sum(entry.size or 0 for entry in missing)
+    if size < ASK_ABOVE or access.yes:
+        return
+    names = ", ".join(entry.name for entry in missing)
+    question = f"{names}: {size / 1e9:.1f} GB to download"
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(f"{question}.", "Use --yes to agree, or run `rsd models pull` first.")
+    import typer
+
+    typer.confirm(f"{question}. Go on?", abort=True, err=True)
+
+
+def check_memory(models: dict[Role, RoleModel], shape: Shape) -> None:
+    """Refuse before loading what can't fit."""
+    from rsd_cli.registry.memory import available_memory, needed_memory
+
+    needed = needed_memory([model.path for model in models.values()], shape.ctx, shape.n_seats, shape.kv_type)
+    available = available_memory()
+    if available is not None and needed > available:
+        names = ", ".join(model.name for model in models.values())
+        raise ResourceError(
+            f"{names} need an estimated {needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are free.",
+            "Choose a smaller trio or --ctx, or close other programs.",
+        )
+
+
+def parse_layers(text: str) -> dict[Role, int]:
+    """`--gpu-layers`: a number for all roles, or ROLE=N pairs separated by commas."""
+    roles: tuple[Role, ...] = get_args(Role)
+    if not text:
+        return {}
+    if "=" not in text:
+        return dict.fromkeys(roles, _layer_count(text))
+    layers: dict[Role, int] = {}
+    for pair in text.split(","):
+        name, _, count = pair.partition("=")
+        role = next((role for role in roles if role == name.strip()), None)
+        if role is None:
+            raise UsageError(f"--gpu-layers names the role {name!r}.", f"The roles are {', '.join(roles)}.")
+        layers[role] = _layer_count(count)
+    return layers
+
+
+def _layer_count(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(
+            f"--gpu-layers {text!r} is no number.", "Give a number, or pairs such as draft=99,target=20."
+        ) from None
+
+
+def check_kv_type(name: str) -> str:
+    """A KV cache type that llama.cpp has."""
+    from rsd_cli.engine.llama import KV_TYPES
+
+    if name not in KV_TYPES:
+        raise UsageError(f"--kv-type {name!r} is unknown.", f"Choose one of {', '.join(KV_TYPES)}.")
+    return name
+
+
+def make_sampling(declared: dict[str, Any], **asked: float | None) -> Sampling:
+    """The trio's sampling with what was asked for on the command line."""
+    from rsd_cli.engine.llama import Sampling
+
+    return Sampling(**declared | {key: value for key, value in asked.items() if value is not None})

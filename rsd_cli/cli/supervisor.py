@@ -1,0 +1,73 @@
+"""Runs the command in a child process, since llama.cpp can abort and the kernel can kill it.
+
+The parent only waits; it turns a death by signal into one sentence and exit code 6 (4 if it was probably the
+out-of-memory killer). It forks before anything heavy is imported. Where forking is not safe (macOS, Windows)
+the command runs directly.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PR_SET_PDEATHSIG = 1
+CAUSES = {
+    signal.SIGBUS: "a model file changed or its disk failed while it was in use",
+    signal.SIGABRT: "llama.cpp stopped itself",
+    signal.SIGSEGV: "llama.cpp reached memory that is not its own",
+    signal.SIGILL: "this build of llama.cpp uses instructions that the CPU does not have",
+}
+
+
+def supervised(command: Callable[[], int]) -> NoReturn:
+    """Run `command` in a child and leave with its exit code."""
+    if not sys.platform.startswith("linux"):
+        sys.exit(command())
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        _die_with(parent)
+        _leave(command())
+    # The terminal sends Ctrl-C to both; only the child acts on it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: os.kill(child, number))
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    os._exit(_explain(-code) if code < 0 else code)
+
+
+def _leave(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sys.exit(code)
+
+
+def _die_with(parent: int) -> None:
+    """Let the kernel end this process when the parent is gone."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(143)
+
+
+def _explain(number: int) -> int:
+    """Say what killed the child, restore the cursor, and give the exit code."""
+    if number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        return 143 if number != signal.SIGINT else 130
+    if sys.stderr.isatty():
+        sys.stderr.write("\x1b[?25h")
+    if number == signal.SIGKILL:
+        sys.stderr.write("error: The process was killed, probably because memory ran out.\n")
+        sys.stderr.write("hint: Try a smaller trio or a smaller --ctx.\n")
+        return 4
+    cause = CAUSES.get(signal.Signals(number), "it was killed from outside")
+    sys.stderr.write(f"error: The engine crashed with {signal.Signals(number).name}: {cause}.\n")
+    sys.stderr.write("hint: Check the models with `rsd models verify`.\n")
+    return 6

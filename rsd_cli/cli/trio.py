@@ -1,0 +1,164 @@
+"""The loaded models of one run: the first role at once, the others behind its back. Wires, decides nothing."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rsd_cli.engine.llama import ContextOptions, DecodeAborted, Model
+from rsd_cli.engine.seats import Engine
+from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
+from rsd_cli.errors import ModelError, UsageError
+from rsd_cli.records import ModelId
+from rsd_cli.rewards.families import Confidence, Judge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from rsd_cli.records import Role
+    from rsd_cli.rewards.families import Family
+
+DEFAULT_CTX = 4096
+
+
+@dataclass(frozen=True)
+class RoleModel:
+    """A verified file that plays a role, and how many of its layers go to the GPU (-1: all).
+
+    `parameters` None: as many as the file stores, where a copied embedding matrix counts twice.
+    """
+
+    name: str
+    path: Path
+    sha256: str | None
+    parameters: int | None = None
+    gpu_layers: int = -1
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How the contexts are made; `ctx` 0 takes the models' own up to `DEFAULT_CTX`."""
+
+    ctx: int = 0
+    n_seats: int = 1
+    n_batch: int = 512
+    threads: int = 0
+    kv_type: str = "f16"
+
+
+@dataclass
+class LoadedTrio:
+    """Engines by role. `engine` waits for a role that is still loading; `load` begins one without waiting."""
+
+    models: dict[Role, RoleModel]
+    family_name: str | None
+    shape: Shape
+    aborted: Callable[[], bool]
+    on_loading: Callable[[Role, str], None] = lambda _role, _name: None
+    _renderer: Renderer = field(default_factory=Renderer)
+    _loader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "loader"))
+    _engines: dict[Role, Future[Engine]] = field(default_factory=dict)
+    _weights: dict[Path, Model] = field(default_factory=dict)
+    _templates: dict[Role, ChatTemplate] = field(default_factory=dict)
+    _family: Family | None = None
+    first_loaded_at: float = 0.0  # time.perf_counter when the first engine was there
+
+    def load(self, role: Role) -> Future[Engine]:
+        """Begin to load a role, unless that has begun."""
+        if role not in self._engines:
+            self._engines[role] = self._loader.submit(self._load, self.models[role])
+        return self._engines[role]
+
+    def load_all(self) -> None:
+        """Begin to load what is missing."""
+        for role in self.models:
+            self.load(role)
+
+    def engine(self, role: Role) -> Engine:
+        """The engine of a role; waits for it."""
+        loading = self.load(role)
+        if not loading.done():
+            self.on_loading(role, self.models[role].name)
+        while True:
+            done, _ = wait([loading], timeout=0.05)
+            if done:
+                return loading.result()
+            if self.aborted():
+                raise DecodeAborted
+
+    def loaded(self) -> dict[Role, Engine]:
+        """The engines that are ready."""
+        return {role: loading.result() for role, loading in self._engines.items() if loading.done()}
+
+    @property
+    def family(self) -> Family | None:
+        """How the PRM scores; waits for its model where it has one."""
+        if self._family is None and self.family_name:
+            self._family = self._make_family(self.family_name)
+        return self._family
+
+    def template(self, role: Role) -> ChatTemplate:
+        """The chat template of a role's model."""
+        if role not in self._templates:
+            self._templates[role] = ChatTemplate(self.engine(role).model, self._renderer)
+        return self._templates[role]
+
+    def prompt(self, role: Role, system: str, question: str) -> list[int]:
+        """The question as the role sees it before the first step."""
+        if role == "prm":
+            if self.family is None or isinstance(self.family, Confidence):
+                raise TypeError(f"{self.family_name} has no prompt")
+            return self.family.prompt(question)
+        messages = [Message("system", system)] if system else []
+        return self.template(role).encode([*messages, Message("user", question)])
+
+    def ids(self) -> dict[Role, ModelId]:
+        """Which weights play the roles that are loaded."""
+        return {role: self._id(self.models[role], engine.model) for role, engine in self.loaded().items()}
+
+    @staticmethod
+    def _id(chosen: RoleModel, model: Model) -> ModelId:
+        return ModelId(chosen.name, chosen.sha256, chosen.parameters or model.parameters)
+
+    def close(self) -> None:
+        """Free everything: contexts before weights."""
+        self._loader.shutdown(wait=True, cancel_futures=True)
+        for loading in self._engines.values():
+            if not loading.cancelled() and loading.exception() is None:
+                loading.result().close()
+        for model in self._weights.values():
+            model.close()
+        self._renderer.close()
+
+    def _load(self, role_model: RoleModel) -> Engine:
+        """Runs in the loader's thread, one at a time; roles that name the same file share its weights."""
+        path = role_model.path
+        if path not in self._weights:
+            self._weights[path] = Model(path, role_model.gpu_layers, self.aborted)
+        model = self._weights[path]
+        engine = Engine(model, self._options(model), self.aborted)
+        self.first_loaded_at = self.first_loaded_at or time.perf_counter()
+        return engine
+
+    def _options(self, model: Model) -> ContextOptions:
+        shape = self.shape
+        if shape.ctx > model.n_ctx_train:
+            raise UsageError(
+                f"--ctx {shape.ctx:,} is more than the {model.n_ctx_train:,} tokens that "
+                f"{model.path.name} was trained for.",
+                f"Use --ctx {model.n_ctx_train} or less.",
+            )
+        n_ctx = shape.ctx or min(DEFAULT_CTX, model.n_ctx_train)
+        return ContextOptions(n_ctx, shape.n_seats, min(shape.n_batch, n_ctx), shape.threads, shape.kv_type)
+
+    def _make_family(self, name: str) -> Family:
+        if name == "confidence":
+            return Confidence()
+        if name == "judge":
+            return Judge(self.engine("prm").model, self.template("prm"))
+        raise ModelError(
+            f"PRM family {name!r} can't be run by this version.", "Choose a judge, or `--prm confidence`."
+        )

@@ -1,0 +1,65 @@
+"""What happens while questions are answered, as small values that displays and writers consume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rsd_cli.records import Author, Record, Role, Step
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A role reads: `done` of `total` tokens of the current job are in its cache."""
+
+    id: str
+    role: Role
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """The author sampled a token of the step it is writing; `text` may be empty inside a character."""
+
+    id: str
+    author: Author
+    text: str
+
+
+@dataclass(frozen=True)
+class Judging:
+    """The draft's step is whole and the PRM looks at it."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The PRM's verdict on the draft's step."""
+
+    id: str
+    text: str
+    tokens: int
+    reward: float
+    accepted: bool
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A step became part of the answer; it carries the draft step that it replaced, if any."""
+
+    id: str
+    step: Step
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The answer is complete, or as complete as it gets (`record.ended_by`)."""
+
+    id: str
+    record: Record
+
+
+Event = Reading | Streamed | Judging | Judged | Kept | Ended

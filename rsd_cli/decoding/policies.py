@@ -1,0 +1,100 @@
+"""Who writes which step: policies as generators that read like the paper's algorithms. No I/O, no llama.cpp.
+
+A policy yields requests and is sent the answers: `Write` gives a `Proposal`, `Judge` a reward, `Keep` the
+reason why the answer is over, or None while it goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from rsd_cli.records import Rejected
+
+if TYPE_CHECKING:
+    from rsd_cli.records import Author, EndedBy, Role
+
+Accepts = Callable[[float], bool]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A step as its author wrote it. `ids` are tokens of the author's vocabulary, `logprob` their total."""
+
+    author: Author
+    text: str
+    ids: tuple[int, ...]
+    ended: Literal["separator", "eog", "max_tokens", "context"]
+    logprob: float
+    ms: float
+
+
+@dataclass(frozen=True)
+class Write:
+    """Let a role write the next step of the answer so far."""
+
+    author: Author
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Let the PRM score a proposed step."""
+
+    step: Proposal
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Make a step part of the answer."""
+
+    step: Proposal
+    reward: float | None = None
+    rejected: Rejected | None = None
+
+
+Request = Write | Judge | Keep
+Policy = Generator[Request, Any, "EndedBy"]
+
+
+def threshold(delta: float) -> Accepts:
+    """Binary step weighting (paper, Table 1): accept if the reward is at least delta. NaN is below."""
+    return lambda reward: reward >= delta
+
+
+def rsd(accepts: Accepts) -> Policy:
+    """Reward-guided speculative decoding (paper, Algorithm 1): a rejected step is rewritten, unscored."""
+    while True:
+        draft: Proposal = yield Write("draft")
+        reward: float = yield Judge(draft)
+        if accepts(reward):
+            ended: EndedBy | None = yield Keep(draft, reward)
+        else:
+            step: Proposal = yield Write("target")
+            ended = yield Keep(step, rejected=Rejected(draft.text, reward, len(draft.ids)))
+        if ended:
+            return ended
+
+
+def alone(author: Author) -> Policy:
+    """One model writes every step; nobody judges."""
+    while True:
+        step: Proposal = yield Write(author)
+        ended: EndedBy | None = yield Keep(step)
+        if ended:
+            return ended
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A named policy and the roles that it needs."""
+
+    roles: tuple[Role, ...]
+    start: Callable[[Accepts], Policy]
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "rsd": Strategy(("draft", "prm", "target"), rsd),
+    "target": Strategy(("target",), lambda _accepts: alone("target")),
+    "draft": Strategy(("draft",), lambda _accepts: alone("draft")),
+}

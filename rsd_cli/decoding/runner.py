@@ -1,0 +1,236 @@
+"""Seats problems, drives their policies over the engines and yields events. The same loop for one and for many.
+
+A paused policy is a waiting problem: each answer of an engine is sent into its policy, and the policy's next
+request becomes that seat's next job.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from rsd_cli.decoding import events
+from rsd_cli.decoding.policies import STRATEGIES, Judge, Keep, Proposal, Write, threshold
+from rsd_cli.decoding.trajectory import Trajectory
+from rsd_cli.engine import seats
+from rsd_cli.engine.llama import DecodeAborted, Sampling
+from rsd_cli.engine.seats import ContextOverflow
+from rsd_cli.errors import UsageError
+from rsd_cli.rewards.families import Confidence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rsd_cli.decoding.policies import Request
+    from rsd_cli.decoding.trajectory import Participant, Problem, Settings
+    from rsd_cli.engine.seats import Engine
+    from rsd_cli.records import Author, EndedBy, Role, RoleTime, Usage
+    from rsd_cli.rewards.families import Family
+
+Answer = Proposal | float | str | None  # what requests are answered with: Write, Judge, Keep
+STEP_ROOM = 32  # tokens that a context must have left for one step
+
+
+class Trio(Protocol):
+    """The loaded models; a role may still be loading until it is asked for."""
+
+    def engine(self, role: Role) -> Engine:
+        """The engine that plays a role; two roles never share one."""
+        ...
+
+    def loaded(self) -> dict[Role, Engine]:
+        """The engines that are there already."""
+        ...
+
+    def prompt(self, role: Role, system: str, question: str) -> list[int]:
+        """The question as this role sees it before the first step, in its own template and tokens."""
+        ...
+
+    @property
+    def family(self) -> Family | None:
+        """How the PRM scores; None for strategies without one."""
+        ...
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A trajectory that is over, with each role's counts; what a record is made of."""
+
+    trajectory: Trajectory
+    ended_by: EndedBy
+    usage: dict[Role, Usage]
+    times: dict[Role, RoleTime]
+
+
+class Runner:
+    """Answers problems in as many seats as its engines have."""
+
+    def __init__(self, trio: Trio, settings: Settings, n_seats: int = 1) -> None:
+        self._trio, self._settings = trio, settings
+        self._free = deque(range(n_seats))
+        self._seated: dict[int, Trajectory] = {}
+
+    def run(self, problems: Iterable[Problem]) -> Iterator[events.Event | Finished]:
+        """Answer all problems; on an abort the seated ones end as they are and the rest is not begun."""
+        waiting = iter(problems)
+        try:
+            while True:
+                yield from self._fill(waiting)
+                if not self._seated:
+                    return
+                for role, engine in self._trio.loaded().items():
+                    if engine.busy:
+                        for update in engine.step():
+                            yield from self._route(role, update)
+        except DecodeAborted:
+            for trajectory in list(self._seated.values()):
+                yield from self._interrupt(trajectory)
+
+    def _fill(self, waiting: Iterator[Problem]) -> Iterator[events.Event | Finished]:
+        while self._free:
+            problem = next(waiting, None)
+            if problem is None:
+                return
+            accepts = threshold(self._settings.threshold)
+            policy = STRATEGIES[self._settings.strategy].start(accepts)
+            trajectory = Trajectory(problem, self._free.popleft(), policy, self._settings)
+            self._seated[trajectory.seat] = trajectory
+            yield from self._advance(trajectory, None)
+
+    def _advance(self, trajectory: Trajectory, answer: Answer) -> Iterator[events.Event | Finished]:
+        """Send an answer into the policy until it asks an engine for something, or is over."""
+        try:
+            while True:
+                judged, trajectory.request = trajectory.request, trajectory.policy.send(answer)
+                request = trajectory.request
+                if isinstance(judged, Judge):
+                    yield self._verdict(trajectory, judged.step, answer, request)
+                if isinstance(request, Keep):
+                    answer = trajectory.keep(request)
+                    yield events.Kept(trajectory.problem.id, trajectory.steps[-1])
+                    continue
+                if isinstance(request, Judge):
+                    yield events.Judging(trajectory.problem.id)
+                answer = self._submit(trajectory, request)
+                if answer is None:
+                    return
+        except StopIteration as stop:
+            yield self._finish(trajectory, stop.value)
+        except ContextOverflow:
+            if not trajectory.steps:
+                raise
+            yield self._finish(trajectory, "context")
+
+    @staticmethod
+    def _verdict(trajectory: Trajectory, step: Proposal, reward: float, then: Request) -> events.Judged:
+        accepted = isinstance(then, Keep)
+        return events.Judged(trajectory.problem.id, step.text, len(step.ids), reward, accepted)
+
+    def _submit(self, trajectory: Trajectory, request: Request) -> float | None:
+        """Make a request an engine's job; gives the answer at once where it needs no engine."""
+        if isinstance(request, Write):
+            self._write(trajectory, request.author)
+            return None
+        if isinstance(request, Judge):
+            return self._judge(trajectory, request.step)
+        raise AssertionError(f"{request} is no engine's work")
+
+    def _write(self, trajectory: Trajectory, author: Author) -> None:
+        participant = self._participant(trajectory, author)
+        job = seats.Write(
+            context=participant.context,
+            sampling=self._settings.sampling or Sampling(),
+            seed=trajectory.next_seed(author),
+            separator=self._settings.separator,
+            max_tokens=trajectory.tokens_left,
+            watch=author == "draft" and isinstance(self._trio.family, Confidence),
+        )
+        self._trio.engine(author).submit(trajectory.seat, job)
+
+    def _judge(self, trajectory: Trajectory, step: Proposal) -> float | None:
+        family = self._trio.family
+        if isinstance(family, Confidence):
+            return family.reward(step.logprob, len(step.ids))
+        if family is None:
+            raise TypeError("this strategy has no PRM")
+        participant = self._participant(trajectory, "prm")
+        proposed = participant.model.tokenize(step.text)
+        job = family.job(participant.prompt, [*participant.steps, proposed])
+        self._trio.engine("prm").submit(trajectory.seat, job)
+        return None
+
+    def _participant(self, trajectory: Trajectory, role: Role) -> Participant:
+        if role in trajectory.participants:
+            return trajectory.participants[role]
+        engine, question = self._trio.engine(role), trajectory.problem.question
+        prompt = self._trio.prompt(role, self._settings.system, question)
+        self._check_room(role, engine, len(prompt))
+        return trajectory.join(role, engine.model, prompt)
+
+    @staticmethod
+    def _check_room(role: Role, engine: Engine, tokens: int) -> None:
+        over = tokens + STEP_ROOM - engine.n_ctx
+        if over > 0:
+            raise UsageError(
+                f"The question is {tokens:,} tokens long for the {role} model, {over:,} too many for its context "
+                f"of {engine.n_ctx:,} with {STEP_ROOM} left for a step.",
+                f"Shorten it, or raise --ctx (this model was trained for {engine.model.n_ctx_train:,}).",
+            )
+
+    def _route(self, role: Role, update: seats.Update) -> Iterator[events.Event | Finished]:
+        """Turn what an engine did for a seat into events, and its results into answers for the policy."""
+        trajectory = self._seated[update.seat]
+        name = trajectory.problem.id
+        if isinstance(update, seats.Fed):
+            yield events.Reading(name, role, update.done, update.total)
+        elif isinstance(update, seats.Sampled) and role != "prm":
+            trajectory.first_token_at = trajectory.first_token_at or time.perf_counter()
+            yield events.Streamed(name, role, update.text)
+        elif isinstance(update, seats.Written) and role != "prm":
+            yield from self._advance(trajectory, self._proposal(role, update))
+        elif isinstance(update, seats.Observed):
+            yield from self._advance(trajectory, self._reward(update))
+
+    def _reward(self, observed: seats.Observed) -> float:
+        family = self._trio.family
+        if family is None or isinstance(family, Confidence):
+            raise TypeError(f"{family} reads nothing")
+        return family.reward(observed.logits)
+
+    @staticmethod
+    def _proposal(author: Author, written: seats.Written) -> Proposal:
+        return Proposal(author, written.text, written.tokens, written.ended, written.logprob, written.ms)
+
+    def _interrupt(self, trajectory: Trajectory) -> Iterator[events.Event | Finished]:
+        """Keep what is there of the step being written, and end."""
+        if isinstance(trajectory.request, Write):
+            author = trajectory.request.author
+            written = self._trio.engine(author).partial(trajectory.seat)
+            if written and written.text.strip():
+                trajectory.keep(Keep(self._proposal(author, written)))
+                yield events.Kept(trajectory.problem.id, trajectory.steps[-1])
+        yield self._finish(trajectory, "interrupted")
+
+    def _finish(self, trajectory: Trajectory, ended_by: EndedBy) -> Finished:
+        """Free the seat in every engine; what they hold beyond the final text counts as discarded."""
+        usage: dict[Role, Usage] = {}
+        times: dict[Role, RoleTime] = {}
+        for role, participant in trajectory.participants.items():
+            seat = self._trio.engine(role).release(trajectory.seat, participant.context)
+            seat.count(prompt=len(participant.prompt))
+            usage[role] = self._with_discarded(role, trajectory, seat.usage)
+            times[role] = seat.time
+        del self._seated[trajectory.seat]
+        self._free.append(trajectory.seat)
+        trajectory.policy.close()
+        return Finished(trajectory, ended_by, usage, times)
+
+    @staticmethod
+    def _with_discarded(role: Role, trajectory: Trajectory, usage: Usage) -> Usage:
+        """A generator discards what it sampled in vain, even if the cache could serve the same tokens again."""
+        if role == "prm":
+            return usage
+        kept = sum(step.tokens for step in trajectory.steps if step.author == role)
+        return replace(usage, discarded=usage.generated - kept)

@@ -1,0 +1,117 @@
+"""One answer in the making: its policy, its kept steps, and what each role's model knows of it.
+
+Tokens stay within a model; between models steps travel as text. It decides when an answer is over, and
+knows nothing of scheduling.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rsd_cli.records import Step
+
+if TYPE_CHECKING:
+    from rsd_cli.decoding.policies import Keep, Policy, Proposal, Request
+    from rsd_cli.engine.llama import Model, Sampling
+    from rsd_cli.records import EndedBy, Role
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A question with the name under which it is seeded and reported."""
+
+    id: str
+    question: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an answer depends on besides its models."""
+
+    strategy: str = "rsd"
+    threshold: float = 0.7
+    max_tokens: int = 2048
+    max_steps: int = 100
+    system: str = ""
+    seed: int = 0
+    sampling: Sampling | None = None
+    separator: str = "\n\n"
+
+
+@dataclass
+class Participant:
+    """A role within one answer: the question in its own tokens, and each kept step."""
+
+    model: Model
+    prompt: list[int]
+    steps: list[tuple[int, ...]] = field(default_factory=list)
+
+    @property
+    def context(self) -> list[int]:
+        """Everything that this role should know now."""
+        return [*self.prompt, *(token for step in self.steps for token in step)]
+
+    def keep(self, text: str, own: tuple[int, ...] | None) -> None:
+        """Append a kept step: the very tokens if this model wrote it, else its text's."""
+        self.steps.append(own if own is not None else tuple(self.model.tokenize(text)))
+
+
+@dataclass
+class Trajectory:
+    """An answer that a policy is writing in one seat of every engine."""
+
+    problem: Problem
+    seat: int
+    policy: Policy
+    settings: Settings
+    request: Request | None = None
+    participants: dict[Role, Participant] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    kept: list[Proposal] = field(default_factory=list)
+    jobs: int = 0
+    tokens: int = 0
+    first_token_at: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return "".join(step.text for step in self.steps)
+
+    @property
+    def tokens_left(self) -> int:
+        """How many tokens the answer may still grow by."""
+        return self.settings.max_tokens - self.tokens
+
+    def join(self, role: Role, model: Model, prompt: list[int]) -> Participant:
+        """Let a role take part from now on; it catches up with the kept steps."""
+        participant = self.participants[role] = Participant(model, prompt)
+        for step in self.kept:
+            participant.keep(step.text, step.ids if step.author == role else None)
+        return participant
+
+    def keep(self, request: Keep) -> EndedBy | None:
+        """Append a step for all who take part; says why the answer is over, if it is."""
+        step = request.step
+        self.kept.append(step)
+        self.tokens += len(step.ids)
+        self.steps.append(
+            Step(step.text, step.author, request.reward, len(step.ids), round(step.ms, 1), request.rejected)
+        )
+        for role, participant in self.participants.items():
+            participant.keep(step.text, step.ids if step.author == role else None)
+        return self._end(step)
+
+    def _end(self, step: Proposal) -> EndedBy | None:
+        if step.ended in ("eog", "context"):
+            return step.ended
+        if self.tokens_left <= 0:
+            return "max_tokens"
+        return "max_steps" if len(self.steps) >= self.settings.max_steps else None
+
+    def next_seed(self, role: Role) -> int:
+        """A seed of 32 bits that depends on the run's seed, this problem, the role and the job, on nothing else."""
+        self.jobs += 1
+        name = f"{self.settings.seed}/{self.problem.id}/{role}/{self.jobs}"
+        return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "little")

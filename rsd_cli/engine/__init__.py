@@ -1,0 +1,1 @@
+"""Loaded models with seats: llama.cpp underneath, token ids in, steps and rewards' raw values out."""

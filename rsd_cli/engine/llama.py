@@ -1,0 +1,415 @@
+"""llama.cpp through its C interface: models, contexts, native samplers. The only module with llama_cpp and ctypes.
+
+It turns return codes into exceptions and owns the lifetime of what it makes. It knows nothing of seats,
+steps or prompts.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import math
+import os
+import sys
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rsd_cli.engine.cores import usable_cores
+from rsd_cli.errors import EngineError, ModelError, ResourceError, UsageError
+
+# Spinning barriers cost a hundredfold beside another busy process; the user's own setting wins. libgomp reads
+# this once, when it is loaded, so it comes before llama_cpp.
+if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}:
+    os.environ |= {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
+os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # an abort would fork a debugger from PATH
+
+import llama_cpp.llama_cpp as C  # noqa: N812 - after the environment; C is what it is
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+MAX_SEATS = 256
+KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}  # ggml_type
+CANDIDATES = 64  # how many of the best tokens a confidence is normalised over
+PENALTY_WINDOW = 64
+_NO_SLOT, _ABORTED = 1, 2  # positive return codes of llama_decode
+_LOG_ERROR, _LOG_CONTINUED = 4, 5  # ggml.h; the binding's own table is off by one
+
+_errors: deque[str] = deque(maxlen=8)
+_last_level = [0]
+
+
+def _keep_errors(level: int, text: bytes, _data: ctypes.c_void_p) -> None:
+    if level != _LOG_CONTINUED:
+        _last_level[0] = level
+    if _last_level[0] == _LOG_ERROR:
+        _errors.append(text.decode("utf-8", "replace").strip())
+
+
+_log_callback = C.llama_log_callback(_keep_errors)  # llama.cpp keeps only a pointer to it
+C.llama_log_set(_log_callback, ctypes.c_void_p(0))
+C.llama_backend_init()
+
+
+def _reason() -> str:
+    """What llama.cpp last complained about, as half a sentence."""
+    lines = [line for line in _errors if line]
+    _errors.clear()
+    return f": {'; '.join(lines[-2:])}" if lines else ""
+
+
+class DecodeAborted(Exception):  # noqa: N818 - a request was fulfilled, nothing went wrong
+    """A decode was stopped through the context's abort check."""
+
+
+class Model:
+    """Weights, vocabulary and metadata of one GGUF file. `gpu_layers` -1 means all that the build can offload."""
+
+    def __init__(self, path: Path, gpu_layers: int = -1, aborted: Callable[[], bool] | None = None) -> None:
+        self.path = path
+        params = C.llama_model_default_params()
+        goes_on = C.llama_progress_callback(lambda _progress, _data: not (aborted and aborted()))
+        params.progress_callback = goes_on
+        params.n_gpu_layers = gpu_layers if C.llama_supports_gpu_offload() else 0
+        _errors.clear()
+        self._model: Any = C.llama_model_load_from_file(os.fsencode(path), params)
+        if not self._model and aborted and aborted():
+            raise DecodeAborted
+        if not self._model:
+            raise ModelError(
+                f"llama.cpp could not load {path}{_reason()}.", "Check the file with `rsd models verify`."
+            )
+        self._vocab: Any = C.llama_model_get_vocab(self._model)
+        self.n_vocab = int(C.llama_vocab_n_tokens(self._vocab))
+        self.n_ctx_train = int(C.llama_model_n_ctx_train(self._model))
+        self.parameters = int(C.llama_model_n_params(self._model))
+        self.bos = int(C.llama_vocab_bos(self._vocab))
+        self.eos = int(C.llama_vocab_eos(self._vocab))
+        self.adds_bos = bool(C.llama_vocab_get_add_bos(self._vocab))
+        # Recurrent state can't be cut: seats of such a model go back through snapshots.
+        self.can_cut = not (C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model))
+        self._spm_prefix = self._tokenize("\n", special=False) if C.llama_vocab_type(self._vocab) == 1 else []
+        self._pieces: dict[int, bytes] = {}
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        """Token ids of a fragment of text; control tokens are parsed only in scaffolding (`special`)."""
+        if not text or not self._spm_prefix or special:
+            return self._tokenize(text, special=special)
+        # SentencePiece puts a space before any text; behind a newline it doesn't, so fragments stay exact.
+        return self._tokenize("\n" + text, special=False)[len(self._spm_prefix) :]
+
+    def _tokenize(self, text: str, *, special: bool) -> list[int]:
+        data = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace").encode()
+        ids = (ctypes.c_int32 * (len(data) + 2))()
+        n = C.llama_tokenize(self._vocab, data, len(data), ids, len(ids), False, special)
+        if n < 0:
+            raise EngineError(f"llama.cpp could not tokenize {len(data):,} bytes of text.")
+        return ids[:n]
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token stands for; control tokens stand for none."""
+        if token not in self._pieces:
+            self._pieces[token] = self._piece(token, special=False)
+        return self._pieces[token]
+
+    def _piece(self, token: int, *, special: bool) -> bytes:
+        buffer = ctypes.create_string_buffer(64)
+        n = C.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
+        if n < 0:
+            buffer = ctypes.create_string_buffer(-n)
+            n = C.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
+        return buffer.raw[:n]
+
+    def special_text(self, token: int) -> str:
+        """How a control token such as BOS is written in a chat template; empty if there is none."""
+        return self._piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""
+
+    def ends_generation(self, token: int) -> bool:
+        """Whether the token ends a turn or the text (llama_vocab_is_eog)."""
+        return bool(C.llama_vocab_is_eog(self._vocab, token))
+
+    def chat_template(self) -> str | None:
+        """The Jinja source of the model's own chat template."""
+        text = C.llama_model_chat_template(self._model, None)
+        if text is None:
+            return None
+        try:
+            return str(text.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise ModelError(f"The chat template of {self.path.name} is not UTF-8.") from error
+
+    def close(self) -> None:
+        """Free the weights; contexts must be closed before."""
+        if self._model:
+            C.llama_model_free(self._model)
+            self._model = None
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device that ggml can compute on; memory in bytes."""
+
+    name: str
+    description: str
+    free: int
+    total: int
+
+
+def devices() -> list[Device]:
+    """All devices of this build, the CPU included."""
+    library = _ggml("ggml")
+    library.ggml_backend_dev_get.restype = ctypes.c_void_p
+    library.ggml_backend_dev_count.restype = ctypes.c_size_t
+    return [
+        _device(_ggml("ggml-base"), library.ggml_backend_dev_get(ctypes.c_size_t(i)))
+        for i in range(library.ggml_backend_dev_count())
+    ]
+
+
+def _device(library: Any, pointer: int) -> Device:
+    device, free, total = ctypes.c_void_p(pointer), ctypes.c_size_t(), ctypes.c_size_t()
+    library.ggml_backend_dev_name.restype = library.ggml_backend_dev_description.restype = ctypes.c_char_p
+    library.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+    name, description = library.ggml_backend_dev_name(device), library.ggml_backend_dev_description(device)
+    return Device(name.decode(), description.decode("utf-8", "replace").strip(), free.value, total.value)
+
+
+def _ggml(name: str) -> Any:
+    """A handle on a library that llama_cpp has loaded already."""
+    suffix = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
+    directory = Path(C.__file__).parent / "lib"
+    return ctypes.CDLL(str(next(directory.glob(f"*{name}{suffix}*"))))
+
+
+def build() -> dict[str, str]:
+    """The llama.cpp that the package carries: commit, ggml version, CPU and backend features."""
+    base = _ggml("ggml-base")
+    base.ggml_commit.restype = base.ggml_version.restype = ctypes.c_char_p
+    return {
+        "llama_cpp_python": importlib.metadata.version("llama-cpp-python"),
+        "llama_cpp_commit": base.ggml_commit().decode(),
+        "ggml": base.ggml_version().decode(),
+        "features": C.llama_print_system_info().decode().strip(" |"),
+        "gpu_offload": "yes" if C.llama_supports_gpu_offload() else "no",
+    }
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn; temperature 0 takes the most probable one. `top_k` 0 and `top_p` 1 switch off."""
+
+    temperature: float = 0.0
+    top_k: int = 40
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repeat_penalty: float = 1.0
+
+
+class Sampler:
+    """One native sampler chain. With `watch` it also knows the probability of each drawn token.
+
+    That probability is normalised over the best `CANDIDATES` (or top_k) tokens before temperature, so that
+    nothing here is proportional to the vocabulary.
+    """
+
+    def __init__(
+        self, model: Model, sampling: Sampling, seed: int, history: Sequence[int], *, watch: bool = False
+    ) -> None:
+        self._chain: Any = C.llama_sampler_chain_init(C.llama_sampler_chain_default_params())
+        self._best: NDArray[np.void] | None = None
+        greedy = sampling.temperature <= 0
+        if sampling.repeat_penalty != 1.0:
+            penalties = C.llama_sampler_init_penalties
+            self._add(penalties(model.n_vocab, PENALTY_WINDOW, sampling.repeat_penalty, 0.0, 0.0))
+        top_k = 0 if greedy else sampling.top_k
+        if watch or top_k > 0:
+            self._add(C.llama_sampler_init_top_k(top_k or CANDIDATES))
+        if watch:
+            self._watch()
+        if greedy:
+            self._add(C.llama_sampler_init_greedy())
+        else:
+            self._add(C.llama_sampler_init_top_p(sampling.top_p, 1))
+            self._add(C.llama_sampler_init_min_p(sampling.min_p, 1))
+            self._add(C.llama_sampler_init_temp(sampling.temperature))
+            self._add(C.llama_sampler_init_dist(seed))
+        for token in history[-PENALTY_WINDOW:] if sampling.repeat_penalty != 1.0 else ():
+            C.llama_sampler_accept(self._chain, token)
+
+    def _add(self, sampler: Any) -> None:
+        C.llama_sampler_chain_add(self._chain, sampler)
+
+    def _watch(self) -> None:
+        """Put a sampler of our own into the chain that only looks at the candidates' logits."""
+
+        def apply(_sampler: Any, candidates: Any) -> None:
+            array = candidates.contents
+            rows = np.ctypeslib.as_array(
+                ctypes.cast(array.data, ctypes.POINTER(C.llama_token_data)), (array.size,)
+            )
+            self._best = rows.copy()
+
+        self._interface = C.llama_sampler_i(apply=C.llama_sampler_i_apply(apply))
+        self._add(C.llama_sampler_init(ctypes.byref(self._interface), None))
+
+    def logprob(self, token: int) -> float:
+        """Natural logarithm of the watched probability of the token that was just drawn."""
+        if self._best is None:
+            raise ValueError("this sampler does not watch")
+        logits = self._best["logit"].astype(np.float64)
+        total = float(np.logaddexp.reduce(logits))
+        return float(logits[self._best["id"] == token][0]) - total
+
+    def draw(self, context: Context, row: int) -> int:
+        """Sample from an output row of the context's last decode."""
+        return int(C.llama_sampler_sample(self._chain, context.pointer, row))
+
+    def close(self) -> None:
+        """Free the chain with all that is in it."""
+        if self._chain:
+            C.llama_sampler_free(self._chain)
+            self._chain = None
+
+
+@dataclass(frozen=True)
+class ContextOptions:
+    """Shape of a context. `n_ctx` counts the cells of each seat; `threads` 0 means one per usable core."""
+
+    n_ctx: int = 4096
+    n_seats: int = 1
+    n_batch: int = 512
+    threads: int = 0
+    kv_type: str = "f16"
+    flash_attention: bool | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Tokens of one seat for one decode; the last one's output is wanted if `output`."""
+
+    seat: int
+    position: int
+    tokens: Sequence[int]
+    output: bool
+
+
+class Context:
+    """KV memory of one model for `n_seats` separate sequences (streams), and the batch that feeds it."""
+
+    def __init__(
+        self, model: Model, options: ContextOptions, aborted: Callable[[], bool] | None = None
+    ) -> None:
+        self.model = model
+        self.n_batch = options.n_batch
+        params = self._params(options)
+        self._abort = C.ggml_abort_callback(lambda _data: bool(aborted and aborted()))
+        _errors.clear()
+        self.pointer: Any = C.llama_init_from_model(model._model, params)
+        if not self.pointer:
+            raise ResourceError(
+                f"llama.cpp could not make a context of {options.n_ctx:,} tokens x {options.n_seats} "
+                f"for {model.path.name}{_reason()}.",
+                "Try a smaller --ctx, or --kv-type q8_0.",
+            )
+        C.llama_set_abort_callback(self.pointer, self._abort, None)
+        self._memory: Any = C.llama_get_memory(self.pointer)
+        self.n_ctx = int(C.llama_n_ctx_seq(self.pointer))
+        self._batch = C.llama_batch_init(options.n_batch, 0, 1)
+        self._view_batch(options.n_batch)
+
+    def _params(self, options: ContextOptions) -> Any:
+        if not 1 <= options.n_seats <= MAX_SEATS:
+            raise UsageError(f"{options.n_seats} seats are asked for, possible are 1 to {MAX_SEATS}.")
+        params = C.llama_context_default_params()
+        params.n_ctx = options.n_ctx * options.n_seats
+        params.n_seq_max = options.n_seats
+        params.n_batch = params.n_ubatch = options.n_batch
+        params.n_threads = params.n_threads_batch = options.threads or usable_cores()
+        params.type_k = params.type_v = KV_TYPES[options.kv_type]
+        params.kv_unified = False  # a seat's text must not depend on its neighbours
+        params.swa_full = True  # a cut must find the old cells of sliding windows
+        params.no_perf = True
+        if options.flash_attention is not None:
+            params.flash_attn_type = int(options.flash_attention)
+        return params
+
+    def _view_batch(self, n: int) -> None:
+        view = np.ctypeslib.as_array
+        self._token = view(self._batch.token, (n,))
+        self._position = view(self._batch.pos, (n,))
+        self._output = view(self._batch.logits, (n,))
+        view(self._batch.n_seq_id, (n,))[:] = 1
+
+    def decode(self, rows: Sequence[Row]) -> list[int]:
+        """One llama_decode of all rows; gives each row's last batch index, for `Sampler.draw` and `logit`.
+
+        Raises DecodeAborted, ResourceError (no room) and EngineError (anything else).
+        """
+        n, last = 0, []
+        for row in rows:
+            end = n + len(row.tokens)
+            self._token[n:end] = row.tokens
+            self._position[n:end] = range(row.position, row.position + len(row.tokens))
+            self._output[n:end] = 0
+            self._output[end - 1] = row.output
+            for i in range(n, end):
+                self._batch.seq_id[i][0] = row.seat
+            last.append(end - 1)
+            n = end
+        self._batch.n_tokens = n
+        self._check(C.llama_decode(self.pointer, self._batch), n)
+        return last
+
+    def _check(self, code: int, n: int) -> None:
+        if code == 0:
+            return
+        if code == _ABORTED:
+            raise DecodeAborted
+        if code in (_NO_SLOT, -2):
+            raise ResourceError(
+                f"llama.cpp found no memory for {n} more tokens{_reason()}.", "Try a smaller --ctx."
+            )
+        raise EngineError(f"llama_decode of {n} tokens failed with code {code}{_reason()}.")
+
+    def logit(self, row: int, token: int) -> float:
+        """One logit of an output row; NaN and infinity are an engine error (damaged weights)."""
+        value = float(C.llama_get_logits_ith(self.pointer, row)[token])
+        if not math.isfinite(value):
+            raise EngineError(
+                f"{self.model.path.name} computed a logit of {value}: its weights are damaged.",
+                "Check the file with `rsd models verify`.",
+            )
+        return value
+
+    def logits(self, row: int) -> NDArray[np.float32]:
+        """A view of all logits of an output row, valid until the next decode; for evaluation, not per token."""
+        return np.ctypeslib.as_array(C.llama_get_logits_ith(self.pointer, row), (self.model.n_vocab,))
+
+    def cut(self, seat: int, n: int) -> bool:
+        """Drop all cells from position n on; false if this kind of memory can't."""
+        return bool(C.llama_memory_seq_rm(self._memory, seat, n, -1))
+
+    def snapshot(self, seat: int) -> bytes:
+        """The state of one seat that can't be cut, for `restore`."""
+        size = C.llama_state_seq_get_size_ext(self.pointer, seat, 0)
+        data = (ctypes.c_uint8 * size)()
+        return bytes(memoryview(data)[: C.llama_state_seq_get_data_ext(self.pointer, data, size, seat, 0)])
+
+    def restore(self, seat: int, state: bytes) -> None:
+        """Put a seat back to a snapshot."""
+        data = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        self.cut(seat, 0)
+        if not C.llama_state_seq_set_data_ext(self.pointer, data, len(state), seat, 0):
+            raise EngineError(f"llama.cpp could not restore a snapshot of {len(state):,} bytes{_reason()}.")
+
+    def close(self) -> None:
+        """Free the KV memory and the batch."""
+        if self.pointer:
+            C.llama_batch_free(self._batch)
+            C.llama_free(self.pointer)
+            self.pointer = None

@@ -1,0 +1,339 @@
+"""An engine: one loaded model with N seats, fed and sampled by one llama_decode per step for all seats.
+
+A job states its whole context. The seat keeps the common prefix with what its memory holds, cuts the rest
+and feeds the tail; that is the only rollback. The engine knows nothing of roles, rewards or text boundaries
+beyond the separator that a step must not cross.
+"""
+
+from __future__ import annotations
+
+import codecs
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from rsd_cli.engine.llama import Context, Row, Sampler, Sampling
+from rsd_cli.errors import RSDError
+from rsd_cli.records import RoleTime, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rsd_cli.engine.llama import ContextOptions, Model
+
+WrittenEnd = Literal["separator", "eog", "max_tokens", "context"]
+SNAPSHOTS = 2  # the last step boundary and the one before it, for a rejected step
+
+
+class ContextOverflow(RSDError):  # noqa: N818 - the name says what happened
+    """A job's context does not fit into a seat."""
+
+    exit_code = 2
+
+    def __init__(self, needed: int, available: int) -> None:
+        super().__init__(
+            f"The text is {needed:,} tokens long, {needed - available:,} more than the context of {available:,}.",
+            "Shorten it, or raise --ctx if the model allows it.",
+        )
+        self.needed, self.available = needed, available
+
+
+@dataclass(frozen=True)
+class Write:
+    """Sample after `context` until the separator, the end of generation or `max_tokens`."""
+
+    context: Sequence[int]
+    sampling: Sampling
+    seed: int
+    separator: str
+    max_tokens: int
+    watch: bool = False
+
+    @property
+    def boundary(self) -> int:
+        """Where a seat that can't be cut will be put back to: one before the end, whose output is needed."""
+        return len(self.context) - 1
+
+
+@dataclass(frozen=True)
+class Read:
+    """Feed `context` and read the logits of `tokens` after it; what lies behind `boundary` will be cut again."""
+
+    context: Sequence[int]
+    tokens: Sequence[int]
+    boundary: int
+
+
+Job = Write | Read
+
+
+@dataclass(frozen=True)
+class Fed:
+    """Progress of a seat's reading, in tokens of its job's context."""
+
+    seat: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A seat drew a token; `text` is what became printable by it."""
+
+    seat: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """A write job ended. `tokens` were sampled, an end-of-generation token included."""
+
+    seat: int
+    tokens: tuple[int, ...]
+    text: str
+    ended: WrittenEnd
+    logprob: float
+    ms: float
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A read job ended with these logits, in the order of the job's tokens."""
+
+    seat: int
+    logits: tuple[float, ...]
+
+
+Update = Fed | Sampled | Written | Observed
+
+
+@dataclass
+class Writing:
+    """The step that a seat is writing."""
+
+    sampler: Sampler
+    started: float
+    tokens: list[int] = field(default_factory=list)
+    text: str = ""
+    logprob: float = 0.0
+    decoder: codecs.IncrementalDecoder = field(
+        default_factory=lambda: codecs.getincrementaldecoder("utf-8")(errors="replace")
+    )
+
+
+@dataclass
+class Seat:
+    """One sequence of the model. `tokens` is what it knows; the first `cached` of them are in its memory.
+
+    `pending` is the position of a token that was sampled for an earlier job and not decoded there, or -1.
+    """
+
+    index: int
+    tokens: list[int] = field(default_factory=list)
+    cached: int = 0
+    pending: int = -1
+    job: Job | None = None
+    writing: Writing | None = None
+    usage: Usage = field(default_factory=Usage)
+    time: RoleTime = field(default_factory=RoleTime)
+    snapshots: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def count(self, **more: int) -> None:
+        """Add to the usage."""
+        self.usage = replace(self.usage, **{key: getattr(self.usage, key) + n for key, n in more.items()})
+
+    def advance(self, n: int) -> None:
+        """`n` more tokens are in the memory; those that this model did not sample itself were fed."""
+        start, end = self.cached, self.cached + n
+        context = len(self.job.context) if self.job else 0
+        foreign = max(0, min(end, context) - start) - (start <= self.pending < end)
+        self.count(fed=max(0, foreign))
+        self.cached = end
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the longest common prefix."""
+    for i, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return i
+    return min(len(a), len(b))
+
+
+class Engine:
+    """One model, its context and its seats. `submit` a job to a free seat, then `step` until it is done."""
+
+    def __init__(
+        self, model: Model, options: ContextOptions, aborted: Callable[[], bool] | None = None
+    ) -> None:
+        self.model = model
+        self.context = Context(model, options, aborted)
+        self.n_ctx = self.context.n_ctx
+        self.seats = [Seat(i) for i in range(options.n_seats)]
+        self._first = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether any seat has a job."""
+        return any(seat.job for seat in self.seats)
+
+    def submit(self, index: int, job: Job) -> None:
+        """Give a free seat its next job; raises ContextOverflow if it can't fit."""
+        if len(job.context) + isinstance(job, Write) > self.n_ctx:
+            raise ContextOverflow(len(job.context), self.n_ctx)
+        seat = self.seats[index]
+        kept = common_prefix(seat.tokens, job.context)
+        seat.count(discarded=len(seat.tokens) - kept)
+        seat.pending = seat.cached if kept > seat.cached else -1
+        # The last token's output is needed, so at least that one is fed.
+        self._rewind(seat, min(kept, seat.cached, len(job.context) - 1))
+        seat.count(reused=seat.cached)
+        seat.tokens, seat.job = list(job.context), job
+        if isinstance(job, Write):
+            sampler = Sampler(self.model, job.sampling, job.seed, job.context, watch=job.watch)
+            seat.writing = Writing(sampler, time.perf_counter())
+
+    def release(self, index: int, kept: Sequence[int] = ()) -> Seat:
+        """End a seat's trajectory, whose final text is `kept`; gives the seat with its counts and frees it."""
+        seat = self.seats[index]
+        if seat.job and not (seat.writing and seat.writing.tokens):
+            del seat.tokens[seat.cached :]  # an aborted reading: these were never decoded
+        self._drop(seat)
+        seat.count(discarded=len(seat.tokens) - common_prefix(seat.tokens, kept))
+        self.context.cut(index, 0)
+        self.seats[index] = Seat(index)
+        return seat
+
+    def partial(self, index: int) -> Written | None:
+        """What a seat has written of an unfinished step; for interrupted answers."""
+        seat = self.seats[index]
+        return self._written(seat, seat.writing, "max_tokens") if seat.writing else None
+
+    def step(self) -> list[Update]:
+        """One llama_decode for all seats with a job, and what came of it."""
+        rows = self._gather()
+        writers = {row.seat for row in rows if row.position >= self._context_length(row.seat)}
+        started = time.perf_counter()
+        outputs = self.context.decode(rows)
+        updates: list[Update] = []
+        for row, output in zip(rows, outputs, strict=True):
+            updates += self._after(self.seats[row.seat], row, output)
+        self._clock(rows, writers, (time.perf_counter() - started) * 1000)
+        return updates
+
+    def close(self) -> None:
+        """Free samplers and context; the model stays, others may share it."""
+        for seat in self.seats:
+            self._drop(seat)
+        self.context.close()
+
+    def _gather(self) -> list[Row]:
+        """A row for each seat with a job: writers need one token, readers share what is left of the batch."""
+        waiting = [seat for seat in self._rotated() if seat.job]
+        room, rows = self.context.n_batch, []
+        for left, seat in zip(range(len(waiting), 0, -1), waiting, strict=True):
+            n = self._chunk(seat, max(1, room // left))
+            end = seat.cached + n
+            rows.append(Row(seat.index, seat.cached, seat.tokens[seat.cached : end], end == len(seat.tokens)))
+            room -= n
+        return rows
+
+    def _rotated(self) -> list[Seat]:
+        self._first = (self._first + 1) % len(self.seats)
+        return self.seats[self._first :] + self.seats[: self._first]
+
+    def _chunk(self, seat: Seat, room: int) -> int:
+        """How many tokens to feed now; a seat that can't be cut stops at its job's boundary for a snapshot."""
+        n = min(len(seat.tokens) - seat.cached, room)
+        if seat.job and not self.model.can_cut and seat.cached < seat.job.boundary:
+            n = min(n, seat.job.boundary - seat.cached)
+        return n
+
+    def _after(self, seat: Seat, row: Row, output: int) -> list[Update]:
+        seat.advance(len(row.tokens))
+        job = seat.job
+        if job and not self.model.can_cut and seat.cached == job.boundary:
+            seat.snapshots = [*seat.snapshots, (seat.cached, self.context.snapshot(seat.index))][-SNAPSHOTS:]
+        if not row.output:
+            return [Fed(seat.index, seat.cached, len(seat.tokens))]
+        if isinstance(job, Read):
+            seat.job = None
+            return [Observed(seat.index, tuple(self.context.logit(output, token) for token in job.tokens))]
+        if isinstance(job, Write) and seat.writing:
+            return self._sample(seat, job, seat.writing, output)
+        raise AssertionError("a row belongs to a seat with a job")
+
+    def _sample(self, seat: Seat, job: Write, writing: Writing, output: int) -> list[Update]:
+        token = writing.sampler.draw(self.context, output)
+        self.context.logit(output, token)
+        if job.watch:
+            writing.logprob += writing.sampler.logprob(token)
+        seat.tokens.append(token)
+        writing.tokens.append(token)
+        seat.count(generated=1)
+        ended = self._end(seat, job, writing, token)
+        text = writing.decoder.decode(
+            b"" if ended == "eog" else self.model.piece(token), final=ended is not None
+        )
+        writing.text += text
+        ended = ended or self._at_separator(job, writing, len(text))
+        updates: list[Update] = [Sampled(seat.index, text)]
+        if ended:
+            updates.append(self._written(seat, writing, ended))
+            self._drop(seat)
+        return updates
+
+    def _end(self, seat: Seat, job: Write, writing: Writing, token: int) -> WrittenEnd | None:
+        if self.model.ends_generation(token):
+            return "eog"
+        if len(writing.tokens) >= job.max_tokens:
+            return "max_tokens"
+        return "context" if len(seat.tokens) >= self.n_ctx else None
+
+    @staticmethod
+    def _at_separator(job: Write, writing: Writing, fresh: int) -> WrittenEnd | None:
+        """A step ends with the token that completes the separator, once it says anything at all."""
+        tail = writing.text[-(fresh + len(job.separator)) :]
+        return "separator" if job.separator in tail and writing.text.strip() else None
+
+    @staticmethod
+    def _written(seat: Seat, writing: Writing, ended: WrittenEnd) -> Written:
+        ms = (time.perf_counter() - writing.started) * 1000
+        return Written(seat.index, tuple(writing.tokens), writing.text, ended, writing.logprob, ms)
+
+    @staticmethod
+    def _drop(seat: Seat) -> None:
+        if seat.writing:
+            seat.writing.sampler.close()
+        seat.job = seat.writing = None
+
+    def _rewind(self, seat: Seat, n: int) -> None:
+        """Make the seat's memory end at `n` tokens, or earlier where only a snapshot lies before that."""
+        if n == seat.cached:
+            return
+        if self.model.can_cut:
+            seat.cached = n if self.context.cut(seat.index, n) else self._clear(seat)
+            return
+        seat.snapshots = [snapshot for snapshot in seat.snapshots if snapshot[0] <= n]
+        if seat.snapshots:
+            seat.cached, state = seat.snapshots[-1]
+            self.context.restore(seat.index, state)
+        else:
+            seat.cached = self._clear(seat)
+
+    def _clear(self, seat: Seat) -> int:
+        self.context.cut(seat.index, 0)
+        return 0
+
+    def _context_length(self, index: int) -> int:
+        job = self.seats[index].job
+        return len(job.context) if job else 0
+
+    def _clock(self, rows: Sequence[Row], writers: set[int], ms: float) -> None:
+        """Share the wall time of a decode among its rows, by tokens: writing (decode) or reading (prompt)."""
+        share = ms / sum(len(row.tokens) for row in rows)
+        for row in rows:
+            seat, spent = self.seats[row.seat], share * len(row.tokens)
+            if row.seat in writers:
+                seat.time = replace(seat.time, decode_ms=seat.time.decode_ms + spent)
+            else:
+                seat.time = replace(seat.time, prompt_ms=seat.time.prompt_ms + spent)

@@ -1,0 +1,51 @@
+"""JSONL on disk: one record, one line, one write. Resuming runs is not its business yet."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from rsd_cli.errors import ResourceError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class LineFile:
+    """A file to append lines to; opened before any work, so that a bad path costs nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise UsageError(
+                f"{path} can't be written: {error.strerror}.", "Name a file in a folder that exists."
+            ) from error
+
+    def append(self, line: str) -> None:
+        """Write a line and wait until it is on disk; a line that did not fit is taken back."""
+        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        start = os.fstat(self._file).st_size
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+            os.fsync(self._file)
+        except OSError as error:
+            self._take_back(start)
+            if error.errno in FULL:
+                raise ResourceError(f"No room left to write {self.path}.", "Free some disk space.") from error
+            raise ResourceError(f"{self.path} could not be written: {error.strerror}.") from error
+
+    def _take_back(self, size: int) -> None:
+        try:
+            os.ftruncate(self._file, size)
+        except OSError:  # a pipe or a device can't be cut
+            return
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)

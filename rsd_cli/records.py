@@ -1,0 +1,136 @@
+"""The values that travel between the parts, and their JSON form. No behaviour beyond arithmetic on itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+SCHEMA = 1
+
+Role = Literal["draft", "target", "prm"]
+Author = Literal["draft", "target"]
+EndedBy = Literal["eog", "max_tokens", "max_steps", "context", "interrupted", "error"]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A draft step that the target rewrote."""
+
+    text: str
+    reward: float | None
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the final text. `tokens` were sampled by the author; `reward` is null where nobody judged."""
+
+    text: str
+    author: Author
+    reward: float | None
+    tokens: int
+    ms: float
+    rejected: Rejected | None = None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of one role, counted where they are decoded.
+
+    prompt: the question with its template; generated: sampled by the role; discarded: sampled or fed, but
+    not part of the final text; fed: decoded without having been sampled by the role, prompt included;
+    reused: found in the cache.
+    """
+
+    prompt: int = 0
+    generated: int = 0
+    discarded: int = 0
+    fed: int = 0
+    reused: int = 0
+
+    @property
+    def decoded(self) -> int:
+        """Tokens that cost a forward pass."""
+        return self.fed + self.generated
+
+
+@dataclass(frozen=True)
+class RoleTime:
+    """Wall time of one role inside llama.cpp: reading (prompt) and writing (decode), in milliseconds."""
+
+    prompt_ms: float = 0.0
+    decode_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Wall time in milliseconds since the start of the command, downloads left out.
+
+    `load_ms`: the first model was ready; `first_token_ms`: the first token was sampled.
+    """
+
+    load_ms: float
+    first_token_ms: float | None
+    total_ms: float
+    roles: dict[Role, RoleTime] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Compute as 2 x parameters x tokens (paper, section 4), PRM included.
+
+    `target_only` is what the target alone would have needed for the same text, null if no target was loaded.
+    """
+
+    draft: float
+    target: float
+    prm: float
+    target_only: float | None
+
+    @property
+    def total(self) -> float:
+        """All roles together."""
+        return self.draft + self.target + self.prm
+
+
+@dataclass(frozen=True)
+class ModelId:
+    """Which weights played a role."""
+
+    name: str
+    sha256: str | None
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """One answered question: who wrote what, what it scored, what it cost."""
+
+    id: str
+    question: str
+    answer: str
+    final_answer: str | None
+    steps: tuple[Step, ...]
+    usage: dict[Role, Usage]
+    flops: Flops
+    timings: Timings
+    ended_by: EndedBy
+    strategy: str
+    settings: dict[str, Any]
+    models: dict[Role, ModelId]
+    versions: dict[str, str]
+    seed: int
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        """One line of JSON, keys as documented in the README."""
+        data = dataclasses.asdict(self)
+        data["flops"]["total"] = self.flops.total
+        data["timings"] |= data["timings"].pop("roles")
+        for step in data["steps"]:
+            if step["rejected"] is None:
+                del step["rejected"]
+        order = ("schema", "id", "question", "answer", "final_answer", "steps")
+        return json.dumps({key: data.pop(key) for key in order} | data, ensure_ascii=False, allow_nan=False)

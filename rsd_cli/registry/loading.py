@@ -1,0 +1,197 @@
+"""models.yaml files, laid over each other: of two entries of one name the one from the earlier file wins.
+
+Turns what is wrong with an entry into one sentence with file, line and column.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from rsd_cli.errors import UsageError
+from rsd_cli.registry import references, strictyaml
+from rsd_cli.registry.entries import (
+    HubSource,
+    ModelEntry,
+    PathSource,
+    PrmEntry,
+    Sampling,
+    TrioEntry,
+    UrlSource,
+    WheelMember,
+    WheelSource,
+)
+from rsd_cli.registry.names import RULE, is_valid_name, nearest
+from rsd_cli.registry.schema import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pydantic_core import ErrorDetails
+
+    from rsd_cli.registry.strictyaml import Document, Keys
+
+SECTIONS = ("models", "prms", "trios")
+Entry = TypeVar("Entry", ModelEntry, PrmEntry, TrioEntry)
+_SOURCES = (HubSource, WheelSource, WheelMember, PathSource, UrlSource)
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """An entry's mention of another one, and where it stands."""
+
+    at: str
+    name: str
+    what: Literal["model", "prm"]
+
+
+def load_registry(models_file: Path | None = None) -> Registry:
+    """All declared entries; see `_files` for where they are looked for."""
+    registry = Registry({}, {}, {})
+    mentions: list[_Reference] = []
+    for path in _files(models_file):
+        _add(strictyaml.read(path), registry, mentions)
+    _check_references(registry, mentions)
+    return registry
+
+
+def packed_file() -> Path:
+    """The file that comes with the program: inside the wheel, or at the top of a source checkout."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "models.yaml"
+    return inside if inside.is_file() else package.parent / "models.yaml"
+
+
+def _files(models_file: Path | None) -> Iterator[Path]:
+    """The user's files before ours; a file that was asked for must exist; none is read twice."""
+    asked = os.environ.get("RSD_MODELS")
+    candidates = [
+        *((path.expanduser(), True) for path in (models_file, Path(asked) if asked else None) if path),
+        (Path("models.yaml"), False),
+        (_user_file(), False),
+        (packed_file(), True),
+    ]
+    seen: set[Path] = set()
+    for path, required in candidates:
+        if not required and not path.is_file():
+            continue
+        same = Path(os.path.realpath(path))  # unlike resolve(), survives a loop of links
+        if same not in seen:
+            seen.add(same)
+            yield path
+
+
+def _user_file() -> Path:
+    from platformdirs import user_config_path
+
+    return user_config_path("rsd") / "models.yaml"
+
+
+def _add(document: Document, registry: Registry, mentions: list[_Reference]) -> None:
+    sections = _sections(document)
+    _add_entries(document, "models", sections, ModelEntry, registry.models)
+    prms = _add_entries(document, "prms", sections, PrmEntry, registry.prms)
+    trios = _add_entries(document, "trios", sections, TrioEntry, registry.trios)
+    mentions.extend(_mention(document, "prms", prm.name, "model", prm.model) for prm in prms if prm.model)
+    for role in ("draft", "target", "prm"):
+        mentions.extend(_mention(document, "trios", t.name, role, getattr(t, role)) for t in trios)
+
+
+def _mention(document: Document, section: str, entry: str, key: str, name: str) -> _Reference:
+    what: Literal["model", "prm"] = "prm" if key == "prm" else "model"
+    return _Reference(document.at((section, entry, key)), name, what)
+
+
+def _sections(document: Document) -> dict[str, Any]:
+    if not isinstance(document.data, dict):
+        raise UsageError(f"{document.at(())}: not a mapping", f"write sections: {', '.join(SECTIONS)}")
+    for key in document.data:
+        if key not in SECTIONS:
+            _unknown_key(document, (key,), SECTIONS)
+    return document.data
+
+
+def _add_entries(
+    document: Document, section: str, sections: Mapping[str, Any], kind: type[Entry], known: dict[str, Entry]
+) -> list[Entry]:
+    """Every entry of a section is checked, also one that an earlier file replaces."""
+    declared = sections.get(section) or {}
+    if not isinstance(declared, dict):
+        raise UsageError(f"{document.at((section,))}: {section} is not a mapping", "write NAME: {...}")
+    entries = [_entry(document, (section, name), kind, fields) for name, fields in declared.items()]
+    added = [entry for entry in entries if entry.name not in known]
+    known.update({entry.name: entry for entry in added})
+    return added
+
+
+def _entry(document: Document, keys: Keys, kind: type[Entry], fields: Any) -> Entry:  # noqa: ANN401
+    name = str(keys[-1])
+    if not is_valid_name(name):
+        raise UsageError(f"{document.at(keys)}: {name[:40]!r} is not a valid name", RULE)
+    if not isinstance(fields, dict):
+        raise UsageError(f"{document.at(keys)}: {name} is not a mapping", "indent its keys below the name")
+    for key in fields:
+        if key not in _keys_of(kind):
+            _unknown_key(document, (*keys, key), _keys_of(kind))
+    try:
+        return kind.model_validate({**fields, "name": name})
+    except ValidationError as error:
+        _refuse(document, keys, kind, _most_telling(error))
+
+
+def _most_telling(error: ValidationError) -> ErrorDetails:
+    """A misspelled key also makes the right one missing: the misspelling is the news."""
+    errors = error.errors(include_url=False)
+    return min(errors, key=lambda one: one["type"] != "extra_forbidden")
+
+
+def _keys_of(kind: type[BaseModel]) -> list[str]:
+    hidden = {"name", "shard", "further_shards"}
+    return [key for key in kind.model_fields if key not in hidden]
+
+
+def _refuse(document: Document, keys: Keys, kind: type[BaseModel], error: ErrorDetails) -> NoReturn:
+    """One pydantic error, said in the words of the file."""
+    keys = _in_file(document, keys, error["loc"])
+    if error["type"] == "extra_forbidden":
+        inner = _SOURCES if "sources" in keys else (Sampling,) if "sampling" in keys else (kind,)
+        _unknown_key(document, keys, [key for model in inner for key in model.model_fields])
+    field, spelling = str(keys[-1]), document.place(keys).spelling
+    if error["type"] == "string_type" and spelling:
+        raise UsageError(
+            f"{document.at(keys)}: {field}: YAML does not read {spelling[:70]} as text",
+            f'quote it: {field}: "{spelling[:70]}"',
+        )
+    problem = str(error.get("ctx", {}).get("error", error["msg"]))
+    value = f" ({spelling[:70]})" if spelling and spelling[:40] not in problem else ""
+    raise UsageError(f"{document.at(keys)}: {field}: {problem}{value}", "correct the entry")
+
+
+def _in_file(document: Document, keys: Keys, inside: tuple[str | int, ...]) -> Keys:
+    """Pydantic's path without the names of union members, which don't stand in the file."""
+    for key in inside:
+        if (*keys, key) in document.places:
+            keys = (*keys, key)
+    missing = inside[-1:] if inside and inside[-1] != keys[-1] and isinstance(inside[-1], str) else ()
+    return (*keys, *missing)
+
+
+def _unknown_key(document: Document, keys: Keys, known: list[str] | tuple[str, ...]) -> NoReturn:
+    match = nearest(str(keys[-1]), known)
+    hint = f"did you mean {match}?" if match else f"known keys: {', '.join(known)}"
+    raise UsageError(f"{document.at(keys)}: unknown key {str(keys[-1])[:40]!r}", hint)
+
+
+def _check_references(registry: Registry, mentions: list[_Reference]) -> None:
+    """Only now, since a file may mention what a later one declares."""
+    for mention in mentions:
+        known = {**registry.models, **(registry.prms if mention.what == "prm" else {})}
+        if mention.name in known or references.looks_like_one(mention.name):
+            continue
+        match = nearest(mention.name, known)
+        hint = f"did you mean {match}?" if match else "declare it under models"
+        raise UsageError(f"{mention.at}: no {mention.what} is called {mention.name!r}", hint)

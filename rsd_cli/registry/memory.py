@@ -1,0 +1,60 @@
+"""Whether models fit: an estimate from their headers against what the machine has free. Loads nothing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rsd_cli.registry.gguf import read_header
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rsd_cli.registry.gguf import Header
+
+KV_BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}  # per value, scales included
+DEFAULT_CTX = 4096
+OVERHEAD = 200_000_000  # compute buffers and vocabulary of one context, roughly
+MEMINFO = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def kv_cache_bytes(header: Header, n_ctx: int, kv_type: str) -> float:
+    """Keys and values of `n_ctx` tokens: sum over layers of kv heads x (key + value length) x bytes."""
+    return n_ctx * header.kv_heads * (header.key_length + header.value_length) * KV_BYTES[kv_type]
+
+
+def needed_memory(paths: Iterable[Path], n_ctx: int, n_seats: int, kv_type: str) -> int:
+    """Estimated bytes for a context per role; weights that several roles share count once."""
+    roles = [(path, read_header(path)) for path in paths]
+    weights = {path: header.tensor_bytes for path, header in roles}
+    caches = sum(
+        kv_cache_bytes(header, n_seats * (n_ctx or min(DEFAULT_CTX, header.context_length)), kv_type)
+        + OVERHEAD
+        for _, header in roles
+    )
+    return int(sum(weights.values()) + caches)
+
+
+def available_memory(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int | None:
+    """Bytes that new processes can use, within the container's limit; None where the system does not tell."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        free = int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    return min(free, _container_room(cgroup, free))
+
+
+def _container_room(cgroup: Path, otherwise: int) -> int:
+    """What a cgroup v2 memory limit leaves; file cache that can be dropped counts as used, so be lenient."""
+    try:
+        limit = (cgroup / "memory.max").read_text().strip()
+        used = int((cgroup / "memory.current").read_text())
+        stat = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return otherwise
+    return otherwise if limit == "max" else int(limit) - used + int(stat.get("file", 0))

@@ -1,0 +1,185 @@
+"""A model file while it arrives: appended to, hashed on the way, kept beside its final place until complete.
+
+Knows nothing about where the bytes come from; a source says at which byte it starts and then writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, Protocol
+
+from rsd_cli.errors import ResourceError
+from rsd_cli.registry.names import size_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rsd_cli.registry.entries import ModelEntry
+
+CHUNK = 1 << 20
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+LARGEST = 1 << 40  # where no size is declared, a limit all the same
+
+
+class Progress(Protocol):
+    """Told how far a file is; phases are downloading, verifying and waiting."""
+
+    def __call__(self, name: str, phase: str, done: int, total: int | None) -> None:
+        """`total` is None where nobody knows it."""
+
+
+class SourceError(Exception):
+    """Why one source did not deliver; the next one is tried."""
+
+    def __init__(self, reason: str, *, network: bool = False) -> None:
+        super().__init__(reason)
+        self.network = network
+
+
+@dataclass(frozen=True)
+class WheelsDone:
+    """How many wheels of a source are in the file completely, and how many bytes that is."""
+
+    wheels: int = 0
+    size: int = 0
+
+
+def silent(name: str, phase: str, done: int, total: int | None) -> None:
+    """Progress for nobody."""
+
+
+class Part:
+    """The `.part` file of one model; used by one process at a time, which holds the model's lock."""
+
+    def __init__(self, entry: ModelEntry, path: Path, progress: Progress) -> None:
+        self.entry = entry
+        self.path = path
+        self.total = entry.size
+        self._notes = path.with_name(path.name + ".json")
+        self._progress = progress
+        self._file: BinaryIO | None = None
+        self._hash = hashlib.sha256()
+        self.done = 0
+
+    @property
+    def present(self) -> int:
+        """Bytes that are there already."""
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    def start_at(self, offset: int, total: int | None = None) -> None:
+        """Keep the first bytes, hash them again, drop the rest; what is written comes after them."""
+        self.close()
+        self.total = self.entry.size or total
+        self.require_space(offset)
+        self.path.touch()
+        self._file = self.path.open("r+b")
+        self._file.truncate(offset)
+        self._hash, self.done = hashlib.sha256(), 0
+        while chunk := self._file.read(CHUNK):
+            self._hash.update(chunk)
+            self.done += len(chunk)
+            self._progress(self.entry.name, "verifying", self.done, self.total)
+        self.tick()
+
+    def tick(self) -> None:
+        """Say how far it is, also when nothing arrived."""
+        self._progress(self.entry.name, "downloading", self.done, self.total)
+
+    def write(self, chunk: bytes) -> None:
+        """Append; more bytes than declared are refused, a full disk gives its space back."""
+        if self._file is None:
+            raise ValueError("start_at comes before write")
+        if self.done + len(chunk) > (self.total or LARGEST):
+            raise SourceError(f"sends more than the declared {self.total} bytes")
+        try:
+            self._file.write(chunk)
+        except OSError as error:
+            self._stop(error)
+        self._hash.update(chunk)
+        self.done += len(chunk)
+        self.tick()
+
+    def finish(self) -> None:
+        """Compare size and hash with the entry; a file that differs is deleted."""
+        self.close()
+        wanted, found = self.entry.sha256, self._hash.hexdigest()
+        if self.total is not None and self.done != self.total:
+            raise SourceError(f"delivered {self.done} bytes instead of {self.total}")
+        if wanted and found != wanted:
+            self.discard()
+            raise SourceError(f"delivered a file with sha256 {found[:12]}… instead of {wanted[:12]}…")
+
+    def close(self) -> None:
+        """Put what was written on the disk."""
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        try:
+            with file:
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            self._stop(error)
+
+    def release(self) -> None:
+        """Close; what came of it stays for the next try, an empty file does not."""
+        self.close()
+        if not self.present:
+            self.discard()
+
+    def discard(self) -> None:
+        """Delete the file and the notes about it."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
+        self.path.unlink(missing_ok=True)
+        self._notes.unlink(missing_ok=True)
+
+    def wheels_done(self, origin: str) -> WheelsDone:
+        """Where a source made of wheels can go on."""
+        try:
+            notes = json.loads(self._notes.read_bytes())
+            done = WheelsDone(int(notes["wheels"]), int(notes["size"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return WheelsDone()
+        fits = notes.get("origin") == origin and 0 <= done.size <= self.present
+        return done if fits else WheelsDone()
+
+    def note_wheels(self, origin: str, wheels: int) -> None:
+        """Remember that these wheels are in; the bytes first, then the note about them."""
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        note = {"origin": origin, "wheels": wheels, "size": self.done}
+        fresh = self._notes.with_name(self._notes.name + ".new")
+        fresh.write_text(json.dumps(note))
+        fresh.replace(self._notes)
+
+    def require_space(self, present: int = 0) -> None:
+        """Refuse before starting rather than fail near the end."""
+        if self.total is None:
+            return
+        needed = int(self.total * 1.05) - max(present, self.present)
+        directory = self.path.parent
+        free = shutil.disk_usage(directory).free
+        if free < needed:
+            raise ResourceError(
+                f"{self.entry.name} needs {size_text(needed)}, and {size_text(free)} are free in {directory}",
+                "free some space, or set RSD_HOME to a directory on a larger disk",
+            )
+
+    def _stop(self, error: OSError) -> NoReturn:
+        """The disk's fault, not the source's, so no other source is tried."""
+        if error.errno in FULL:
+            self.discard()
+        raise ResourceError(
+            f"cannot write {self.entry.name} to {self.path.parent}: {error.strerror}",
+            "free some space, or set RSD_HOME to a directory on a larger disk",
+        ) from None

@@ -1,0 +1,92 @@
+"""The registry: everything that models.yaml files declare, found by name.
+
+Reads no files; what is no declared name is left to `references`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rsd_cli.errors import UsageError
+from rsd_cli.registry import references
+from rsd_cli.registry.entries import ModelEntry, PrmEntry, Sampling, TrioEntry
+from rsd_cli.registry.names import suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["DEFAULT_TRIO", "ModelEntry", "PrmEntry", "Registry", "Sampling", "TrioEntry"]
+
+DEFAULT_TRIO = "starter"
+JUDGE_THRESHOLD = 0.7
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Models, reward models and trios by name."""
+
+    models: dict[str, ModelEntry]
+    prms: dict[str, PrmEntry]
+    trios: dict[str, TrioEntry]
+
+    @property
+    def names(self) -> list[str]:
+        """Every declared name."""
+        return [*self.trios, *self.models, *self.prms]
+
+    def model(self, name: str, *, offline: bool = False) -> ModelEntry:
+        """A declared model, a GGUF file on this machine, or a file of a Hugging Face repository."""
+        if name in self.models:
+            return self.models[name]
+        if references.looks_like_one(name):
+            return references.resolve(name, offline=offline)
+        raise _unknown("model", name, self.models)
+
+    def prm(self, name: str, *, offline: bool = False) -> PrmEntry:
+        """A declared reward model; any other model becomes a judge."""
+        if name in self.prms:
+            return self.prms[name]
+        if name in self.models or references.looks_like_one(name):
+            return _judge(self.model(name, offline=offline).name, name)
+        raise _unknown("reward model", name, [*self.prms, *self.models])
+
+    def trio(self, name: str) -> TrioEntry:
+        """A declared trio."""
+        if name not in self.trios:
+            raise _unknown("trio", name, self.trios)
+        return self.trios[name]
+
+    def models_of(self, name: str, *, offline: bool = False) -> list[ModelEntry]:
+        """The model files that a trio, a reward model or a model needs, each once."""
+        if name in self.trios:
+            trio = self.trios[name]
+            parts = (self.models_of(part, offline=offline) for part in (trio.draft, trio.target, trio.prm))
+            return list({entry.file_name: entry for part in parts for entry in part}.values())
+        if name in self.prms:
+            model = self.prms[name].model
+            return [self.model(model, offline=offline)] if model else []
+        if name in self.models or references.looks_like_one(name):
+            return [self.model(name, offline=offline)]
+        raise _unknown("name", name, self.names)
+
+    def trios_with(self, model: str) -> list[str]:
+        """The trios that need a declared model."""
+        return [trio for trio in self.trios if model in self._needs(trio)]
+
+    def _needs(self, trio_name: str) -> set[str | None]:
+        trio = self.trios[trio_name]
+        prm = self.prms.get(trio.prm)
+        return {trio.draft, trio.target, prm.model if prm else trio.prm}
+
+
+def _judge(name: str, model: str) -> PrmEntry:
+    """A path is no valid name for an entry, so this one is built without the check."""
+    return PrmEntry.model_construct(
+        name=name, family="judge", model=model, head=None, markers=None, separator=None,
+        threshold=JUDGE_THRESHOLD, calibrated_on="not calibrated",
+    )  # fmt: skip
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
+    return UsageError(f"no {what} is called {name!r}", suggestion(name, known) + " (rsd models list)")

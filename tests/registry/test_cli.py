@@ -1,0 +1,115 @@
+"""`rsd models`: what is printed where, and what it exits with."""
+
+import hashlib
+import io
+import json
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from rsd_cli.cli.models import app
+from rsd_cli.display.progress import transfer_progress
+from rsd_cli.errors import ModelError, UsageError
+from tests.registry.gguf_bytes import File
+from tests.registry.server import Site, serving
+
+CONTENT = File().build()
+
+
+@pytest.fixture
+def declared(tmp_path):
+    with serving(Site(CONTENT)) as site:
+        (tmp_path / "work" / "models.yaml").write_text(f"""
+models:
+  little:
+    size: {len(CONTENT)}
+    sha256: {hashlib.sha256(CONTENT).hexdigest()}
+    licence: "[red]\\e[31mMIT"
+    sources: [{{kind: url, url: "{site.url}"}}]
+  unchecked:
+    unverified: hash not checked
+trios:
+  pair: {{draft: little, target: little, prm: confidence, threshold: 0.5, use_for: tests}}
+""")
+        yield site
+
+
+def run(*arguments: str):
+    result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "100", "TERM": "dumb"})
+    if isinstance(result.exception, Exception):
+        raise result.exception
+    return result
+
+
+def test_a_model_is_listed_pulled_verified_and_removed(declared, tmp_path):
+    assert json.loads(run("list", "--json").stdout)["models"][0]["present"] == "no"
+    pulled = run("pull", "pair", "confidence")
+    assert "little" in pulled.stdout
+    assert "downloading 100 %" in pulled.stderr
+    path = run("path", "little", "--offline").stdout.strip()
+    assert path.startswith(str(tmp_path / "home" / "models" / "little-"))
+    assert json.loads(run("path", "little", "--json").stdout)["files"][0]["path"] == path
+    listed = json.loads(run("ls", "--json").stdout)
+    assert listed["models"][0]["present"] == "yes"
+    assert listed["trios"][0]["missing"] == []
+    assert "ok" in run("verify").stdout
+    with pytest.raises(UsageError, match="confirmation"):
+        run("rm", "little")
+    assert json.loads(run("rm", "little", "--yes", "--json").stdout)["freed"] == len(CONTENT)
+    with pytest.raises(ModelError, match="nothing of little"):
+        run("rm", "little", "--yes")
+
+
+def test_a_damaged_file_fails_the_verification(declared, tmp_path):
+    path = run("pull", "little", "--quiet").stdout.split()[-1]
+    with open(path, "r+b") as file:  # noqa: PTH123
+        file.seek(-1, 2)
+        file.write(b"!")
+    with pytest.raises(ModelError, match="damaged"):
+        run("verify", "little")
+    with pytest.raises(ModelError, match="damaged or missing: unchecked"):
+        run("verify", "unchecked")
+
+
+def test_show_knows_models_reward_models_and_trios(declared):
+    assert "unverified" in run("show", "unchecked").stdout
+    assert json.loads(run("show", "little", "--json").stdout)["sources"][0]["kind"] == "url"
+    assert json.loads(run("show", "confidence", "--json").stdout)["family"] == "confidence"
+    assert "missing" in run("show", "pair").stdout
+    with pytest.raises(UsageError, match="no name is called 'litle'"):
+        run("show", "litle")
+
+
+@pytest.mark.parametrize("width", ["40", "60", "160"])
+def test_the_list_fits_and_shows_text_of_files_as_data(declared, width):
+    shown = CliRunner().invoke(app, ["list"], env={"COLUMNS": width, "TERM": "dumb"}).stdout
+    assert max(len(line) for line in shown.splitlines()) <= int(width)
+    assert "\x1b" not in shown
+    assert "[red]" in shown
+
+
+def test_what_needs_no_file_says_so(declared):
+    assert "needs no file" in run("pull", "confidence").stdout
+    with pytest.raises(ModelError, match="has no source: hash not checked"):
+        run("pull", "unchecked")
+
+
+def test_progress_off_a_terminal_is_a_few_plain_lines():
+    stream = io.StringIO()
+    with transfer_progress(Console(file=stream)) as progress:
+        for done in range(0, 1_000_001, 1000):
+            progress("m\x1b", "downloading", done, 1_000_000)
+    assert stream.getvalue().splitlines() == [
+        "m\\x1b: downloading 0 % (0 of 1 MB)",
+        "m\\x1b: downloading 100 % (1 of 1 MB)",
+    ]
+
+
+@pytest.mark.parametrize("width", [40, 200])
+def test_progress_on_a_terminal_is_one_bar_that_goes_away(width):
+    stream = io.StringIO()
+    with transfer_progress(Console(file=stream, force_terminal=True, width=width)) as progress:
+        progress("m", "downloading", 1, None)
+        progress("m", "verifying", 5, 10)
+    assert "verifying" in stream.getvalue()

@@ -1,0 +1,265 @@
+"""Downloads from a server on this machine: resumed, verified, never half done (group G of the faults)."""
+
+import errno
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from rsd_cli.errors import ModelError, ResourceError, UsageError
+from rsd_cli.registry import part, ranged
+from rsd_cli.registry.entries import ModelEntry
+from rsd_cli.registry.store import Store
+from tests.registry.gguf_bytes import File, text
+from tests.registry.server import Site, serving
+
+CONTENT = File().with_values(x__filler=text("x" * 3_000_000)).build()
+HASH = hashlib.sha256(CONTENT).hexdigest()
+OTHER = "00" * 32
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch):
+    monkeypatch.setattr(ranged, "PAUSE", 0.01)
+    monkeypatch.setattr(ranged, "STALL", 0.5)
+
+
+@pytest.fixture
+def site():
+    with serving(Site(CONTENT)) as site:
+        yield site
+
+
+def entry(*urls: str, sha256: str = HASH, size: int = len(CONTENT), **more: object) -> ModelEntry:
+    sources = [{"kind": "url", "url": url} for url in urls]
+    return ModelEntry.model_validate(
+        {"name": "m", "size": size, "sha256": sha256, "sources": sources, **more}
+    )
+
+
+def files(store: Store) -> list[str]:
+    return sorted(
+        path.name for path in store.directory.iterdir() if not path.name.startswith(("verdicts", "."))
+    )
+
+
+def refused(store: Store, wanted: ModelEntry) -> ModelError:
+    with pytest.raises(ModelError) as caught:
+        store.fetch(wanted)
+    assert caught.value.exit_code == 3
+    assert store.locate(wanted) is None
+    return caught.value
+
+
+def test_a_file_is_fetched_once_and_hashed_once(site, monkeypatch):
+    store, wanted, told = Store(), entry(site.url), []
+    path = store.fetch(wanted, lambda *call: told.append(call))
+    assert path.read_bytes() == CONTENT
+    assert files(store) == [f"m-{HASH[:12]}.gguf"]
+    assert told[-1] == ("m", "downloading", len(CONTENT), len(CONTENT))
+    monkeypatch.setattr("rsd_cli.registry.store.hash_file", None)
+    assert Store(offline=True).fetch(wanted) == path
+    assert len(site.ranges) == 1
+
+
+@pytest.mark.parametrize(("code", "says"), [(404, "404"), (401, "HF_TOKEN"), (403, "licence"), (400, "400")])
+def test_a_refusal_is_named_and_not_repeated(site, code, says):
+    site.answers = [code]
+    store = Store()
+    assert says in refused(store, entry(site.url)).message
+    assert len(site.ranges) == 1
+    assert files(store) == []
+
+
+def test_a_passing_failure_is_retried_within_bounds(site):
+    site.answers = [500, 429]
+    assert Store().fetch(entry(site.url)).read_bytes() == CONTENT
+    site.answers = [503] * 9
+    assert "HTTP 503" in refused(Store(), entry(site.url, sha256=OTHER)).message
+    assert len(site.answers) == 6
+
+
+def test_a_cut_connection_is_continued(site):
+    site.cut_after = 1_000_000
+    assert Store().fetch(entry(site.url)).read_bytes() == CONTENT
+    assert site.ranges == [None, "bytes=1000000-"]
+
+
+def test_a_stalled_server_is_given_up(site):
+    site.cut_after, site.stall = 1000, 3
+    started = time.monotonic()
+    assert Store().fetch(entry(site.url)).read_bytes() == CONTENT
+    assert time.monotonic() - started < 2.9
+
+
+@pytest.mark.parametrize("ignore_range", [False, True])
+def test_an_earlier_run_is_continued_or_started_over(site, ignore_range):
+    store, wanted = Store(), entry(site.url)
+    store.directory.mkdir(parents=True)
+    (store.directory / (wanted.file_name + ".part")).write_bytes(CONTENT[:2_000_000])
+    assert store.partial(wanted) == 2_000_000
+    site.ignore_range = ignore_range
+    assert store.fetch(wanted).read_bytes() == CONTENT
+    assert site.ranges == ["bytes=2000000-"]
+
+
+def test_a_wrong_file_never_gets_the_name(site):
+    site.content = CONTENT[:-1] + b"!"
+    store = Store()
+    assert "sha256" in refused(store, entry(site.url)).message
+    assert files(store) == []
+
+
+def test_a_poisoned_beginning_is_thrown_away(site):
+    store, wanted = Store(), entry(site.url, site.url)
+    store.directory.mkdir(parents=True)
+    (store.directory / (wanted.file_name + ".part")).write_bytes(b"evil")
+    assert store.fetch(wanted).read_bytes() == CONTENT
+
+
+def test_a_wrong_size_is_seen_before_the_download(site):
+    assert "bytes instead of 5" in refused(Store(), entry(site.url, size=5)).message
+
+
+def test_a_file_that_is_no_model_is_refused(site):
+    site.content = b"<html>" + bytes(100)
+    wanted = entry(site.url, sha256=hashlib.sha256(site.content).hexdigest(), size=106)
+    assert "HTML page" in refused(Store(), wanted).message
+
+
+def test_every_source_is_tried_and_named(site):
+    nowhere = "http://127.0.0.1:9/m.gguf"
+    assert Store().fetch(entry(nowhere, site.url)).read_bytes() == CONTENT
+    site.answers = [404]
+    error = refused(Store(), entry(nowhere, site.url, sha256=OTHER))
+    assert error.message.count("url: ") == 2
+    assert "Connection refused" in error.message
+    assert "rsd models pull" in error.hint
+
+
+def test_offline_uses_no_network(site):
+    error = refused(Store(offline=True), entry(site.url))
+    assert "not in the cache" in error.message
+    assert site.ranges == []
+
+
+def test_a_small_disk_is_refused_first(site, monkeypatch):
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=len(CONTENT)))
+    with pytest.raises(ResourceError, match="are free"):
+        Store().fetch(entry(site.url))
+    assert site.ranges == []
+
+
+def test_a_disk_that_fills_up_gets_its_space_back(site, monkeypatch):
+    class FullDisk:
+        def __init__(self, file: BinaryIO) -> None:
+            self.file = file
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def write(self, chunk):
+            if self.file.tell() > 500_000:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return self.file.write(chunk)
+
+    start_at = part.Part.start_at
+
+    def start_on_full_disk(self, *arguments):
+        start_at(self, *arguments)
+        self._file = FullDisk(self._file)
+
+    monkeypatch.setattr(part.Part, "start_at", start_on_full_disk)
+    store = Store()
+    with pytest.raises(ResourceError, match="No space left") as caught:
+        store.fetch(entry(site.url))
+    assert caught.value.exit_code == 4
+    assert files(store) == []
+
+
+def test_a_store_that_cannot_be_written_is_a_usage_error(site, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot write"):
+        Store(directory=tmp_path / "file" / "store").fetch(entry(site.url))
+
+
+def test_two_processes_fetch_it_once(site, tmp_path):
+    site.stall = 0.3
+    code = (
+        "import sys; from rsd_cli.registry.store import Store;"
+        "from rsd_cli.registry.entries import ModelEntry;"
+        "print(Store().fetch(ModelEntry.model_validate_json(sys.argv[1])))"
+    )
+    wanted = entry(site.url).model_dump_json(exclude={"shard", "further_shards"})
+    command = [sys.executable, "-c", code, wanted]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert len({process.communicate(timeout=60)[0] for process in both}) == 1
+    assert [process.returncode for process in both] == [0, 0]
+    assert site.ranges == [None]
+
+
+def test_the_lock_of_a_killed_process_is_free(site):
+    code = (
+        "import sys, time; from rsd_cli.registry.store import Store; "
+        "from rsd_cli.registry.entries import ModelEntry; from rsd_cli.registry.part import silent;"
+        "lock = Store()._lock(ModelEntry.model_validate_json(sys.argv[1]), silent);"
+        "print('held', flush=True);"
+        "time.sleep(60)"
+    )
+    wanted = entry(site.url)
+    arguments = [sys.executable, "-c", code, wanted.model_dump_json(exclude={"shard", "further_shards"})]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        holder.send_signal(signal.SIGKILL)
+    assert Store().fetch(wanted).read_bytes() == CONTENT
+
+
+def path_entry(path: Path) -> ModelEntry:
+    return entry(sources=[{"kind": "path", "path": str(path)}])
+
+
+def test_a_path_source_is_used_in_place_and_verified(tmp_path):
+    file = tmp_path / "m.gguf"
+    file.write_bytes(CONTENT)
+    store = Store(offline=True)
+    assert store.fetch(path_entry(file)) == file
+    assert not store.owns(path_entry(file))
+    file.write_bytes(CONTENT[:-1] + b"!")
+    assert "sha256" in refused(store, path_entry(file)).message
+    assert Store(verify=False).fetch(path_entry(file)) == file
+    file.write_bytes(CONTENT[:-1])
+    assert "beyond the file" in refused(store, path_entry(file)).message
+
+
+def test_a_damaged_copy_is_found_and_replaced(site):
+    store, wanted = Store(), entry(site.url)
+    path = store.fetch(wanted)
+    before = path.stat()
+    path.write_bytes(CONTENT[:-1] + b"!")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    verified = store.verify(wanted)
+    assert verified is not None
+    assert not verified.ok
+    assert store.fetch(wanted).read_bytes() == CONTENT
+    again = store.verify(wanted)
+    assert again is not None
+    assert again.ok
+
+
+def test_removing_frees_only_our_own_files(site):
+    store, wanted = Store(), entry(site.url)
+    store.fetch(wanted)
+    assert store.remove(wanted) == len(CONTENT)
+    assert files(store) == []
+    assert store.locate(wanted) is None

