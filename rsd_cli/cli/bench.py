@@ -1,4 +1,285 @@
-"""`rsd bench`"""
+"""`rsd bench`: is this machine, and this program, as fast as llama.cpp can be?"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from rsd_cli.cli import options
+from rsd_cli.errors import UsageError
+from rsd_cli.records import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rsd_cli.cli.setup import Cast
+    from rsd_cli.cli.trio import LoadedTrio, RoleModel
+    from rsd_cli.engine.llama import Model
+    from rsd_cli.engine.seats import Engine
+    from rsd_cli.evaluation.speed import Effort, Speed
+    from rsd_cli.records import Record
+
+QUESTION = (
+    "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. "
+    "How many clips did Natalia sell altogether in April and May?"
+)
 
 
-def bench() -> None: ...
+def bench(
+    trio: options.Trio = "starter",
+    draft: options.Draft = None,
+    target: options.Target = None,
+    prm: options.Prm = None,
+    quick: Annotated[bool, typer.Option("--quick", help="About a minute: one seat, few rounds.")] = False,
+    roles: Annotated[
+        str, typer.Option("--roles", help="Measure only these models: draft,target,prm.")
+    ] = "draft,target,prm",
+    seats: Annotated[str, typer.Option("--seats", help="Numbers of seats, separated by commas.")] = "",
+    models: options.ModelsFile = None,
+    offline: options.Offline = False,
+    yes: options.Yes = False,
+    threads: options.Threads = 0,
+    gpu_layers: options.GpuLayers = "",
+) -> None:
+    """Measure speed as ratios within one run.
+
+    Every model through rsd's engine and through a bare llama_decode loop, one question answered by the trio,
+    and what starting costs. The last line of stdout is one JSON object.
+    """
+    from rsd_cli.cli import setup
+    from rsd_cli.evaluation.speed import Effort
+
+    chosen = _chosen_roles(roles)
+    counts = _seat_counts(seats or ("1" if quick else "1,4,16"))
+    effort = (
+        Effort(rounds=3, prompt_tokens=128, write_tokens=24)
+        if quick
+        else Effort(rounds=8, prompt_tokens=256, write_tokens=32)
+    )
+    access = setup.Access(models, offline, yes=yes)
+    cast = setup.resolve(setup.Choice(trio, draft, target, prm), access)
+    layers = setup.parse_layers(gpu_layers)
+    files = setup.present(cast.only(get_args(Role)), access, layers).models
+    plan = Plan(files, cast, effort, threads, quick)
+
+    result: dict[str, Any] = {"trio": trio, "prm": cast.prm.name, "quick": quick}
+    result |= _measure_models(plan, {role: files[role] for role in chosen if role in files}, counts)
+    if set(files) <= set(chosen):
+        result |= _measure_question(plan)
+    names = {"--trio": trio, "--draft": draft, "--target": target, "--prm": prm}
+    result |= _measure_start(plan, [word for flag, name in names.items() if name for word in (flag, name)])
+    typer.echo(json.dumps(result))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and how thoroughly."""
+
+    files: dict[Role, RoleModel]
+    cast: Cast
+    effort: Effort
+    threads: int
+    quick: bool
+
+
+def _chosen_roles(text: str) -> list[Role]:
+    known: tuple[Role, ...] = get_args(Role)
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"--roles names {name!r}.", f"The roles are {', '.join(known)}.")
+    return [role for role in known if role in names]
+
+
+def _seat_counts(text: str) -> list[int]:
+    try:
+        counts = [int(count) for count in text.split(",")]
+    except ValueError:
+        counts = [0]
+    if not all(1 <= count <= 256 for count in counts):
+        raise UsageError(
+            f"--seats {text!r} is no list of numbers from 1 to 256.", "For example: --seats 1,4,16"
+        )
+    return counts
+
+
+def _measure_models(plan: Plan, chosen: dict[Role, RoleModel], counts: list[int]) -> dict[str, Any]:
+    """Each model through the engine and through the bare loop; the first also against the high-level class."""
+    from rsd_cli.engine.llama import Model
+
+    figures: dict[str, Any] = {"speeds": {}}
+    for path, roles in _by_file(chosen).items():
+        model = Model(path, chosen[roles[0]].gpu_layers)
+        name = "+".join(roles)
+        figures["speeds"][name] = [asdict(_measure_speed(plan, model, name, n)) for n in counts]
+        if "decode_vs_high_level" not in figures:
+            figures |= _measure_first_model(plan, model)
+        model.close()
+    ratios = [speed["decode_vs_bare"] for speeds in figures["speeds"].values() for speed in speeds[:1]]
+    figures["decode_vs_bare"] = min(ratios, default=None)
+    return figures
+
+
+def _by_file(chosen: dict[Role, RoleModel]) -> dict[Path, list[Role]]:
+    """Roles that share a file are measured once."""
+    files: dict[Path, list[Role]] = {}
+    for role, model in chosen.items():
+        files.setdefault(model.path, []).append(role)
+    return files
+
+
+def _measure_speed(plan: Plan, model: Model, name: str, n_seats: int) -> Speed:
+    from rsd_cli.evaluation.speed import measure_speed
+
+    with _engine(plan, model, n_seats) as engine:
+        speed = measure_speed(engine, n_seats, plan.effort)
+    typer.echo(
+        f"{name:12} {n_seats:3} seats   prompt {speed.prompt:7.1f} tokens/s (bare {speed.bare_prompt:7.1f})   "
+        f"decode {speed.decode:6.1f} (bare {speed.bare_decode:6.1f}, ratio {speed.decode_vs_bare:.2f})"
+    )
+    return speed
+
+
+@contextmanager
+def _engine(plan: Plan, model: Model, n_seats: int) -> Iterator[Engine]:
+    from rsd_cli.engine.llama import ContextOptions
+    from rsd_cli.engine.seats import Engine
+
+    engine = Engine(model, ContextOptions(n_ctx=512, n_seats=n_seats, threads=plan.threads))
+    yield engine
+    engine.close()
+
+
+def _measure_first_model(plan: Plan, model: Model) -> dict[str, Any]:
+    """Against the high-level class, and beside busy processes."""
+    from rsd_cli.evaluation.speed import against_high_level, beside_neighbours
+
+    with _engine(plan, model, 1) as engine:
+        high = against_high_level(engine, plan.effort)
+        typer.echo(
+            f"decode against the high-level class: {high.ours:.1f} / {high.other:.1f} = {high.ratio:.2f}"
+        )
+        figures: dict[str, Any] = {"decode_vs_high_level": high.ratio, "high_level": asdict(high)}
+        if not plan.quick:
+            beside = beside_neighbours(engine, plan.effort)
+            typer.echo(
+                f"decode beside one busy process: {beside.beside_one:.2f} of undisturbed, "
+                f"beside one per core: {beside.beside_one_per_core:.2f}"
+            )
+            figures["neighbours"] = asdict(beside)
+    return figures
+
+
+def _measure_question(plan: Plan) -> dict[str, Any]:
+    """One question by the whole trio against its parts at bare speeds, measured before and after it."""
+    from rsd_cli.cli.trio import LoadedTrio, Shape
+    from rsd_cli.evaluation.speed import parts_seconds
+
+    family = plan.cast.prm.family
+    loaded = LoadedTrio(plan.files, family, Shape(ctx=1024, threads=plan.threads), lambda: False)
+    loaded.load_all()
+    before = _bare_speeds(plan, loaded)
+    record, seconds = _answer(plan, loaded)
+    after = _bare_speeds(plan, loaded)
+    loaded.close()
+    parts = (parts_seconds(record, before) + parts_seconds(record, after)) / 2
+    typer.echo(
+        f"one question: {seconds:.1f} s, its parts at bare speed {parts:.1f} s, ratio {seconds / parts:.2f}"
+    )
+    return {
+        "rsd_vs_parts": seconds / parts,
+        "question": {"seconds": seconds, "parts_seconds": parts, "record": json.loads(record.to_json())},
+    }
+
+
+def _bare_speeds(plan: Plan, loaded: LoadedTrio) -> dict[Role, Speed]:
+    from rsd_cli.evaluation.speed import measure_speed
+
+    effort = replace(plan.effort, rounds=2)
+    return {role: measure_speed(loaded.engine(role), 1, effort) for role in loaded.models}
+
+
+def _answer(plan: Plan, loaded: LoadedTrio) -> tuple[Record, float]:
+    from rsd_cli.cli import setup
+    from rsd_cli.decoding.prompts import MATHS
+    from rsd_cli.decoding.recording import Circumstances, make_record
+    from rsd_cli.decoding.runner import Finished, Runner
+    from rsd_cli.decoding.trajectory import Problem, Settings
+
+    settings = Settings(
+        threshold=plan.cast.threshold,
+        max_tokens=96 if plan.quick else 400,
+        system=MATHS,
+        sampling=setup.make_sampling(plan.cast.sampling),
+    )
+    started = time.perf_counter()
+    events = list(Runner(loaded, settings).run([Problem("bench", QUESTION)]))
+    ended = time.perf_counter()
+    finished = next(event for event in events if isinstance(event, Finished))
+    circumstances = Circumstances(loaded.ids(), {}, started, started, ended, None, 0)
+    return make_record(finished, circumstances), ended - started
+
+
+def _measure_start(plan: Plan, trio: list[str]) -> dict[str, Any]:
+    """What `rsd --help` costs, and how soon a warm `rsd ask` shows its first token against the bare minimum."""
+    import statistics
+
+    from rsd_cli.evaluation.speed import help_cpu_ms
+
+    help_ms = help_cpu_ms(3 if plan.quick else 7)
+    prompt = ",".join(str(token) for token in _draft_prompt(plan))
+    pairs = [_first_token(plan, prompt, trio) for _ in range(2 if plan.quick else 4)][
+        1:
+    ]  # the first one warms the cache
+    ratio = statistics.median(ours / bare for ours, bare in pairs)
+    typer.echo(f"rsd --help: {help_ms:.0f} ms of CPU beyond bare Python")
+    typer.echo(
+        f"first token: {pairs[-1][0]:.2f} s, bare load and prompt {pairs[-1][1]:.2f} s, ratio {ratio:.2f}"
+    )
+    first = [{"ours_seconds": ours, "bare_seconds": bare} for ours, bare in pairs]
+    return {"cpu_help_ms": help_ms, "first_token_vs_bare": ratio, "first_token": first}
+
+
+def _first_token(plan: Plan, prompt: str, trio: list[str]) -> tuple[float, float]:
+    """Seconds to the first token of `rsd ask`, and of a bare load and prompt, each in a fresh process."""
+    floor = [sys.executable, "-m", "rsd_cli.engine.floor", str(plan.files["draft"].path), "4096", prompt]
+    bare = float(_stdout(floor))
+    ask = [
+        sys.executable,
+        "-m",
+        "rsd_cli",
+        "ask",
+        QUESTION,
+        "--max-tokens",
+        "8",
+        "--json",
+        "--offline",
+        *trio,
+    ]
+    record = json.loads(_stdout(ask))
+    return record["timings"]["first_token_ms"] / 1000, bare
+
+
+def _draft_prompt(plan: Plan) -> list[int]:
+    from rsd_cli.cli.trio import LoadedTrio, Shape
+    from rsd_cli.decoding.prompts import MATHS
+
+    loaded = LoadedTrio({"draft": plan.files["draft"]}, None, Shape(ctx=1024), lambda: False)
+    prompt = loaded.prompt("draft", MATHS, QUESTION)
+    loaded.close()
+    return prompt
+
+
+def _stdout(command: list[str]) -> str:
+    import subprocess
+
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+    ).stdout

@@ -126,7 +126,8 @@ def verify(
     bad = [one.name for one in checked if not one.ok]
     if bad:
         raise ModelError(
-            f"damaged or missing: {', '.join(bad)}", f"rsd models rm {bad[0]}, rsd models pull {bad[0]}"
+            f"Damaged or missing: {', '.join(bad)}.",
+            f"Run rsd models rm {bad[0]}, then rsd models pull {bad[0]}.",
         )
 
 
@@ -144,7 +145,9 @@ def rm(
     registry, store = _open(models, offline=True)
     entries = [entry for entry in _entries(names, registry, offline=True) if store.owns(entry)]
     if not entries:
-        raise ModelError(f"nothing of {', '.join(names)} is in {store.directory}", "rsd models list")
+        raise ModelError(
+            f"Nothing of {', '.join(names)} is in {store.directory}.", "See what is: rsd models list."
+        )
     _confirm([entry.name for entry in entries], yes=yes)
     freed = sum(store.remove(entry) for entry in entries)
     removed = [entry.name for entry in entries]
@@ -260,7 +263,7 @@ def _confirm(names: list[str], *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"removing {', '.join(names)} needs a confirmation", "use --yes")
+        raise UsageError(f"Removing {', '.join(names)} needs a confirmation.", "Use --yes.")
     typer.confirm(f"Remove {', '.join(names)}?", abort=True, err=True)
 
 

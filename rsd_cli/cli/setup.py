@@ -100,23 +100,25 @@ def present(entries: dict[Role, ModelEntry], access: Access, layers: dict[Role, 
     from rsd_cli.registry.store import Store
 
     store = Store(offline=access.offline, verify=access.verify)
-    missing = {entry.key: entry for entry in entries.values() if store.locate(entry) is None}
+    files = {entry.key: store.locate(entry) for entry in entries.values()}
+    missing = {entry.key: entry for entry in entries.values() if files[entry.key] is None}
     if missing and not access.offline:
         _agree(list(missing.values()), access)
     began = time.perf_counter()
-    files = _fetch(store, entries, access)
+    files |= _fetch(store, missing.values(), access) if missing else {}
     models = {
-        role: RoleModel(entry.name, files[entry.key], entry.sha256, entry.parameters, layers.get(role, -1))
+        role: RoleModel(entry.name, path, entry.sha256, entry.parameters, layers.get(role, -1))
         for role, entry in entries.items()
+        if (path := files[entry.key])
     }
     return Files(models, time.perf_counter() - began if missing else 0.0)
 
 
-def _fetch(store: Store, entries: dict[Role, ModelEntry], access: Access) -> dict[str, Path]:
+def _fetch(store: Store, missing: Iterable[ModelEntry], access: Access) -> dict[str, Path]:
     from rsd_cli.display.progress import transfer_progress
 
     with transfer_progress(quiet=access.quiet) as progress:
-        return {entry.key: store.fetch(entry, progress) for entry in entries.values()}
+        return {entry.key: store.fetch(entry, progress) for entry in missing}
 
 
 def _agree(missing: list[ModelEntry], access: Access) -> None:
@@ -134,9 +136,11 @@ def _agree(missing: list[ModelEntry], access: Access) -> None:
 
 
 def check_memory(models: dict[Role, RoleModel], shape: Shape) -> None:
-    """Refuse before loading what can't fit."""
-    from rsd_cli.registry.memory import available_memory, needed_memory
+    """Refuse before loading what can't fit; where there is plenty, nothing needs an estimate."""
+    from rsd_cli.registry.memory import available_memory, needed_memory, plenty
 
+    if plenty({model.path for model in models.values()}, shape.ctx, shape.n_seats):
+        return
     needed = needed_memory([model.path for model in models.values()], shape.ctx, shape.n_seats, shape.kv_type)
     available = available_memory()
     if available is not None and needed > available:

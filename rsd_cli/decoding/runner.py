@@ -105,7 +105,7 @@ class Runner:
             while True:
                 judged, trajectory.request = trajectory.request, trajectory.policy.send(answer)
                 request = trajectory.request
-                if isinstance(judged, Judge):
+                if isinstance(judged, Judge) and isinstance(answer, float):
                     yield self._verdict(trajectory, judged.step, answer, request)
                 if isinstance(request, Keep):
                     answer = trajectory.keep(request)

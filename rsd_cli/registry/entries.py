@@ -134,10 +134,11 @@ Source = Annotated[HubSource | WheelSource | PathSource | UrlSource, Field(discr
 
 @dataclass(frozen=True)
 class Shard:
-    """Which file of a split model this is, counted from 1."""
+    """Which file of a split model this is, counted from 1, and the model that it belongs to."""
 
     index: int
     count: int
+    whole: str
 
 
 class ModelEntry(_Declared):
@@ -174,7 +175,8 @@ class ModelEntry(_Declared):
         """Twelve characters that tell this file from others of its name."""
         if self.sha256:
             return self.sha256[:12]
-        origin = "|".join(source.model_dump_json() for source in self.sources)
+        sources = "|".join(source.model_dump_json() for source in self.sources)
+        origin = self.shard.whole if self.shard else sources
         return "u" + hashlib.sha256(origin.encode()).hexdigest()[:11]
 
     @property

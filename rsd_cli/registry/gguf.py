@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rsd_cli.registry.ggufbytes import RawHeader, Scalar
 
-HINT = "download it again (rsd models rm, rsd models pull), or choose another file"
+HINT = "Download it again (rsd models rm, rsd models pull), or choose another file."
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read_header(path: Path) -> Header:
         shards = [raw, *(_parsed(shard) for shard in _further_shards(path, raw))]
         return _header(raw, shards)
     except MalformedError as error:
-        raise ModelError(f"{path} cannot be used: {error}", HINT) from None
+        raise ModelError(f"{path} cannot be used: {error}.", HINT) from None
 
 
 def _parsed(path: Path) -> RawHeader:
@@ -66,9 +66,10 @@ def _parsed(path: Path) -> RawHeader:
         raw = ggufbytes.parse(path)
         preflight.check_tensors(raw)
     except MalformedError as error:
-        raise ModelError(f"{path} cannot be used: {error}", HINT) from None
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror or error}", "check the path") from None
+        raise ModelError(f"{path} cannot be used: {error}.", HINT) from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"Cannot read {path}: {reason}.", "Check the path.") from None
     return raw
 
 

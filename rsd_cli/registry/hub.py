@@ -79,7 +79,7 @@ def list_files(repo: str, revision: str | None, *, offline: bool) -> Listing:
         return local
     if offline:
         raise ModelError(
-            f"{repo} is not in the local cache", "fetch it once without --offline (rsd models pull)"
+            f"{repo} is not in the local cache.", "Fetch it once without --offline (rsd models pull)."
         )
     return _online_listing(repo, revision, local)
 
@@ -93,13 +93,13 @@ def _online_listing(repo: str, revision: str | None, local: Listing | None) -> L
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no answer"
         raise ModelError(
-            f"the hub refuses {repo} ({status})", "check the name; set HF_TOKEN if it is private"
+            f"The hub refuses {repo} ({status}).", "Check the name; set HF_TOKEN if it is private."
         ) from None
     except Exception as error:  # noqa: BLE001 - which one depends on the http library that the hub package uses
         if local:
             return local
         raise ModelError(
-            f"cannot reach the hub for {repo}: {error}", "check HF_ENDPOINT, or name a local file"
+            f"Cannot reach the hub for {repo}: {error}.", "Check HF_ENDPOINT, or name a local file."
         ) from None
     listing = Listing(
         info.sha or revision or "main", [HubFile(f.rfilename, f.size) for f in info.siblings or []]

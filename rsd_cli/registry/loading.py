@@ -108,7 +108,7 @@ def _mention(document: Document, section: str, entry: str, key: str, name: str) 
 
 def _sections(document: Document) -> dict[str, Any]:
     if not isinstance(document.data, dict):
-        raise UsageError(f"{document.at(())}: not a mapping", f"write sections: {', '.join(SECTIONS)}")
+        raise UsageError(f"{document.at(())}: not a mapping.", f"Write sections: {', '.join(SECTIONS)}.")
     for key in document.data:
         if key not in SECTIONS:
             _unknown_key(document, (key,), SECTIONS)
@@ -121,7 +121,7 @@ def _add_entries(
     """Every entry of a section is checked, also one that an earlier file replaces."""
     declared = sections.get(section) or {}
     if not isinstance(declared, dict):
-        raise UsageError(f"{document.at((section,))}: {section} is not a mapping", "write NAME: {...}")
+        raise UsageError(f"{document.at((section,))}: {section} is not a mapping.", "Write NAME: {...}.")
     entries = [_entry(document, (section, name), kind, fields) for name, fields in declared.items()]
     added = [entry for entry in entries if entry.name not in known]
     known.update({entry.name: entry for entry in added})
@@ -131,9 +131,11 @@ def _add_entries(
 def _entry(document: Document, keys: Keys, kind: type[Entry], fields: Any) -> Entry:  # noqa: ANN401
     name = str(keys[-1])
     if not is_valid_name(name):
-        raise UsageError(f"{document.at(keys)}: {name[:40]!r} is not a valid name", RULE)
+        raise UsageError(
+            f"{document.at(keys)}: {name[:40]!r} is not a valid name.", f"Choose another: {RULE}."
+        )
     if not isinstance(fields, dict):
-        raise UsageError(f"{document.at(keys)}: {name} is not a mapping", "indent its keys below the name")
+        raise UsageError(f"{document.at(keys)}: {name} is not a mapping.", "Indent its keys below the name.")
     for key in fields:
         if key not in _keys_of(kind):
             _unknown_key(document, (*keys, key), _keys_of(kind))
@@ -163,12 +165,12 @@ def _refuse(document: Document, keys: Keys, kind: type[BaseModel], error: ErrorD
     field, spelling = str(keys[-1]), document.place(keys).spelling
     if error["type"] == "string_type" and spelling:
         raise UsageError(
-            f"{document.at(keys)}: {field}: YAML does not read {spelling[:70]} as text",
-            f'quote it: {field}: "{spelling[:70]}"',
+            f"{document.at(keys)}: {field}: YAML does not read {spelling[:70]} as text.",
+            f'Quote it: {field}: "{spelling[:70]}"',
         )
     problem = str(error.get("ctx", {}).get("error", error["msg"]))
     value = f" ({spelling[:70]})" if spelling and spelling[:40] not in problem else ""
-    raise UsageError(f"{document.at(keys)}: {field}: {problem}{value}", "correct the entry")
+    raise UsageError(f"{document.at(keys)}: {field}: {problem}{value}.", "Correct the entry.")
 
 
 def _in_file(document: Document, keys: Keys, inside: tuple[str | int, ...]) -> Keys:
@@ -182,8 +184,8 @@ def _in_file(document: Document, keys: Keys, inside: tuple[str | int, ...]) -> K
 
 def _unknown_key(document: Document, keys: Keys, known: list[str] | tuple[str, ...]) -> NoReturn:
     match = nearest(str(keys[-1]), known)
-    hint = f"did you mean {match}?" if match else f"known keys: {', '.join(known)}"
-    raise UsageError(f"{document.at(keys)}: unknown key {str(keys[-1])[:40]!r}", hint)
+    hint = f"Did you mean {match}?" if match else f"Known keys: {', '.join(known)}."
+    raise UsageError(f"{document.at(keys)}: unknown key {str(keys[-1])[:40]!r}.", hint)
 
 
 def _check_references(registry: Registry, mentions: list[_Reference]) -> None:
@@ -193,5 +195,5 @@ def _check_references(registry: Registry, mentions: list[_Reference]) -> None:
         if mention.name in known or references.looks_like_one(mention.name):
             continue
         match = nearest(mention.name, known)
-        hint = f"did you mean {match}?" if match else "declare it under models"
-        raise UsageError(f"{mention.at}: no {mention.what} is called {mention.name!r}", hint)
+        hint = f"Did you mean {match}?" if match else "Declare it under models."
+        raise UsageError(f"{mention.at}: no {mention.what} is called {mention.name!r}.", hint)

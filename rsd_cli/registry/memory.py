@@ -20,6 +20,16 @@ MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 
 
+def plenty(paths: Iterable[Path], n_ctx: int, n_seats: int) -> bool:
+    """Whether twice the files and 1 MB per token of context are free: then no header needs to be read."""
+    available = available_memory()
+    cells = 3 * n_seats * (n_ctx or DEFAULT_CTX)
+    return (
+        available is not None
+        and available > 2 * sum(path.stat().st_size for path in paths) + cells * 1_000_000
+    )
+
+
 def kv_cache_bytes(header: Header, n_ctx: int, kv_type: str) -> float:
     """Keys and values of `n_ctx` tokens: sum over layers of kv heads x (key + value length) x bytes."""
     return n_ctx * header.kv_heads * (header.key_length + header.value_length) * KV_BYTES[kv_type]

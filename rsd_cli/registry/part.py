@@ -171,8 +171,8 @@ class Part:
         free = shutil.disk_usage(directory).free
         if free < needed:
             raise ResourceError(
-                f"{self.entry.name} needs {size_text(needed)}, and {size_text(free)} are free in {directory}",
-                "free some space, or set RSD_HOME to a directory on a larger disk",
+                f"{self.entry.name} needs {size_text(needed)}, and {size_text(free)} are free in {directory}.",
+                "Free some space, or set RSD_HOME to a directory on a larger disk.",
             )
 
     def _stop(self, error: OSError) -> NoReturn:
@@ -180,6 +180,6 @@ class Part:
         if error.errno in FULL:
             self.discard()
         raise ResourceError(
-            f"cannot write {self.entry.name} to {self.path.parent}: {error.strerror}",
-            "free some space, or set RSD_HOME to a directory on a larger disk",
+            f"Cannot write {self.entry.name} to {self.path.parent}: {error.strerror}.",
+            "Free some space, or set RSD_HOME to a directory on a larger disk.",
         ) from None

@@ -48,7 +48,9 @@ def resolve(name: str, *, offline: bool = False) -> ModelEntry:
     """The entry for a path or a hub reference; an existing file goes first."""
     reference = parse(name)
     if name.startswith("hf://") and reference is None:
-        raise UsageError(f"{name!r} is not a hub reference", "write hf://user/repo[@rev][:QUANT|/file.gguf]")
+        raise UsageError(
+            f"{name!r} is not a hub reference.", "Write hf://user/repo[@rev][:QUANT|/file.gguf]."
+        )
     if reference and (name.startswith("hf://") or (reference.quant and not Path(name).exists())):
         return _on_hub(reference, offline=offline)
     return _on_disk(Path(name).expanduser())
@@ -91,8 +93,12 @@ def _shard_entry(reference: HubReference, revision: str, file: HubFile) -> Model
         sources=[
             HubSource.model_construct(kind="hf", repo=reference.repo, revision=revision, file=file.path)
         ],
-        shard=Shard(int(match["index"]), int(match["count"])) if match else None,
+        shard=_shard(match, f"{reference.repo}@{revision}") if match else None,
     )
+
+
+def _shard(match: re.Match[str], origin: str) -> Shard:
+    return Shard(int(match["index"]), int(match["count"]), f"{origin}/{match['stem']}")
 
 
 def choose(reference: HubReference, files: Sequence[HubFile]) -> list[HubFile]:
@@ -117,11 +123,11 @@ def _is_meant(reference: HubReference, path: str) -> bool:
 
 def _not_one(reference: HubReference, meant: list[list[HubFile]], models: list[HubFile]) -> UsageError:
     wanted = reference.file or reference.quant or DEFAULT_QUANT
-    found = "several files" if meant else "no file"
+    found = "Several files" if meant else "No file"
     choice = [file for group in meant for file in group] or models
     listed = ", ".join(f"{f.path} ({size_text(f.size)})" if f.size else f.path for f in choice[:20])
     return UsageError(
-        f"{found} for {wanted} in {reference.repo}", f"name one of: {listed or 'no GGUF there'}"
+        f"{found} for {wanted} in {reference.repo}.", f"Name one of: {listed or 'no GGUF there'}."
     )
 
 
@@ -132,5 +138,5 @@ def _complete(shards: list[HubFile]) -> list[HubFile]:
     expected = shard_names(shards[0].path)
     missing = [name for name in expected if name not in {shard.path for shard in shards}]
     if missing:
-        raise ModelError(f"a split model lacks {', '.join(missing[:5])}", "choose a complete one")
+        raise ModelError(f"A split model lacks {', '.join(missing[:5])}.", "Choose a complete one.")
     return shards

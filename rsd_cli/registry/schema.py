@@ -89,4 +89,9 @@ def _judge(name: str, model: str) -> PrmEntry:
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
-    return UsageError(f"no {what} is called {name!r}", suggestion(name, known) + " (rsd models list)")
+    return UsageError(f"No {what} is called {name!r}.", _next_step(name, known))
+
+
+def _next_step(name: str, known: Iterable[str]) -> str:
+    hint = suggestion(name, known)
+    return f"{hint[:1].upper()}{hint[1:]} (rsd models list)".strip()

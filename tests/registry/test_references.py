@@ -1,6 +1,7 @@
 """Models that are not declared: paths, and hub references against a cache and a hub on this machine."""
 
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,13 @@ import pytest
 from rsd_cli.errors import ModelError, UsageError
 from rsd_cli.registry import hub, references
 from rsd_cli.registry.entries import HubSource
+from rsd_cli.registry.gguf import read_header
 from rsd_cli.registry.hub import HubFile, Listing
 from rsd_cli.registry.loading import load_registry
+from rsd_cli.registry.ranged import Address
 from rsd_cli.registry.references import HubReference
 from rsd_cli.registry.store import Store
-from tests.registry.gguf_bytes import File
+from tests.registry.gguf_bytes import File, Value
 from tests.registry.server import Site, serving
 
 COMMIT = "0123456789" * 4
@@ -46,10 +49,10 @@ def test_the_quantisation_chooses_the_file():
     assert chosen(FILES) == ["m-Q4_K_M.gguf"]
     assert chosen(FILES, "q8_0") == ["m-Q8_0.gguf"]
     assert chosen(FILES, file="m-Q8_0.gguf") == ["m-Q8_0.gguf"]
-    with pytest.raises(UsageError, match="no file for Q2_K") as caught:
+    with pytest.raises(UsageError, match="No file for Q2_K") as caught:
         chosen(FILES, "Q2_K")
     assert "m-Q8_0.gguf (800 bytes)" in caught.value.hint
-    with pytest.raises(UsageError, match="several files"):
+    with pytest.raises(UsageError, match="Several files"):
         chosen([*FILES, HubFile("other-Q8_0.gguf", 1)], "Q8_0")
 
 
@@ -58,6 +61,22 @@ def test_a_split_model_is_complete_or_refused():
     assert chosen(parts) == [f"x-Q4_K_M-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
     with pytest.raises(ModelError, match="lacks x-Q4_K_M-00001-of-00003"):
         chosen([parts[0], parts[2]])
+
+
+def test_a_split_model_of_the_hub_is_fetched_in_all_its_parts(monkeypatch):
+    content = File().with_values(split__count=Value(2, struct.pack("<H", 2))).build()
+    names = [f"x-Q4_K_M-0000{i}-of-00002.gguf" for i in (1, 2)]
+    listing = Listing(COMMIT, [HubFile(name, len(content)) for name in names])
+    monkeypatch.setattr(hub, "list_files", lambda *_, **__: listing)
+    with serving(Site(content)) as site:
+        monkeypatch.setattr(hub, "address", lambda _: Address(site.url))
+        entry = load_registry().model("hf://a/b")
+        path = Store().fetch(entry)
+        assert path.name.endswith("-00001-of-00002.gguf")
+        assert read_header(path).shard_count == 2
+        assert Store(offline=True).fetch(entry) == path
+        assert len(site.ranges) == 2
+    assert Store().remove(entry) == 2 * len(content)
 
 
 def test_an_odd_file_name_stays_inside_the_store(monkeypatch):
@@ -131,8 +150,8 @@ def test_a_link_out_of_the_cache_is_not_followed(hub_cache, tmp_path):
 
 
 def test_an_unknown_repository_offline_is_not_in_the_cache(hub_cache):
-    assert fresh("hf://a/c", "offline") == "3 a/c is not in the local cache"
-    assert "cannot reach the hub for a/c" in fresh("hf://a/c")
+    assert fresh("hf://a/c", "offline") == "3 a/c is not in the local cache."
+    assert "Cannot reach the hub for a/c" in fresh("hf://a/c")
 
 
 def test_a_file_comes_from_the_hub_with_the_users_token_and_endpoint(monkeypatch, tmp_path):

@@ -1,0 +1,1 @@
+"""Figures about runs: how fast, compared with what."""

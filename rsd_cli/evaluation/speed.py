@@ -1,0 +1,192 @@
+"""How fast the engine is, as ratios within one run. Times and divides; shows nothing.
+
+Absolute speeds drift on shared machines, so what is compared is measured in turns, and the middle of the
+pairwise ratios counts.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rsd_cli.engine.cores import usable_cores
+from rsd_cli.engine.floor import Floor, HighLevel
+from rsd_cli.engine.llama import Sampling
+from rsd_cli.engine.seats import Sampled, Write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rsd_cli.engine.seats import Engine
+    from rsd_cli.records import Record, Role
+
+COUNTING = "Let me count: " + ", ".join(str(n) for n in range(1, 400))  # models go on with it for ever
+NEVER = "\x00"  # a separator that no step has
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured."""
+
+    rounds: int
+    prompt_tokens: int
+    write_tokens: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Tokens per second of one model at a number of seats: the engine's, and the floor's in the same minutes."""
+
+    seats: int
+    prompt: float
+    decode: float
+    bare_prompt: float
+    bare_decode: float
+    decode_vs_bare: float
+
+
+def measure_speed(engine: Engine, n_seats: int, effort: Effort) -> Speed:
+    """Engine and floor in turns, `effort.rounds` times."""
+    prompt = engine.model.tokenize(COUNTING)[: max(8, effort.prompt_tokens // n_seats)]
+    floor = Floor(engine)
+    ours, bare = [], []
+    for _ in range(effort.rounds):
+        bare.append(_floor_rates(floor, prompt, n_seats, effort.write_tokens))
+        ours.append(engine_rates(engine, prompt, n_seats, effort.write_tokens))
+    floor.close()
+    return Speed(
+        seats=n_seats,
+        prompt=statistics.median(rates.prompt for rates in ours),
+        decode=statistics.median(rates.decode for rates in ours),
+        bare_prompt=statistics.median(rates.prompt for rates in bare),
+        bare_decode=statistics.median(rates.decode for rates in bare),
+        decode_vs_bare=statistics.median(
+            mine.decode / floor.decode for mine, floor in zip(ours, bare, strict=True)
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Tokens per second over all seats."""
+
+    prompt: float
+    decode: float
+
+
+def _floor_rates(floor: Floor, prompt: list[int], n_seats: int, n_tokens: int) -> Rates:
+    read = floor.read(prompt, n_seats)
+    write = floor.write(n_tokens, n_seats, len(prompt))
+    floor.clear(n_seats)
+    return Rates(len(prompt) * n_seats / read, n_tokens * n_seats / write)
+
+
+def engine_rates(engine: Engine, prompt: list[int], n_seats: int, n_tokens: int) -> Rates:
+    """The same work as jobs of the engine."""
+    job = Write(prompt, Sampling(), 0, NEVER, n_tokens + 1)
+    started = time.perf_counter()
+    for seat in range(n_seats):
+        engine.submit(seat, job)
+    first, drawn = started, 0
+    while engine.busy:
+        drawn += sum(isinstance(update, Sampled) for update in engine.step())
+        if drawn <= n_seats:
+            first = time.perf_counter()
+    done = time.perf_counter()
+    for seat in range(n_seats):
+        engine.release(seat)
+    return Rates(len(prompt) * n_seats / (first - started), (drawn - n_seats) / (done - first))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Our figure and another's from the same minutes; `ratio` is the middle of the pairwise ratios."""
+
+    ours: float
+    other: float
+    ratio: float
+
+
+def _compare(pairs: list[tuple[float, float]]) -> Comparison:
+    ours, other = zip(*pairs, strict=True)
+    ratios = [mine / its for mine, its in pairs]
+    return Comparison(statistics.median(ours), statistics.median(other), statistics.median(ratios))
+
+
+def against_high_level(engine: Engine, effort: Effort) -> Comparison:
+    """Decode speed of one seat against llama-cpp-python's streaming completion of the same prompt."""
+    prompt = engine.model.tokenize(COUNTING)[:64]
+    high = HighLevel(engine.model.path, engine.n_ctx, usable_cores())
+    pairs = []
+    for _ in range(effort.rounds):
+        theirs = high.write(prompt, effort.write_tokens)
+        pairs.append((engine_rates(engine, prompt, 1, effort.write_tokens).decode, theirs))
+    high.close()
+    return _compare(pairs)
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Decode speed beside busy processes, as a share of the undisturbed one."""
+
+    undisturbed: float
+    beside_one: float
+    beside_one_per_core: float
+
+
+def beside_neighbours(engine: Engine, effort: Effort) -> Neighbours:
+    """One seat decodes alone, beside one busy process, beside one per core, and alone again."""
+    prompt = engine.model.tokenize(COUNTING)[:16]
+
+    def rate() -> float:
+        return engine_rates(engine, prompt, 1, effort.write_tokens).decode
+
+    before = rate()
+    with busy_processes(1):
+        one = rate()
+    with busy_processes(usable_cores()):
+        every = rate()
+    alone = (before + rate()) / 2
+    return Neighbours(alone, one / alone, every / alone)
+
+
+@contextmanager
+def busy_processes(n: int) -> Iterator[None]:
+    """`n` processes that compute all the time."""
+    running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
+    try:
+        time.sleep(0.3)
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def parts_seconds(record: Record, speeds: dict[Role, Speed]) -> float:
+    """How long a record's tokens take at bare speeds: fed at the prompt's, generated at the decode's."""
+    return sum(
+        usage.fed / speeds[role].bare_prompt + usage.generated / speeds[role].bare_decode
+        for role, usage in record.usage.items()
+        if usage.decoded
+    )
+
+
+def help_cpu_ms(runs: int) -> float:
+    """CPU milliseconds of `rsd --help` beyond those of a bare Python; the middle of several runs."""
+    helps = [_cpu_seconds([sys.executable, "-m", "rsd_cli", "--help"]) for _ in range(runs)]
+    bares = [_cpu_seconds([sys.executable, "-c", "pass"]) for _ in range(runs)]
+    return (statistics.median(helps) - statistics.median(bares)) * 1000
+
+
+def _cpu_seconds(command: list[str]) -> float:
+    before = os.times()
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
