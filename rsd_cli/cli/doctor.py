@@ -153,7 +153,7 @@ def _how_to_reinstall() -> str:
     wanted = importlib.metadata.requires("rsd-cli") or []
     package = next((name for name in wanted if name.startswith("llama-cpp-python")), "llama-cpp-python")
     pip = [sys.executable, "-m", "pip", "install", "--force-reinstall", "--no-cache-dir", package]
-    return f"Reinstall it: {shlex.join(pip)}"
+    return f"Reinstall it: `{shlex.join(pip)}`"
 
 
 def _versions(build: Build | None) -> dict[str, str]:

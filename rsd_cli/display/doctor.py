@@ -74,8 +74,8 @@ def _lines(field: Field, column: int, width: int) -> list[Text]:
 
 
 def _wrap(value: str, room: int) -> list[str]:
-    """Lines of at most `room` characters where words allow; a number stays with its unit."""
-    tied = re.sub(r"(?<=\d) (?=[kMGT]?B\b)", TIE, value)
+    """Lines of at most `room` characters where words allow; numbers with units and commands stay whole."""
+    tied = re.sub(r"`[^`]*`|\d [kMGT]?B\b", lambda match: match.group().replace(" ", TIE), value)
     lines = textwrap.wrap(tied, max(room, 10), break_long_words=False, break_on_hyphens=False)
     return [line.replace(TIE, " ") for line in lines] or [""]
 
@@ -174,7 +174,7 @@ def _places(places: Places) -> list[Field]:
         Field("model store", _place(places.store)),
         Field("disk", "unknown" if free is None else f"{size_text(free)} free for the store"),
         Field("verdict cache", _place(places.verdict_cache)),
-        Field("hub cache", _place(places.hub_cache)),
+        Field("HF cache", _place(places.hub_cache)),
         *(Field("models.yaml", str(path)) for path in places.config_files),
         Field("Python", str(places.python)),
     ]

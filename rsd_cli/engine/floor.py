@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import llama_cpp.llama_cpp as C  # noqa: N812 - C is what it is
-
 from rsd_cli.engine.llama import ContextOptions, Model, Sampler, Sampling
 from rsd_cli.engine.seats import Engine
+
+# isort: split
+import llama_cpp.llama_cpp as C  # noqa: N812 - behind our own module, which prepares the environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

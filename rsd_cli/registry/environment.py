@@ -250,7 +250,7 @@ def _free_bytes(directory: Path) -> int | None:
     try:
         existing = next(path for path in (directory, *directory.absolute().parents) if path.is_dir())
         return shutil.disk_usage(existing).free
-    except OSError:
+    except (OSError, StopIteration):  # a drive that is not there
         return None
 
 

@@ -1,0 +1,317 @@
+"""The runner over real tiny engines: events in order, every problem once, nothing decoded twice."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from rsd_cli.decoding.events import Judged, Judging, Kept, Reading, Streamed
+from rsd_cli.decoding.recording import Circumstances, make_record
+from rsd_cli.decoding.runner import Finished, Runner
+from rsd_cli.decoding.trajectory import Problem, Settings
+from rsd_cli.engine.llama import Sampling
+from rsd_cli.errors import UsageError
+from rsd_cli.records import ModelId
+from rsd_cli.rewards.families import Confidence
+from tests.decoding.tiny_trio import TinyTrio
+
+PROBLEMS = [Problem(f"p{i}", f"What is {i} + {i * i}? Hello World, so {'then ' * i}answer.") for i in range(7)]
+WARM = Sampling(temperature=0.8)
+SETTINGS = Settings(threshold=0.5, max_tokens=120, max_steps=12, system="Answer.", sampling=WARM)
+CAST = {"draft": ("llama", 1), "target": ("other", 2), "prm": ("llama", 3)}
+ENDLESS = {"<eos>": -50.0, "\n\n": 3.0, ".\n\n": 3.0}
+
+
+@pytest.fixture
+def trio(tiny_model):
+    made = []
+
+    def make(cast=CAST, favour=None, **options):
+        more = {"favour": favour} if favour else {}
+        models = {role: tiny_model(kind, seed=seed, **more) for role, (kind, seed) in cast.items()}
+        made.append(TinyTrio(models, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def answered(trio, problems=PROBLEMS, settings=SETTINGS, seats=1):
+    """Every finished problem, in order, with all events."""
+    happened = list(Runner(trio, settings, seats).run(problems))
+    return [one for one in happened if isinstance(one, Finished)], happened
+
+
+def texts(finished):
+    return {one.trajectory.problem.id: one.trajectory.text for one in finished}
+
+
+def test_an_answer_has_steps_of_both_authors_and_rewards(trio):
+    finished, _ = answered(trio(favour=ENDLESS), PROBLEMS[:3])
+    steps = [step for one in finished for step in one.trajectory.steps]
+    assert {step.author for step in steps} == {"draft", "target"}
+    for step in steps:
+        if step.author == "draft":
+            assert step.reward == 0.9
+            assert step.rejected is None
+        else:
+            assert step.reward is None
+            assert step.rejected is not None
+            assert step.rejected.reward == 0.2
+
+
+def test_the_events_of_a_step_come_in_the_order_in_which_it_is_made(trio):
+    finished, happened = answered(trio(favour=ENDLESS), PROBLEMS[:1])
+    assert happened[-1] is finished[0]
+    order = [type(one) for one in happened if isinstance(one, Judging | Judged | Kept)]
+    assert order == [Judging, Judged, Kept] * len(finished[0].trajectory.steps)
+    streamed, kept, author = "", [], ""
+    for one in happened:
+        if isinstance(one, Streamed):
+            streamed, author = streamed + one.text, one.author
+        elif isinstance(one, Judging):
+            assert author == "draft"
+        elif isinstance(one, Judged):
+            assert one.text == streamed
+            assert one.accepted == (one.reward >= SETTINGS.threshold)
+            streamed = streamed if one.accepted else ""
+        elif isinstance(one, Kept):
+            assert (one.step.text, one.step.author) == (streamed, author)
+            kept.append(one.step)
+            streamed = ""
+    assert kept == finished[0].trajectory.steps
+
+
+def test_reading_is_reported_and_never_beyond_its_end(trio):
+    long = Problem("long", "Hello World. " * 120)
+    _, happened = answered(trio(), [long])
+    reading = [one for one in happened if isinstance(one, Reading)]
+    assert {one.role for one in reading} >= {"draft", "prm"}
+    assert all(0 < one.done < one.total for one in reading)
+
+
+@pytest.mark.parametrize("seats", [1, 3, 16])
+def test_every_problem_is_answered_exactly_once(seats, trio):
+    finished, happened = answered(trio(seats=seats), seats=seats)
+    assert sorted(one.trajectory.problem.id for one in finished) == [one.id for one in PROBLEMS]
+    for one in finished:
+        own = [e.step for e in happened if isinstance(e, Kept) and e.id == one.trajectory.problem.id]
+        assert own == one.trajectory.steps
+
+
+def test_no_problem_is_no_work(trio):
+    assert answered(trio(), []) == ([], [])
+
+
+def test_a_problems_text_does_not_depend_on_seats_or_on_its_place(trio):
+    """On these files the sums are the same for one row and for three; llama.cpp promises it for none."""
+    one = texts(answered(trio())[0])
+    assert texts(answered(trio(seats=3), seats=3)[0]) == one
+    assert texts(answered(trio(), PROBLEMS[::-1])[0]) == one
+    assert len(set(one.values())) == len(PROBLEMS)
+
+
+def test_another_seed_gives_another_text(trio):
+    one = texts(answered(trio(), PROBLEMS[:2])[0])
+    other = texts(answered(trio(), PROBLEMS[:2], replace(SETTINGS, seed=1))[0])
+    assert all(one[name] != other[name] for name in one)
+
+
+@pytest.mark.parametrize("strategy", ["draft", "target"])
+def test_a_model_alone_needs_no_other(strategy, trio):
+    alone = trio({strategy: CAST[strategy]}, favour=ENDLESS)
+    finished, happened = answered(alone, PROBLEMS[:2], replace(SETTINGS, strategy=strategy))
+    assert {step.author for one in finished for step in one.trajectory.steps} == {strategy}
+    assert not any(isinstance(one, Judging | Judged) for one in happened)
+    assert all(set(one.usage) == {strategy} for one in finished)
+
+
+@pytest.mark.parametrize(("rule", "author"), [(lambda _: True, "draft"), (lambda _: False, "target")])
+def test_a_prm_that_always_says_the_same_leaves_one_author(rule, author, trio):
+    finished, _ = answered(trio(rule=rule), PROBLEMS[:2])
+    assert {step.author for one in finished for step in one.trajectory.steps} == {author}
+    for one in finished:
+        assert ("target" in one.usage) == (author == "target"), "the target is asked only when it must write"
+
+
+CASTS = {
+    "two vocabularies": CAST,
+    "one vocabulary": {"draft": ("llama", 1), "target": ("llama", 2), "prm": ("llama", 3)},
+    "one model": {"draft": ("llama", 1), "target": ("llama", 1), "prm": ("llama", 1)},
+    "sentencepiece": {"draft": ("spm-bytes", 1), "target": ("llama", 2), "prm": ("other", 3)},
+    "recurrent": {"draft": ("mamba", 1), "target": ("mamba", 2), "prm": ("mamba", 3)},
+    "hybrid": {"draft": ("hybrid", 1), "target": ("hybrid", 2), "prm": ("hybrid", 3)},
+    "mixed": {"draft": ("hybrid", 1), "target": ("other", 2), "prm": ("mamba", 3)},
+}
+
+
+@pytest.mark.parametrize("seats", [1, 3])
+@pytest.mark.parametrize("cast", CASTS)
+def test_no_role_decodes_a_token_twice(cast, seats, trio):
+    """The bar of the record: what is fed again is at most two tokens a step."""
+    made = trio(CASTS[cast], seats=seats, favour=None if "piece" in cast else ENDLESS)
+    system = "" if "spm-bytes" in dict(CASTS[cast].values()) else SETTINGS.system
+    finished, _ = answered(made, settings=replace(SETTINGS, system=system), seats=seats)
+    rejections = sum(step.rejected is not None for one in finished for step in one.trajectory.steps)
+    assert rejections > 0
+    for one in finished:
+        steps = len(one.trajectory.steps)
+        for role, usage in one.usage.items():
+            model = made.engine(role).model
+            final = sum(len(step) for step in one.trajectory.participants[role].steps)
+            assert final >= len(model.tokenize(one.trajectory.text)) > 0 or not one.trajectory.text
+            bar = usage.prompt + final + usage.discarded + 2 * steps
+            assert usage.fed + usage.generated <= bar, (role, usage, final, steps)
+            assert usage.generated == 0 or role != "prm"
+
+
+def test_what_a_generator_discards_is_what_it_sampled_in_vain(trio):
+    finished, _ = answered(trio(favour=ENDLESS))
+    for one in finished:
+        steps = one.trajectory.steps
+        rejected = sum(step.rejected.tokens for step in steps if step.rejected)
+        assert one.usage["draft"].discarded == rejected
+        by_draft = sum(step.tokens for step in steps if step.author == "draft")
+        assert one.usage["draft"].generated == by_draft + rejected
+        if "target" in one.usage:
+            assert one.usage["target"].discarded == 0
+
+
+def test_the_prm_discards_its_question_after_every_step(trio):
+    made = trio(favour=ENDLESS)
+    finished, _ = answered(made, PROBLEMS[:1])
+    question = len(made.family._question)
+    judged = len(finished[0].trajectory.steps)
+    assert finished[0].usage["prm"].discarded >= (judged - 1) * question
+
+
+def test_the_prompt_that_is_reported_is_the_one_of_the_template(trio):
+    made = trio()
+    finished, _ = answered(made, PROBLEMS[:1])
+    for role, usage in finished[0].usage.items():
+        assert usage.prompt == len(made.prompt(role, SETTINGS.system, PROBLEMS[0].question))
+
+
+@pytest.mark.parametrize(
+    ("change", "ended"),
+    [({"max_steps": 2}, "max_steps"), ({"max_tokens": 15}, "max_tokens"), ({"max_tokens": 100_000, "max_steps": 100_000}, "context")],
+)
+def test_an_answer_that_is_cut_says_by_what(change, ended, trio):
+    finished, _ = answered(trio(favour=ENDLESS, n_ctx=512), PROBLEMS[:2], replace(SETTINGS, **change))
+    assert [one.ended_by for one in finished] == [ended, ended]
+    for one in finished:
+        assert sum(step.tokens for step in one.trajectory.steps) <= SETTINGS.max_tokens or ended == "context"
+        if ended == "max_steps":
+            assert len(one.trajectory.steps) == 2
+        if ended == "max_tokens":
+            assert sum(step.tokens for step in one.trajectory.steps) == 15
+
+
+def test_an_answer_that_ends_itself_says_so(trio):
+    finished, _ = answered(trio(favour={"<eos>": 300.0}), PROBLEMS[:2])
+    assert [one.ended_by for one in finished] == ["eog", "eog"]
+
+
+def test_a_question_longer_than_the_context_says_both_numbers(trio):
+    made = trio(n_ctx=256)
+    question = "Hello World. " * 200
+    needed = len(made.prompt("draft", SETTINGS.system, question))
+    with pytest.raises(UsageError, match=f"{needed:,} tokens long.*context of 256") as caught:
+        answered(made, [Problem("long", question)])
+    assert caught.value.exit_code == 2
+
+
+def test_confidence_watches_the_draft_and_needs_no_prm_model(trio):
+    cast = {role: CAST[role] for role in ("draft", "target")}
+    finished, _ = answered(trio(cast, favour=ENDLESS, family=Confidence()), settings=replace(SETTINGS, threshold=0.15))
+    steps = [step for one in finished for step in one.trajectory.steps]
+    rewards = [step.reward for step in steps if step.reward is not None]
+    rejected = [step.rejected.reward for step in steps if step.rejected]
+    assert rewards
+    assert rejected
+    assert all(0.15 <= reward <= 1 for reward in rewards)
+    assert all(0 <= reward < 0.15 for reward in rejected if reward is not None)
+
+
+class Flag:
+    raised = False
+
+    def __call__(self):
+        return self.raised
+
+
+@pytest.mark.parametrize("seats", [1, 3])
+def test_an_interrupted_answer_keeps_the_step_being_written(seats, trio):
+    flag = Flag()
+    made = trio(favour={"<eos>": -50.0, "\n\n": -50.0, ".\n\n": -50.0}, seats=seats, aborted=flag)
+    happened, sampled = [], 0
+    for one in Runner(made, SETTINGS, seats).run(PROBLEMS):
+        happened.append(one)
+        sampled += isinstance(one, Streamed)
+        flag.raised = flag.raised or sampled >= 8 * seats
+    finished = [one for one in happened if isinstance(one, Finished)]
+    assert len(finished) == seats, "the rest is not begun"
+    for one in finished:
+        assert one.ended_by == "interrupted"
+        own = [e.text for e in happened if isinstance(e, Streamed) and e.id == one.trajectory.problem.id]
+        assert one.trajectory.text == "".join(own) != ""
+        assert one.trajectory.steps[-1].reward is None
+        assert one.usage["draft"].generated == one.trajectory.steps[-1].tokens
+        assert one.usage["draft"].discarded == 0
+    assert not any(engine.busy for engine in made.loaded().values())
+    flag.raised = False
+    again, _ = answered(made, PROBLEMS[:4], seats=seats)
+    assert len(again) == 4
+
+
+def test_an_interrupt_while_the_question_is_read_ends_without_a_step(trio):
+    flag = Flag()
+    made = trio(aborted=flag)
+    flag.raised = True
+    finished, happened = answered(made, PROBLEMS[:2])
+    assert [one.ended_by for one in finished] == ["interrupted"]
+    assert finished[0].trajectory.steps == []
+    assert finished[0].usage["draft"].generated == 0
+    assert happened == finished
+    flag.raised = False
+    assert len(answered(made, PROBLEMS[:2])[0]) == 2
+
+
+def record_of(trio, finished):
+    models = {
+        role: ModelId(role, None, engine.model.parameters) for role, engine in trio.loaded().items()
+    }
+    now = time.perf_counter()
+    target = trio.engine("target").model
+    run = Circumstances(models, {"trio": "test"}, now - 2, now - 1, now, target, 10)
+    return make_record(finished, run)
+
+
+def test_a_records_compute_is_that_of_the_tokens_that_were_decoded(trio):
+    made = trio(favour=ENDLESS)
+    finished, _ = answered(made, PROBLEMS[1:2])
+    record = record_of(made, finished[0])
+    for role in ("draft", "target", "prm"):
+        usage = record.usage[role]
+        cost = 2.0 * record.models[role].parameters * (usage.fed + usage.generated)
+        assert getattr(record.flops, role) == cost
+    assert record.flops.total == record.flops.draft + record.flops.target + record.flops.prm
+    text = len(made.engine("target").model.tokenize(record.answer))
+    assert record.flops.target_only == 2.0 * record.models["target"].parameters * (10 + text)
+
+
+def test_a_record_says_what_decided_the_answer(trio):
+    made = trio(favour=ENDLESS)
+    finished, _ = answered(made, PROBLEMS[1:2])
+    record = record_of(made, finished[0])
+    assert record.answer == "".join(step.text for step in record.steps)
+    assert record.settings["temperature"] == 0.8
+    assert record.settings["threshold"] == 0.5
+    assert record.settings["max_steps"] == 12
+    assert record.settings["trio"] == "test"
+    assert (record.strategy, record.seed) == ("rsd", 0)
+    assert set(record.usage) == set(record.timings.roles) == {"draft", "target", "prm"}
+    assert record.timings.roles["draft"].decode_ms > 0

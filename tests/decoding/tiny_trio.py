@@ -1,0 +1,88 @@
+"""A trio of tiny models for tests, with a reward that the test decides by the text of a step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rsd_cli.engine.llama import ContextOptions
+from rsd_cli.engine.seats import Engine, Read
+from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
+from rsd_cli.rewards.families import Judge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rsd_cli.engine.llama import Model
+    from rsd_cli.records import Role
+    from rsd_cli.rewards.families import Family
+
+QUESTION = " Is the step so?"
+
+
+class Verdict:
+    """Reads as a judge does, and rewards a step by a rule; the rule's verdict travels as a token to read."""
+
+    def __init__(self, model: Model, template: ChatTemplate, rule: Callable[[str], bool]) -> None:
+        self._judge = Judge(model, template)
+        self._model, self._rule = model, rule
+        self._question = model.tokenize(QUESTION)
+
+    def prompt(self, question: str) -> list[int]:
+        return self._judge.prompt(question)
+
+    def job(self, prompt: Sequence[int], steps: Sequence[Sequence[int]]) -> Read:
+        solution = [*prompt, *(token for step in steps for token in step)]
+        newest = b"".join(self._model.piece(token) for token in steps[-1]).decode("utf-8", "replace")
+        asked = (0,) if self._rule(newest) else (0, 0)
+        return Read([*solution, *self._question], asked, len(solution))
+
+    def reward(self, logits: Sequence[float]) -> float:
+        return 0.9 if len(logits) == 1 else 0.2
+
+
+def even(step: str) -> bool:
+    """A rule that accepts about half of all steps, whatever they say."""
+    return sum(step.encode()) % 2 == 0
+
+
+class TinyTrio:
+    """Engines on given models; `seats` of them each."""
+
+    def __init__(
+        self,
+        models: dict[Role, Model],
+        seats: int = 1,
+        n_ctx: int = 1024,
+        rule: Callable[[str], bool] | None = even,
+        aborted: Callable[[], bool] | None = None,
+        family: Family | None = None,
+    ) -> None:
+        options = ContextOptions(n_ctx, seats, 256, threads=1)
+        self._engines = {role: Engine(model, options, aborted) for role, model in models.items()}
+        self._renderer = Renderer()
+        self._templates = {role: ChatTemplate(model, self._renderer) for role, model in models.items()}
+        self._family: Family | None = family
+        if "prm" in models and rule:
+            self._family = Verdict(models["prm"], self._templates["prm"], rule)
+
+    def engine(self, role: Role) -> Engine:
+        return self._engines[role]
+
+    def loaded(self) -> dict[Role, Engine]:
+        return self._engines
+
+    @property
+    def family(self) -> Family | None:
+        return self._family
+
+    def prompt(self, role: Role, system: str, question: str) -> list[int]:
+        if role == "prm":
+            assert isinstance(self._family, Verdict)
+            return self._family.prompt(question)
+        messages = [Message("system", system)] if system else []
+        return self._templates[role].encode([*messages, Message("user", question)])
+
+    def close(self) -> None:
+        for engine in self._engines.values():
+            engine.close()
+        self._renderer.close()

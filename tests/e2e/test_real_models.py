@@ -1,0 +1,107 @@
+"""The user's commands on the real small models, which are fetched once and kept in the user's cache."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.e2e.tokens import tokens_of_text
+
+QUESTION = (
+    "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. "
+    "How many clips did Natalia sell altogether in April and May?"
+)
+KEYS = [
+    *("schema", "id", "question", "answer", "final_answer", "steps", "usage", "flops", "timings"),
+    *("ended_by", "strategy", "settings", "models", "versions", "seed"),
+]
+
+pytestmark = pytest.mark.model
+
+
+def rsd(*args, **more):
+    return subprocess.run(
+        [sys.executable, "-m", "rsd_cli", *args],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        env=os.environ | {"COLUMNS": "80"},
+        **more,
+    )
+
+
+@pytest.fixture(scope="module")
+def starter(tmp_path_factory):
+    """The default command's record, and what it printed."""
+    trace = tmp_path_factory.mktemp("trace") / "trace.jsonl"
+    done = rsd("ask", QUESTION, "--trace", str(trace))
+    assert done.returncode == 0, done.stderr
+    return done, json.loads(trace.read_text())
+
+
+def test_the_default_command_answers_72(starter):
+    done, record = starter
+    assert record["final_answer"] == "72"
+    assert done.stdout.strip() == record["answer"].strip()
+    assert "\x1b" not in done.stdout
+
+
+def test_the_record_has_the_documented_keys(starter):
+    _, record = starter
+    assert list(record) == KEYS
+    assert record["ended_by"] == "eog"
+    assert {step["author"] for step in record["steps"]} <= {"draft", "target"}
+    assert set(record["usage"]["draft"]) == {"prompt", "generated", "discarded", "fed", "reused"}
+
+
+def test_nothing_is_fed_again(starter):
+    _, record = starter
+    assert_fed_once(record)
+
+
+def test_compute_is_counted_from_decoded_tokens(starter):
+    _, record = starter
+    for role, usage in record["usage"].items():
+        if role in record["models"]:
+            parameters = record["models"][role]["parameters"]
+            assert record["flops"][role] == 2 * parameters * (usage["fed"] + usage["generated"])
+    assert record["flops"]["total"] == sum(record["flops"][role] for role in record["usage"])
+
+
+def test_what_the_authors_sampled_adds_up(starter):
+    _, record = starter
+    for author in ("draft", "target"):
+        usage = record["usage"][author]
+        kept = sum(step["tokens"] for step in record["steps"] if step["author"] == author)
+        assert usage["generated"] == kept + usage["discarded"]
+    rejected = sum(step["rejected"]["tokens"] for step in record["steps"] if "rejected" in step)
+    assert record["usage"]["draft"]["discarded"] == rejected
+
+
+def test_models_with_other_vocabularies_work_together():
+    done = rsd("ask", "What is 3 + 4?", "--trio", "tiny", "--max-tokens", "120", "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["answer"].strip()
+    assert_fed_once(record)
+
+
+def test_the_target_alone_and_the_draft_alone():
+    for strategy in ("target", "draft"):
+        done = rsd(
+            "ask", "What is 3 + 4?", "--strategy", strategy, "--max-tokens", "40", "--json", "--offline"
+        )
+        assert done.returncode == 0, done.stderr
+        record = json.loads(done.stdout)
+        assert {step["author"] for step in record["steps"]} == {strategy}
+        assert list(record["models"]) == [strategy]
+
+
+def assert_fed_once(record):
+    for role, usage in record["usage"].items():
+        text = tokens_of_text(record, role)
+        bound = usage["prompt"] + text + usage["discarded"] + 2 * len(record["steps"])
+        assert usage["fed"] + usage["generated"] <= bound, role
