@@ -6,7 +6,7 @@ import os
 import sys
 
 from rsd_cli.cli.supervisor import supervised
-from rsd_cli.errors import ResourceError, RSDError
+from rsd_cli.errors import ModelError, ResourceError, RSDError
 
 
 def main() -> None:
@@ -40,6 +40,8 @@ def _report(error: Exception) -> int:
 
     if isinstance(error, MemoryError):
         error = ResourceError("Not enough memory.", "Try a smaller trio or a smaller --ctx.")
+    if isinstance(error, (ImportError, OSError)) and "llama" in str(error):
+        error = ModelError(f"llama-cpp-python can't be loaded: {error}.", "`rsd doctor` says what to do.")
     if not isinstance(error, RSDError):
         text = f"{type(error).__name__}: {error}"
         error = RSDError(f"Unexpected {text}.", "This is a bug; run it again with --debug to see where.")

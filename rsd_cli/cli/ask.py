@@ -101,14 +101,15 @@ def ask(
     roles = setup.roles_of(strategy)
     output = Output(as_json, quiet, not no_color, LineFile(trace) if trace else None)
     access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet)
-    cast = setup.resolve(setup.Choice(trio, draft, target, prm), access)
-    files = setup.present(cast.only(roles), access, setup.parse_layers(gpu_layers))
+    layers = setup.parse_layers(gpu_layers)
+    found = setup.find(setup.Choice(trio, draft, target, prm), access, roles)
+    cast = found.trio
 
     from rsd_cli.cli.trio import LoadedTrio, Shape
     from rsd_cli.decoding.prompts import MATHS
 
-    shape = Shape(ctx, 1, batch_size, threads, setup.check_kv_type(kv_type))
-    setup.check_memory(files.models, shape)
+    shape = Shape(ctx, 1, batch_size, threads, setup.check_kv_type(kv_type), layers)
+    setup.check_memory(cast.models, shape)
     settings = Settings(
         strategy=strategy,
         threshold=cast.threshold if threshold is None else threshold,
@@ -118,15 +119,15 @@ def ask(
         seed=seed,
         sampling=setup.make_sampling(cast.sampling, temperature=temperature),
     )
-    described = {"trio": trio, "prm": cast.prm.name, **asdict(shape)}
+    described = {"trio": trio, "prm": cast.prm, **asdict(shape)}
     run = Run(
         Problem(hashlib.blake2b(text.encode(), digest_size=6).hexdigest(), text),
         settings,
         described,
-        started + files.download_seconds,
+        started + found.download_seconds,
     )
     with Interrupt() as interrupt:
-        loaded = LoadedTrio(files.models, cast.prm.family if "prm" in roles else None, shape, interrupt)
+        loaded = LoadedTrio(cast.models, cast.family if "prm" in roles else None, shape, interrupt)
         try:
             _deliver(_answer(run, loaded, output), output)
         finally:

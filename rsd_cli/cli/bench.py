@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from rsd_cli.cli.setup import Cast
-    from rsd_cli.cli.trio import LoadedTrio, RoleModel
+    from rsd_cli.cli.trio import LoadedTrio
+    from rsd_cli.cli.warm import FoundModel, FoundTrio
     from rsd_cli.engine.llama import Model
     from rsd_cli.engine.seats import Engine
     from rsd_cli.evaluation.speed import Effort, Speed
@@ -64,12 +64,12 @@ def bench(
         else Effort(rounds=8, prompt_tokens=256, write_tokens=32)
     )
     access = setup.Access(models, offline, yes=yes)
-    cast = setup.resolve(setup.Choice(trio, draft, target, prm), access)
     layers = setup.parse_layers(gpu_layers)
-    files = setup.present(cast.only(get_args(Role)), access, layers).models
-    plan = Plan(files, cast, effort, threads, quick)
+    cast = setup.find(setup.Choice(trio, draft, target, prm), access, get_args(Role)).trio
+    files = cast.models
+    plan = Plan(cast, effort, threads, layers, quick)
 
-    result: dict[str, Any] = {"trio": trio, "prm": cast.prm.name, "quick": quick}
+    result: dict[str, Any] = {"trio": trio, "prm": cast.prm, "quick": quick}
     result |= _measure_models(plan, {role: files[role] for role in chosen if role in files}, counts)
     if set(files) <= set(chosen):
         result |= _measure_question(plan)
@@ -82,10 +82,10 @@ def bench(
 class Plan:
     """What is measured, and how thoroughly."""
 
-    files: dict[Role, RoleModel]
-    cast: Cast
+    cast: FoundTrio
     effort: Effort
     threads: int
+    layers: dict[Role, int]
     quick: bool
 
 
@@ -110,13 +110,13 @@ def _seat_counts(text: str) -> list[int]:
     return counts
 
 
-def _measure_models(plan: Plan, chosen: dict[Role, RoleModel], counts: list[int]) -> dict[str, Any]:
+def _measure_models(plan: Plan, chosen: dict[Role, FoundModel], counts: list[int]) -> dict[str, Any]:
     """Each model through the engine and through the bare loop; the first also against the high-level class."""
     from rsd_cli.engine.llama import Model
 
     figures: dict[str, Any] = {"speeds": {}}
     for path, roles in _by_file(chosen).items():
-        model = Model(path, chosen[roles[0]].gpu_layers)
+        model = Model(path, plan.layers.get(roles[0], -1))
         name = "+".join(roles)
         figures["speeds"][name] = [asdict(_measure_speed(plan, model, name, n)) for n in counts]
         if "decode_vs_high_level" not in figures:
@@ -127,7 +127,7 @@ def _measure_models(plan: Plan, chosen: dict[Role, RoleModel], counts: list[int]
     return figures
 
 
-def _by_file(chosen: dict[Role, RoleModel]) -> dict[Path, list[Role]]:
+def _by_file(chosen: dict[Role, FoundModel]) -> dict[Path, list[Role]]:
     """Roles that share a file are measured once."""
     files: dict[Path, list[Role]] = {}
     for role, model in chosen.items():
@@ -182,8 +182,8 @@ def _measure_question(plan: Plan) -> dict[str, Any]:
     from rsd_cli.cli.trio import LoadedTrio, Shape
     from rsd_cli.evaluation.speed import parts_seconds
 
-    family = plan.cast.prm.family
-    loaded = LoadedTrio(plan.files, family, Shape(ctx=1024, threads=plan.threads), lambda: False)
+    shape = Shape(ctx=1024, threads=plan.threads, gpu_layers=plan.layers)
+    loaded = LoadedTrio(plan.cast.models, plan.cast.family, shape, lambda: False)
     loaded.load_all()
     before = _bare_speeds(plan, loaded)
     record, seconds = _answer(plan, loaded)
@@ -249,7 +249,14 @@ def _measure_start(plan: Plan, trio: list[str]) -> dict[str, Any]:
 
 def _first_token(plan: Plan, prompt: str, trio: list[str]) -> tuple[float, float]:
     """Seconds to the first token of `rsd ask`, and of a bare load and prompt, each in a fresh process."""
-    floor = [sys.executable, "-m", "rsd_cli.engine.floor", str(plan.files["draft"].path), "4096", prompt]
+    floor = [
+        sys.executable,
+        "-m",
+        "rsd_cli.engine.floor",
+        str(plan.cast.models["draft"].path),
+        "4096",
+        prompt,
+    ]
     bare = float(_stdout(floor))
     ask = [
         sys.executable,
@@ -271,7 +278,7 @@ def _draft_prompt(plan: Plan) -> list[int]:
     from rsd_cli.cli.trio import LoadedTrio, Shape
     from rsd_cli.decoding.prompts import MATHS
 
-    loaded = LoadedTrio({"draft": plan.files["draft"]}, None, Shape(ctx=1024), lambda: False)
+    loaded = LoadedTrio({"draft": plan.cast.models["draft"]}, None, Shape(ctx=1024), lambda: False)
     prompt = loaded.prompt("draft", MATHS, QUESTION)
     loaded.close()
     return prompt

@@ -7,19 +7,21 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
-from rsd_cli.errors import ResourceError, UsageError
+from rsd_cli.errors import ModelError, ResourceError, UsageError
 from rsd_cli.records import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from rsd_cli.cli.trio import RoleModel, Shape
+    from rsd_cli.cli.trio import Shape
+    from rsd_cli.cli.warm import FoundModel, FoundTrio
     from rsd_cli.engine.llama import Sampling
     from rsd_cli.registry.entries import ModelEntry, PrmEntry
     from rsd_cli.registry.schema import Registry
     from rsd_cli.registry.store import Store
 
+FAMILIES = ("judge", "confidence")  # PRM protocols that this version can run
 ASK_ABOVE = 5_000_000_000  # bytes of download that want a word first
 
 
@@ -44,20 +46,6 @@ class Access:
     quiet: bool = False
 
 
-@dataclass(frozen=True)
-class Cast:
-    """What the names stand for: an entry per role that has a model, the PRM's protocol, threshold, sampling."""
-
-    entries: dict[Role, ModelEntry]
-    prm: PrmEntry
-    threshold: float
-    sampling: dict[str, Any]
-
-    def only(self, roles: Iterable[Role]) -> dict[Role, ModelEntry]:
-        """The entries of these roles, in their order."""
-        return {role: self.entries[role] for role in roles if role in self.entries}
-
-
 def roles_of(strategy: str) -> tuple[Role, ...]:
     """The roles that a strategy needs, the first to write first."""
     from rsd_cli.decoding.policies import STRATEGIES
@@ -67,36 +55,64 @@ def roles_of(strategy: str) -> tuple[Role, ...]:
     return STRATEGIES[strategy].roles
 
 
-def resolve(choice: Choice, access: Access) -> Cast:
-    """Look the names up."""
+@dataclass(frozen=True)
+class Found:
+    """A trio with its files, and how long downloading took (0 if nothing was missing)."""
+
+    trio: FoundTrio
+    download_seconds: float = 0.0
+
+
+def find(choice: Choice, access: Access, roles: Iterable[Role]) -> Found:
+    """Look the names up and get verified files for these roles; what is missing is downloaded."""
+    from rsd_cli.cli import warm
+
+    wanted = tuple(roles)
+    key = f"{choice.trio}:{','.join(wanted)}"
+    may_keep = access.verify and not (choice.draft or choice.target or choice.prm)
+    known = warm.recall(key, access.models_file) if may_keep else None
+    if known:
+        return Found(known)
+    found = _look_up(choice, access, wanted)
+    if may_keep:
+        warm.keep(key, access.models_file, found.trio)
+    return found
+
+
+def _look_up(choice: Choice, access: Access, roles: tuple[Role, ...]) -> Found:
+    from rsd_cli.cli.warm import FoundTrio
     from rsd_cli.registry.loading import load_registry
 
     registry: Registry = load_registry(access.models_file)
     trio = registry.trio(choice.trio)
     prm = registry.prm(choice.prm or trio.prm, offline=access.offline)
+    if "prm" in roles:
+        _check_family(prm, registry)
     names: dict[Role, str | None] = {
         "draft": choice.draft or trio.draft,
         "target": choice.target or trio.target,
         "prm": prm.model,
     }
-    entries = {
-        role: registry.model(name, offline=access.offline) for role, name in names.items() if name is not None
-    }
+    entries = {role: registry.model(name, offline=access.offline) for role in roles if (name := names[role])}
+    models, seconds = _present(entries, access)
     threshold = prm.threshold if choice.prm else trio.threshold
-    return Cast(entries, prm, threshold, trio.sampling.model_dump())
+    return Found(FoundTrio(models, prm.family, prm.name, threshold, trio.sampling.model_dump()), seconds)
 
 
-@dataclass(frozen=True)
-class Files:
-    """A verified file for every role, and how long downloading took (0 if nothing was missing)."""
+def _check_family(prm: PrmEntry, registry: Registry) -> None:
+    """Before anything is downloaded for it."""
+    from rsd_cli.registry.schema import DEFAULT_TRIO
 
-    models: dict[Role, RoleModel]
-    download_seconds: float
+    if prm.family not in FAMILIES:
+        raise ModelError(
+            f"PRM {prm.name} is of the family {prm.family}, which this version can't run.",
+            f"Choose another, for example --prm {registry.trio(DEFAULT_TRIO).prm}.",
+        )
 
 
-def present(entries: dict[Role, ModelEntry], access: Access, layers: dict[Role, int]) -> Files:
-    """Files for all roles; what is missing is downloaded with a progress bar."""
-    from rsd_cli.cli.trio import RoleModel
+def _present(entries: dict[Role, ModelEntry], access: Access) -> tuple[dict[Role, FoundModel], float]:
+    """Verified files, and the seconds that downloading took."""
+    from rsd_cli.cli.warm import FoundModel
     from rsd_cli.registry.store import Store
 
     store = Store(offline=access.offline, verify=access.verify)
@@ -107,11 +123,11 @@ def present(entries: dict[Role, ModelEntry], access: Access, layers: dict[Role, 
     began = time.perf_counter()
     files |= _fetch(store, missing.values(), access) if missing else {}
     models = {
-        role: RoleModel(entry.name, path, entry.sha256, entry.parameters, layers.get(role, -1))
+        role: FoundModel(entry.name, path, entry.sha256, entry.parameters)
         for role, entry in entries.items()
         if (path := files[entry.key])
     }
-    return Files(models, time.perf_counter() - began if missing else 0.0)
+    return models, time.perf_counter() - began if missing else 0.0
 
 
 def _fetch(store: Store, missing: Iterable[ModelEntry], access: Access) -> dict[str, Path]:
@@ -135,7 +151,7 @@ def _agree(missing: list[ModelEntry], access: Access) -> None:
     typer.confirm(f"{question}. Go on?", abort=True, err=True)
 
 
-def check_memory(models: dict[Role, RoleModel], shape: Shape) -> None:
+def check_memory(models: dict[Role, FoundModel], shape: Shape) -> None:
     """Refuse before loading what can't fit; where there is plenty, nothing needs an estimate."""
     from rsd_cli.registry.memory import available_memory, needed_memory, plenty
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rsd_cli.engine.llama import ContextOptions, DecodeAborted, Model
 from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
-from rsd_cli.errors import ModelError, UsageError
+from rsd_cli.errors import UsageError
 from rsd_cli.records import ModelId
 from rsd_cli.rewards.families import Confidence, Judge
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from rsd_cli.cli.warm import FoundModel
     from rsd_cli.records import Role
     from rsd_cli.rewards.families import Family
 
@@ -25,35 +26,25 @@ DEFAULT_CTX = 4096
 
 
 @dataclass(frozen=True)
-class RoleModel:
-    """A verified file that plays a role, and how many of its layers go to the GPU (-1: all).
-
-    `parameters` None: as many as the file stores, where a copied embedding matrix counts twice.
-    """
-
-    name: str
-    path: Path
-    sha256: str | None
-    parameters: int | None = None
-    gpu_layers: int = -1
-
-
-@dataclass(frozen=True)
 class Shape:
-    """How the contexts are made; `ctx` 0 takes the models' own up to `DEFAULT_CTX`."""
+    """How models and contexts are made; `ctx` 0 takes the models' own up to `DEFAULT_CTX`.
+
+    `gpu_layers` counts per role; a role that is not named takes all that the build can offload.
+    """
 
     ctx: int = 0
     n_seats: int = 1
     n_batch: int = 512
     threads: int = 0
     kv_type: str = "f16"
+    gpu_layers: dict[Role, int] = field(default_factory=dict)
 
 
 @dataclass
 class LoadedTrio:
     """Engines by role. `engine` waits for a role that is still loading; `load` begins one without waiting."""
 
-    models: dict[Role, RoleModel]
+    models: dict[Role, FoundModel]
     family_name: str | None
     shape: Shape
     aborted: Callable[[], bool]
@@ -69,7 +60,7 @@ class LoadedTrio:
     def load(self, role: Role) -> Future[Engine]:
         """Begin to load a role, unless that has begun."""
         if role not in self._engines:
-            self._engines[role] = self._loader.submit(self._load, self.models[role])
+            self._engines[role] = self._loader.submit(self._load, role)
         return self._engines[role]
 
     def load_all(self) -> None:
@@ -120,7 +111,8 @@ class LoadedTrio:
         return {role: self._id(self.models[role], engine.model) for role, engine in self.loaded().items()}
 
     @staticmethod
-    def _id(chosen: RoleModel, model: Model) -> ModelId:
+    def _id(chosen: FoundModel, model: Model) -> ModelId:
+        """A file stores a copied embedding matrix twice, so the declared number of parameters comes first."""
         return ModelId(chosen.name, chosen.sha256, chosen.parameters or model.parameters)
 
     def close(self) -> None:
@@ -133,11 +125,11 @@ class LoadedTrio:
             model.close()
         self._renderer.close()
 
-    def _load(self, role_model: RoleModel) -> Engine:
+    def _load(self, role: Role) -> Engine:
         """Runs in the loader's thread, one at a time; roles that name the same file share its weights."""
-        path = role_model.path
+        path = self.models[role].path
         if path not in self._weights:
-            self._weights[path] = Model(path, role_model.gpu_layers, self.aborted)
+            self._weights[path] = Model(path, self.shape.gpu_layers.get(role, -1), self.aborted)
         model = self._weights[path]
         engine = Engine(model, self._options(model), self.aborted)
         self.first_loaded_at = self.first_loaded_at or time.perf_counter()
@@ -159,6 +151,4 @@ class LoadedTrio:
             return Confidence()
         if name == "judge":
             return Judge(self.engine("prm").model, self.template("prm"))
-        raise ModelError(
-            f"PRM family {name!r} can't be run by this version.", "Choose a judge, or `--prm confidence`."
-        )
+        raise ValueError(name)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from rsd_cli.errors import RSDError
-from rsd_cli.registry import loading
+from rsd_cli.registry.files import registry_files
 from rsd_cli.registry.gguf import read_header
 from rsd_cli.registry.memory import needed_memory
 
@@ -226,7 +226,7 @@ def places(store: Store, models_file: Path | None, environ: Mapping[str, str]) -
         store_free_bytes=_free_bytes(store.directory),
         verdict_cache=_place(store.directory / "verdicts.json"),
         hub_cache=_place(hub_cache(environ)),
-        config_files=tuple(path.absolute() for path in loading._files(models_file) if path.is_file()),
+        config_files=tuple(path.absolute() for path in registry_files(models_file) if path.is_file()),
     )
 
 

@@ -5,9 +5,7 @@ Turns what is wrong with an entry into one sentence with file, line and column.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -25,11 +23,13 @@ from rsd_cli.registry.entries import (
     WheelMember,
     WheelSource,
 )
+from rsd_cli.registry.files import registry_files
 from rsd_cli.registry.names import RULE, is_valid_name, nearest
 from rsd_cli.registry.schema import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+    from pathlib import Path
 
     from pydantic_core import ErrorDetails
 
@@ -50,45 +50,13 @@ class _Reference:
 
 
 def load_registry(models_file: Path | None = None) -> Registry:
-    """All declared entries; see `_files` for where they are looked for."""
+    """All declared entries; see `files.registry_files` for where they are looked for."""
     registry = Registry({}, {}, {})
     mentions: list[_Reference] = []
-    for path in _files(models_file):
+    for path in registry_files(models_file):
         _add(strictyaml.read(path), registry, mentions)
     _check_references(registry, mentions)
     return registry
-
-
-def packed_file() -> Path:
-    """The file that comes with the program: inside the wheel, or at the top of a source checkout."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "models.yaml"
-    return inside if inside.is_file() else package.parent / "models.yaml"
-
-
-def _files(models_file: Path | None) -> Iterator[Path]:
-    """The user's files before ours; a file that was asked for must exist; none is read twice."""
-    asked = os.environ.get("RSD_MODELS")
-    candidates = [
-        *((path.expanduser(), True) for path in (models_file, Path(asked) if asked else None) if path),
-        (Path("models.yaml"), False),
-        (_user_file(), False),
-        (packed_file(), True),
-    ]
-    seen: set[Path] = set()
-    for path, required in candidates:
-        if not required and not path.is_file():
-            continue
-        same = Path(os.path.realpath(path))  # unlike resolve(), survives a loop of links
-        if same not in seen:
-            seen.add(same)
-            yield path
-
-
-def _user_file() -> Path:
-    from platformdirs import user_config_path
-
-    return user_config_path("rsd") / "models.yaml"
 
 
 def _add(document: Document, registry: Registry, mentions: list[_Reference]) -> None:

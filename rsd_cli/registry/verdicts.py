@@ -48,14 +48,14 @@ class Verdicts:
     def sha256(self, file: Path) -> str | None:
         """The hash that this file had, if it is still the same file."""
         seen = self._read().get(str(file))
-        if not isinstance(seen, dict) or {**seen, "sha256": ""} != {**_identity(file), "sha256": ""}:
+        if not isinstance(seen, dict) or {**seen, "sha256": ""} != {**identity(file), "sha256": ""}:
             return None
         found = seen.get("sha256")
         return found if isinstance(found, str) else None
 
     def record(self, file: Path, sha256: str) -> None:
         """Remember a hash that was just computed."""
-        verdicts = {**self._read(), str(file): {**_identity(file), "sha256": sha256}}
+        verdicts = {**self._read(), str(file): {**identity(file), "sha256": sha256}}
         fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,6 +70,7 @@ class Verdicts:
         return data if isinstance(data, dict) else {}
 
 
-def _identity(file: Path) -> dict[str, int]:
+def identity(file: Path) -> dict[str, int]:
+    """What changes when a file does."""
     status = file.stat()
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}

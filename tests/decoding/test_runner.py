@@ -16,6 +16,7 @@ from rsd_cli.errors import UsageError
 from rsd_cli.records import ModelId
 from rsd_cli.rewards.families import Confidence
 from tests.decoding.tiny_trio import TinyTrio
+from tests.engine.driving import NO_END
 
 PROBLEMS = [Problem(f"p{i}", f"What is {i} + {i * i}? Hello World, so {'then ' * i}answer.") for i in range(7)]
 WARM = Sampling(temperature=0.8)
@@ -160,9 +161,7 @@ def test_no_role_decodes_a_token_twice(cast, seats, trio):
     for one in finished:
         steps = len(one.trajectory.steps)
         for role, usage in one.usage.items():
-            model = made.engine(role).model
             final = sum(len(step) for step in one.trajectory.participants[role].steps)
-            assert final >= len(model.tokenize(one.trajectory.text)) > 0 or not one.trajectory.text
             bar = usage.prompt + final + usage.discarded + 2 * steps
             assert usage.fed + usage.generated <= bar, (role, usage, final, steps)
             assert usage.generated == 0 or role != "prm"
@@ -246,7 +245,7 @@ class Flag:
 @pytest.mark.parametrize("seats", [1, 3])
 def test_an_interrupted_answer_keeps_the_step_being_written(seats, trio):
     flag = Flag()
-    made = trio(favour={"<eos>": -50.0, "\n\n": -50.0, ".\n\n": -50.0}, seats=seats, aborted=flag)
+    made = trio({**CAST, "target": ("llama", 2)}, favour=NO_END, seats=seats, aborted=flag)
     happened, sampled = [], 0
     for one in Runner(made, SETTINGS, seats).run(PROBLEMS):
         happened.append(one)

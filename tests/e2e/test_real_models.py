@@ -24,6 +24,7 @@ pytestmark = pytest.mark.model
 def rsd(*args, **more):
     return subprocess.run(
         [sys.executable, "-m", "rsd_cli", *args],
+        check=False,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

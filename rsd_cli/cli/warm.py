@@ -1,0 +1,82 @@
+"""What a run found out about its trio, kept for the next one while nothing changed on disk.
+
+Reading and validating models.yaml and finding the files costs 0.2 s; this costs a few calls of stat. Only whole
+trios by name are kept, since other names may mean something else tomorrow. A file that can't be read or written
+only costs time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rsd_cli
+from rsd_cli.registry.files import registry_files
+from rsd_cli.registry.verdicts import identity, store_directory
+
+if TYPE_CHECKING:
+    from rsd_cli.records import Role
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A verified file that plays a role."""
+
+    name: str
+    path: Path
+    sha256: str | None
+    parameters: int | None
+
+
+@dataclass(frozen=True)
+class FoundTrio:
+    """What a trio's name stands for: files by role, the PRM's protocol, threshold and sampling."""
+
+    models: dict[Role, FoundModel]
+    family: str
+    prm: str
+    threshold: float
+    sampling: dict[str, Any]
+
+
+def recall(trio: str, models_file: Path | None) -> FoundTrio | None:
+    """What was kept for this trio, if its files and every models.yaml are as they were."""
+    try:
+        kept = json.loads(_file().read_bytes())[trio]
+        if kept["stamp"] != _stamp(models_file, kept["models"]):
+            return None
+        models = {
+            role: FoundModel(**model | {"path": Path(model["path"])})
+            for role, model in kept["models"].items()
+        }
+        return FoundTrio(models, kept["family"], kept["prm"], kept["threshold"], kept["sampling"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def keep(trio: str, models_file: Path | None, found: FoundTrio) -> None:
+    """Keep it for the next run."""
+    kept: dict[str, Any] = asdict(found)
+    for model in kept["models"].values():
+        model["path"] = str(model["path"])
+    with contextlib.suppress(OSError, ValueError):
+        everything = json.loads(_file().read_bytes()) if _file().exists() else {}
+        everything[trio] = kept | {"stamp": _stamp(models_file, kept["models"])}
+        fresh = _file().with_name(f"{_file().name}.{os.getpid()}.new")
+        fresh.write_text(json.dumps(everything, indent=1))
+        fresh.replace(_file())
+
+
+def _file() -> Path:
+    return store_directory() / "trios.json"
+
+
+def _stamp(models_file: Path | None, models: dict[str, Any]) -> list[Any]:
+    """The version and the identity of every file that matters; OSError if one is gone."""
+    paths = [path.resolve() for path in registry_files(models_file)]
+    paths += [Path(model["path"]) for model in models.values()]
+    return [rsd_cli.__version__, *([str(path), identity(path)] for path in paths)]

@@ -1,0 +1,42 @@
+"""Where models.yaml files are looked for. Reads none of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def packed_file() -> Path:
+    """The file that comes with the program: inside the wheel, or at the top of a source checkout."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "models.yaml"
+    return inside if inside.is_file() else package.parent / "models.yaml"
+
+
+def registry_files(models_file: Path | None) -> Iterator[Path]:
+    """The user's files before ours; a file that was asked for must exist; none is read twice."""
+    asked = os.environ.get("RSD_MODELS")
+    candidates = [
+        *((path.expanduser(), True) for path in (models_file, Path(asked) if asked else None) if path),
+        (Path("models.yaml"), False),
+        (_user_file(), False),
+        (packed_file(), True),
+    ]
+    seen: set[Path] = set()
+    for path, required in candidates:
+        if not required and not path.is_file():
+            continue
+        same = Path(os.path.realpath(path))  # unlike resolve(), survives a loop of links
+        if same not in seen:
+            seen.add(same)
+            yield path
+
+
+def _user_file() -> Path:
+    from platformdirs import user_config_path
+
+    return user_config_path("rsd") / "models.yaml"

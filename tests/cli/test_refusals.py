@@ -1,0 +1,196 @@
+"""What `rsd ask` refuses: one sentence, one hint, the exit code of the table, and never a hang."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests import tiny_gguf
+from tests.cli.command import declared, trio
+
+QUESTION = "What is 1 + 2?"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin"),
+    [(["-"], b""), ([], b""), ([""], b""), ([" \n\t "], b""), (["-"], b" \r\n\xc2\xa0"), (["", "--json"], b"\n")],
+)
+def test_an_empty_question_is_refused(arguments, stdin, rsd):
+    rsd("ask", *arguments, stdin=stdin).refused(2, "empty")
+
+
+@pytest.mark.parametrize(
+    ("stdin", "place", "byte"),
+    [
+        (b"ab\xffcd", "byte 3 ", "0xff"),
+        (b"\xff", "byte 1 ", "0xff"),
+        ("é".encode()[:1], "byte 1 ", "0xc3"),
+        (b"\xef\xbb\xbfab\xfe", "byte 6 ", "0xfe"),
+        ("hé".encode("utf-16"), "byte 1 ", "0xff"),
+    ],
+)
+def test_stdin_that_is_not_utf_8_is_refused_with_the_byte(stdin, place, byte, rsd):
+    rsd("ask", "-", stdin=stdin).refused(2, place, byte, "iconv")
+
+
+def test_an_argument_of_undecodable_bytes_is_refused(rsd):
+    rsd("ask", b"caf\xe9 \xff").refused(2, "not", "UTF-8")
+
+
+@pytest.mark.parametrize("letter", ["a", "é"])
+def test_an_endless_question_is_refused_for_its_length(letter, rsd):
+    rsd("ask", "-", stdin=letter.encode() * 4_100_001).refused(2, "longer than 4,000,000 bytes")
+
+
+def test_a_question_longer_than_the_context_says_both_numbers(rsd):
+    error = rsd("ask", "-", stdin=b"Hello World " * 2000).refused(2, "too many for its context of 2,048")
+    assert "tokens long" in error
+    assert "--ctx" in error
+
+
+def test_a_question_that_only_the_target_cannot_hold_is_refused_too(rsd, tiny):
+    files = {"draft": tiny(seed=1), "short": tiny("spm", n_ctx_train=256)}
+    rsd.write_models(declared(files, {"tiny": trio("draft", "short", threshold=1.0)}))
+    error = rsd("ask", "-", "--trio", "tiny", "--system", "", stdin=b"Hello World " * 300).refused(2, "256")
+    assert "target" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--trio", "judgd"], ["'judgd'", "judged"]),
+        (["--strategy", "rds"], ["'rds'", "rsd"]),
+        (["--draft", "drft"], ["'drft'", "draft"]),
+        (["--prm", "opinon"], ["'opinon'", "opinion"]),
+        (["--kv-type", "q5"], ["'q5'", "q8_0"]),
+        (["--ctx", "4096"], ["4,096", "2,048"]),
+        (["--gpu-layers", "drft=3"], ["drft", "draft"]),
+        (["--gpu-layers", "many"], ["many"]),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_with_a_way_out(arguments, words, rsd):
+    rsd("ask", QUESTION, "-n", "5", *arguments).refused(2, *words)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--threshold", "1.5"], ["--max-tokens", "0"], ["--threads", "-1"], ["--threads", "9999"],
+        ["--batch-size", "0"], ["--ctx", "2147483648"], ["--tempratur", "1"], ["--threshold", "inf"],
+        ["--threshold", "nan"], ["--temperature", "nan"],
+        ["a second question"],
+    ],
+)  # fmt: skip
+def test_an_impossible_number_or_flag_is_a_usage_error(arguments, rsd):
+    done = rsd("ask", QUESTION, *arguments)
+    assert done.code == 2, done.err
+    assert done.stdout == b""
+    assert "Traceback" not in done.err
+    assert len(done.err.splitlines()) <= 4
+
+
+def broken(kind, folder, tiny):
+    path = folder / "broken.gguf"
+    good = tiny(seed=1)
+    if kind == "html":
+        path.write_text("<!DOCTYPE html><html><body>404 Not Found</body></html>")
+    elif kind == "half":
+        tiny_gguf.truncated(good, path, good.stat().st_size // 2)
+    elif kind == "one byte short":
+        tiny_gguf.truncated(good, path, -1)
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "lfs pointer":
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n")
+    elif kind == "version 999":
+        tiny_gguf.with_bytes(good, path, 4, (999).to_bytes(4, "little"))
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "unknown architecture":
+        content = good.read_bytes().replace(b"llama", b"lambs")
+        path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [
+        ("html", "HTML"), ("half", "beyond"), ("one byte short", "beyond"), ("empty", ""), ("lfs pointer", "LFS"),
+        ("version 999", "999"), ("directory", "directory"), ("fifo", ""), ("unknown architecture", "lambs"),
+        ("absent", ""),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_whole_model_is_refused_before_llama_cpp_sees_it(kind, word, rsd, tiny, tmp_path):
+    path = broken(kind, tmp_path, tiny)
+    error = rsd("ask", QUESTION, "--draft", str(path), "--offline").refused(3, word)
+    assert "broken.gguf" in error
+    assert "hint: " in error
+
+
+def test_a_declared_model_that_was_damaged_is_refused(rsd, tiny, tmp_path):
+    copy = tmp_path / "copy.gguf"
+    copy.write_bytes(tiny(seed=1).read_bytes())
+    rsd.write_models(declared({"copy": copy}, {"starter": trio("copy", "copy")}))
+    assert rsd("ask", QUESTION, "-n", "5").code == 0
+    tiny_gguf.with_bytes(copy, copy, -5, b"\x01")
+    done = rsd("ask", QUESTION, "-n", "5")
+    assert (done.code, done.stdout) == (3, b"")
+    assert "sha256" in done.err
+    assert "error: " in done.err.splitlines()[-2]
+    assert "copy" in done.err.splitlines()[-2], "the error names the model or its file"
+    assert rsd("ask", QUESTION, "-n", "5", "--no-verify").code == 0
+
+
+@pytest.mark.parametrize("flag", [["--offline"], []])
+def test_a_model_that_is_not_there_is_refused_at_once_offline(flag, rsd):
+    """Without the flag the hub is told to stay offline, and pip to use no index."""
+    (rsd.home / "models.yaml").unlink()
+    done = rsd("ask", QUESTION, *flag, env={"RSD_MODELS": "", "PIP_NO_INDEX": "1"})
+    assert (done.code, done.stdout) == (3, b""), done.err
+    assert "Traceback" not in done.err
+    error, hint = done.err.splitlines()[-2:]
+    assert error.startswith("error: qwen2.5-coder-0.5b")
+    assert hint.startswith("hint: ")
+    models = rsd.home / "rsd_home" / "models"
+    assert not models.exists() or not list(models.glob("*.gguf"))
+
+
+def test_weights_of_nan_are_an_engine_error(rsd, tiny):
+    rsd("ask", QUESTION, "--draft", str(tiny(nan=True))).refused(6, "weights are damaged", "rsd models verify")
+
+
+def test_a_model_without_a_template_is_refused_not_guessed(rsd, tiny):
+    rsd("ask", QUESTION, "--draft", str(tiny("plain"))).refused(3, "no chat template")
+
+
+def test_a_template_that_refuses_a_system_message_names_the_flag_that_helps(rsd, tiny):
+    template = (
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+        "{{ m['content'] }}{% endfor %}"
+    )
+    path = str(tiny(template=template))
+    rsd("ask", QUESTION, "--draft", path).refused(3, "no system role", "--system ''")
+    assert rsd("ask", QUESTION, "--draft", path, "--system", "", "-n", "5").code == 0
+
+
+def test_a_family_that_this_version_cannot_run_is_refused_before_any_model_loads(rsd):
+    text = (rsd.home / "models.yaml").read_text().replace("family: judge", "family: value-head")
+    rsd.write_models(text)
+    rsd("ask", QUESTION, "--trio", "judged", "-n", "5").refused(3, "value-head", "confidence")
+
+
+def test_debug_shows_where_an_error_comes_from(rsd):
+    done = rsd("ask", QUESTION, "--trio", "absent", "--debug")
+    assert done.code != 0
+    assert "Traceback" in done.err
+    assert "UsageError" in done.err
+    assert rsd("--debug", "ask", QUESTION, "--trio", "absent").err.count("Traceback") == 1
+
+
+def test_an_error_leaves_nothing_but_an_empty_trace(rsd):
+    trace = rsd.home / "trace.jsonl"
+    rsd("ask", QUESTION, "--trio", "absent", "--trace", str(trace)).refused(2, "absent")
+    assert not trace.exists() or trace.read_bytes() == b""

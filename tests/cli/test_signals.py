@@ -1,0 +1,160 @@
+"""Signals while a model writes: a clean end, a record, and the shell's exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import ENTRY
+
+pexpect = pytest.importorskip("pexpect")
+
+LONG = ["--trio", "endless", "--ctx", "16000", "-n", "15000", "--max-steps", "15000", "--system", ""]
+pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads Linux's /proc")
+
+
+def child_of(pid: int) -> int:
+    """The process that runs the command; the one that was started only waits."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        if children:
+            return int(children[0])
+        time.sleep(0.02)
+    raise AssertionError("no child appeared")
+
+
+def wait_until_it_writes(pid: int) -> int:
+    """The working child, once its models have computed for a while."""
+    child = child_of(pid)
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        if ".gguf" in Path(f"/proc/{child}/maps").read_text():
+            time.sleep(0.5)
+            return child
+        time.sleep(0.02)
+    raise AssertionError("no model was loaded")
+
+
+def ended(process, seconds=20):
+    out, err = process.communicate(timeout=seconds)
+    return process.returncode, out, err.decode()
+
+
+def the_record(trace: Path):
+    lines = trace.read_text().splitlines()
+    assert len(lines) == 1
+    return json.loads(lines[0])
+
+
+def gone(pid: int, seconds: float = 5) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.fixture
+def trace(rsd):
+    return rsd.home / "trace.jsonl"
+
+
+def test_ctrl_c_in_an_answer_keeps_what_is_there(rsd, trace):
+    command = [*ENTRY, "ask", "What is 1 + 2?", *LONG, "--trace", str(trace)]
+    terminal = pexpect.spawn(
+        command[0], command[1:], env=rsd.env(TERM="xterm"), cwd=str(rsd.home), dimensions=(24, 80), timeout=30
+    )
+    terminal.expect("draft writes")
+    time.sleep(0.3)
+    terminal.sendintr()
+    pressed = time.monotonic()
+    terminal.expect(pexpect.EOF)
+    assert time.monotonic() - pressed < 3
+    terminal.close()
+    assert terminal.exitstatus == 130
+    record = the_record(trace)
+    assert record["ended_by"] == "interrupted"
+    assert record["steps"]
+    assert record["answer"]
+    assert record["usage"]["draft"]["generated"] == sum(step["tokens"] for step in record["steps"])
+    assert b"Traceback" not in (terminal.before or b"")
+
+
+@pytest.mark.parametrize("to", ["the command", "its group"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_cleanly_whoever_gets_it(number, code, to, rsd, trace):
+    """`kill` and Python's send_signal reach one process; timeout(1), a shell and systemd reach the group."""
+    process = rsd.start("ask", "What?", *LONG, "--trace", str(trace))
+    wait_until_it_writes(process.pid)
+    if to == "its group":
+        os.killpg(process.pid, number)
+    else:
+        os.kill(process.pid, number)
+    try:
+        returned, _, err = ended(process)
+    except Exception:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
+    assert returned == code
+    assert "Traceback" not in err
+    assert the_record(trace)["ended_by"] == "interrupted"
+
+
+def test_a_hangup_ends_like_a_termination(rsd, trace):
+    process = rsd.start("ask", "What?", *LONG, "--trace", str(trace))
+    wait_until_it_writes(process.pid)
+    os.kill(process.pid, signal.SIGHUP)
+    assert ended(process)[0] == 143
+    assert the_record(trace)["ended_by"] == "interrupted"
+
+
+def test_a_process_killed_by_the_system_is_explained(rsd, trace):
+    process = rsd.start("ask", "What?", *LONG, "--trace", str(trace))
+    os.kill(wait_until_it_writes(process.pid), signal.SIGKILL)
+    code, out, err = ended(process)
+    assert (code, out) == (4, b"")
+    assert err.splitlines()[0].startswith("error: ")
+    assert "memory" in err
+    assert trace.read_bytes() == b""
+
+
+@pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS])
+def test_a_crash_of_the_engine_is_explained(number, rsd):
+    process = rsd.start("ask", "What?", *LONG)
+    os.kill(wait_until_it_writes(process.pid), number)
+    code, out, err = ended(process)
+    assert (code, out) == (6, b"")
+    assert number.name in err
+    assert "hint: " in err
+
+
+def test_no_process_stays_behind_when_the_waiting_one_is_killed(rsd):
+    process = rsd.start("ask", "What?", *LONG)
+    child = wait_until_it_writes(process.pid)
+    process.kill()
+    process.communicate(timeout=20)
+    assert gone(child)
+
+
+def test_an_interrupt_while_models_load_is_no_bug(rsd, tiny, trace):
+    """The loading is what is aborted: nothing was written yet."""
+    for delay in (0.25, 0.4, 0.55, 0.7):
+        process = rsd.start("ask", "What?", *LONG)
+        time.sleep(delay)
+        os.killpg(process.pid, signal.SIGINT)
+        code, _, err = ended(process)
+        assert code == 130, (delay, err)
+        assert "bug" not in err
+        assert "Traceback" not in err

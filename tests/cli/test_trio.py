@@ -1,0 +1,82 @@
+"""The loaded models of a run: who shares weights, and what an abort while loading leaves."""
+
+from __future__ import annotations
+
+import pytest
+
+from rsd_cli.cli.trio import LoadedTrio, RoleModel, Shape
+from rsd_cli.engine.llama import DecodeAborted
+from rsd_cli.errors import ModelError, UsageError
+from rsd_cli.rewards.families import Confidence
+
+
+@pytest.fixture
+def trio(tiny):
+    made = []
+
+    def make(family="confidence", shape=None, aborted=lambda: False, **paths):
+        models = {role: RoleModel(role, path, None) for role, path in paths.items()}
+        made.append(LoadedTrio(models, family, shape or Shape(n_batch=64, threads=1), aborted))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_roles_of_one_file_share_its_weights_and_not_its_memory(trio, tiny):
+    made = trio(draft=tiny(), target=tiny(), prm=tiny("other"))
+    assert made.engine("draft").model is made.engine("target").model
+    assert made.engine("draft") is not made.engine("target")
+    assert made.engine("prm").model is not made.engine("draft").model
+
+
+def test_a_role_loads_when_it_is_asked_for(trio, tiny):
+    made = trio(draft=tiny(), target=tiny("other"))
+    assert made.loaded() == {}
+    made.engine("draft")
+    assert set(made.loaded()) == set(made.ids()) == {"draft"}
+    made.load_all()
+    made.engine("target")
+    assert set(made.ids()) == {"draft", "target"}
+
+
+def test_a_system_prompt_of_nothing_is_no_message(trio, tiny):
+    made = trio(draft=tiny())
+    with_system, without = made.prompt("draft", "Think.", "What?"), made.prompt("draft", "", "What?")
+    assert len(with_system) > len(without)
+    start = made.engine("draft").model.tokenize("<|im_start|>", special=True)[0]
+    assert (with_system.count(start), without.count(start)) == (3, 2)
+
+
+def test_the_context_is_the_models_own_up_to_a_limit(trio, tiny):
+    made = trio(draft=tiny(n_ctx_train=512), target=tiny(n_ctx_train=16384))
+    assert (made.engine("draft").n_ctx, made.engine("target").n_ctx) == (512, 4096)
+
+
+def test_a_context_that_a_model_was_not_trained_for_is_refused(trio, tiny):
+    with pytest.raises(UsageError, match=r"--ctx 4,096 .* 512 tokens"):
+        trio(shape=Shape(ctx=4096, n_batch=64, threads=1), draft=tiny(n_ctx_train=512)).engine("draft")
+
+
+def test_confidence_needs_no_model_and_other_families_say_so(trio, tiny):
+    assert isinstance(trio(draft=tiny()).family, Confidence)
+    assert trio(family=None, draft=tiny()).family is None
+    with pytest.raises(ModelError, match="value-head"):
+        _ = trio(family="value-head", draft=tiny()).family
+
+
+def test_a_file_that_does_not_load_is_an_error_of_its_role(trio, tiny, tmp_path):
+    (tmp_path / "bad.gguf").write_text("no model")
+    made = trio(draft=tiny(), target=tmp_path / "bad.gguf")
+    made.engine("draft")
+    with pytest.raises(ModelError, match=r"bad\.gguf"):
+        made.engine("target")
+
+
+def test_an_aborted_load_leaves_a_trio_that_can_be_described(trio, tiny):
+    made = trio(aborted=lambda: True, draft=tiny())
+    with pytest.raises(DecodeAborted):
+        made.load("draft").result()
+    assert made.loaded() == {}
+    assert made.ids() == {}
