@@ -162,8 +162,8 @@ def _display(stack: ExitStack, run: Run, loaded: LoadedTrio, output: Output) -> 
     from rsd_cli.display.consoles import stderr_console
 
     names = {role: model.name for role, model in loaded.models.items()}
-    if loaded.family_name and "prm" not in names:
-        names["prm"] = loaded.family_name
+    if loaded.family_name:
+        names["prm"] = run.described["prm"]
     console = stderr_console(color=output.color)
     display = AskDisplay(console, run.problem.question, names, run.settings.strategy, time.perf_counter)
     loaded.on_loading = display.loading

@@ -204,14 +204,23 @@ class Runner:
         return Proposal(author, written.text, written.tokens, written.ended, written.logprob, written.ms)
 
     def _interrupt(self, trajectory: Trajectory) -> Iterator[events.Event | Finished]:
-        """Keep what is there of the step being written, and end."""
-        if isinstance(trajectory.request, Write):
-            author = trajectory.request.author
-            written = self._trio.engine(author).partial(trajectory.seat)
-            if written and written.text.strip():
-                trajectory.keep(Keep(self._proposal(author, written)))
-                yield events.Kept(trajectory.problem.id, trajectory.steps[-1])
+        """Keep what is there of the step being written or judged, and end."""
+        step = self._unfinished(trajectory)
+        if step and step.text.strip():
+            trajectory.keep(Keep(step))
+            yield events.Kept(trajectory.problem.id, trajectory.steps[-1])
         yield self._finish(trajectory, "interrupted")
+
+    def _unfinished(self, trajectory: Trajectory) -> Proposal | None:
+        if isinstance(trajectory.request, Judge):
+            return trajectory.request.step
+        if not isinstance(trajectory.request, Write):
+            return None
+        author = trajectory.request.author
+        written = (
+            self._trio.engine(author).partial(trajectory.seat) if author in trajectory.participants else None
+        )
+        return self._proposal(author, written) if written else None
 
     def _finish(self, trajectory: Trajectory, ended_by: EndedBy) -> Finished:
         """Free the seat in every engine; what they hold beyond the final text counts as discarded."""

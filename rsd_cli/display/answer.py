@@ -47,6 +47,9 @@ def print_answer(console: Console, record: Record) -> None:
             )
         )
         return
+    if not record.answer.strip():
+        console.print(Text("no answer", style="dim"))
+        return
     console.print(Text("no boxed answer; the last step says:", style="dim"))
     last = record.steps[-1].text if record.steps else record.answer
     console.print(Text(visible(readable(last.strip(" \n")))))
