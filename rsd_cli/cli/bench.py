@@ -69,7 +69,7 @@ def bench(
     files = cast.models
     plan = Plan(cast, effort, threads, layers, quick)
 
-    result: dict[str, Any] = {"trio": trio, "prm": cast.prm, "quick": quick}
+    result: dict[str, Any] = {"trio": trio, "prm": cast.prm, "quick": quick, "rsd_vs_parts": None}
     result |= _measure_models(plan, {role: files[role] for role in chosen if role in files}, counts)
     if set(files) <= set(chosen):
         result |= _measure_question(plan)

@@ -86,6 +86,7 @@ class Model:
             )
         self._vocab: Any = C.llama_model_get_vocab(self._model)
         self.n_vocab = int(C.llama_vocab_n_tokens(self._vocab))
+        self.n_embd = int(C.llama_model_n_embd(self._model))
         self.n_ctx_train = int(C.llama_model_n_ctx_train(self._model))
         self.parameters = int(C.llama_model_n_params(self._model))
         self.bos = int(C.llama_vocab_bos(self._vocab))
@@ -345,10 +346,11 @@ class Context:
         self._output = view(self._batch.logits, (n,))
         view(self._batch.n_seq_id, (n,))[:] = 1
 
-    def decode(self, rows: Sequence[Row]) -> list[int]:
+    def decode(self, rows: Sequence[Row], *, hidden: bool = False) -> list[int]:
         """One llama_decode of all rows; gives each row's last batch index, for `Sampler.draw` and `logit`.
 
-        Raises DecodeAborted, ResourceError (no room) and EngineError (anything else).
+        With `hidden` the hidden states can be read too; llama.cpp then computes an output for every token, so
+        such rows should be one token long. Raises DecodeAborted, ResourceError (no room) and EngineError (anything else).
         """
         n, last = 0, []
         for row in rows:
@@ -362,6 +364,7 @@ class Context:
             last.append(end - 1)
             n = end
         self._batch.n_tokens = n
+        C.llama_set_embeddings(self.pointer, hidden)
         self._check(C.llama_decode(self.pointer, self._batch), n)
         return last
 
@@ -385,6 +388,12 @@ class Context:
                 "Check the file with `rsd models verify`.",
             )
         return value
+
+    def hidden(self, row: int) -> NDArray[np.float32]:
+        """The state behind the final norm (n_embd values) of an output row of a decode with `hidden`."""
+        values = C.llama_get_embeddings_ith(self.pointer, row)
+        state: NDArray[np.float32] = np.ctypeslib.as_array(values, (self.model.n_embd,)).copy()
+        return state
 
     def logits(self, row: int) -> NDArray[np.float32]:
         """A view of all logits of an output row, valid until the next decode; for evaluation, not per token."""

@@ -19,6 +19,9 @@ from rsd_cli.records import RoleTime, Usage
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from rsd_cli.engine.llama import ContextOptions, Model
 
 WrittenEnd = Literal["separator", "eog", "max_tokens", "context"]
@@ -57,11 +60,15 @@ class Write:
 
 @dataclass(frozen=True)
 class Read:
-    """Feed `context` and read the logits of `tokens` after it; what lies behind `boundary` will be cut again."""
+    """Feed `context` and read the logits of `tokens` after it, or with `hidden` the last token's hidden state.
+
+    What lies behind `boundary` will be cut again.
+    """
 
     context: Sequence[int]
     tokens: Sequence[int]
     boundary: int
+    hidden: bool = False
 
 
 Job = Write | Read
@@ -98,10 +105,11 @@ class Written:
 
 @dataclass(frozen=True)
 class Observed:
-    """A read job ended with these logits, in the order of the job's tokens."""
+    """A read job ended with these logits, in the order of the job's tokens, or with this hidden state."""
 
     seat: int
-    logits: tuple[float, ...]
+    logits: tuple[float, ...] = ()
+    hidden: NDArray[np.float32] | None = None
 
 
 Update = Fed | Sampled | Written | Observed
@@ -210,10 +218,11 @@ class Engine:
 
     def step(self) -> list[Update]:
         """One llama_decode for all seats with a job, and what came of it."""
-        rows = self._gather()
+        hidden = [seat for seat in self.seats if self._awaits_hidden(seat)]
+        rows = self._gather(hidden or [seat for seat in self._rotated() if seat.job])
         writers = {row.seat for row in rows if row.position >= self._context_length(row.seat)}
         started = time.perf_counter()
-        outputs = self.context.decode(rows)
+        outputs = self.context.decode(rows, hidden=bool(hidden))
         updates: list[Update] = []
         for row, output in zip(rows, outputs, strict=True):
             updates += self._after(self.seats[row.seat], row, output)
@@ -226,9 +235,13 @@ class Engine:
             self._drop(seat)
         self.context.close()
 
-    def _gather(self) -> list[Row]:
-        """A row for each seat with a job: writers need one token, readers share what is left of the batch."""
-        waiting = [seat for seat in self._rotated() if seat.job]
+    @staticmethod
+    def _awaits_hidden(seat: Seat) -> bool:
+        """Only the last token is left, and its hidden state is wanted: those tokens go by themselves."""
+        return isinstance(seat.job, Read) and seat.job.hidden and seat.cached == len(seat.tokens) - 1
+
+    def _gather(self, waiting: Sequence[Seat]) -> list[Row]:
+        """A row for each waiting seat: writers need one token, readers share what is left of the batch."""
         room, rows = self.context.n_batch, []
         for left, seat in zip(range(len(waiting), 0, -1), waiting, strict=True):
             n = self._chunk(seat, max(1, room // left))
@@ -243,7 +256,10 @@ class Engine:
 
     def _chunk(self, seat: Seat, room: int) -> int:
         """How many tokens to feed now; a seat that can't be cut stops at its job's boundary for a snapshot."""
-        n = min(len(seat.tokens) - seat.cached, room)
+        left = len(seat.tokens) - seat.cached
+        if isinstance(seat.job, Read) and seat.job.hidden and left > 1:
+            left -= 1
+        n = min(left, room)
         if seat.job and not self.model.can_cut and seat.cached < seat.job.boundary:
             n = min(n, seat.job.boundary - seat.cached)
         return n
@@ -257,6 +273,8 @@ class Engine:
             return [Fed(seat.index, seat.cached, len(seat.tokens))]
         if isinstance(job, Read):
             seat.job = None
+            if job.hidden:
+                return [Observed(seat.index, hidden=self.context.hidden(output))]
             return [Observed(seat.index, tuple(self.context.logit(output, token) for token in job.tokens))]
         if isinstance(job, Write) and seat.writing:
             return self._sample(seat, job, seat.writing, output)

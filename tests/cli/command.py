@@ -61,9 +61,10 @@ class Rsd:
     def __call__(
         self, *arguments: str | bytes, stdin: bytes = b"", env: dict[str, str] | None = None
     ) -> Done:
-        """Run to the end with `stdin` in a pipe."""
+        """Run to the end with `stdin` in a pipe; a tiny model is fastest with one thread."""
+        one_thread = ["--threads", "1"] if arguments[0] == "ask" and "--threads" not in arguments else []
         done = subprocess.run(
-            [*ENTRY, *arguments],
+            [*ENTRY, *arguments, *one_thread],
             input=stdin,
             capture_output=True,
             env=self.env(**(env or {})),
@@ -73,7 +74,9 @@ class Rsd:
         )
         return Done(done.returncode, done.stdout, done.stderr)
 
-    def start(self, *arguments: str, stdout: int | IO[bytes] = subprocess.PIPE, **options: Any) -> subprocess.Popen[bytes]:
+    def start(
+        self, *arguments: str, stdout: int | IO[bytes] = subprocess.PIPE, **options: Any
+    ) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [*ENTRY, *arguments],
             stdin=subprocess.DEVNULL,

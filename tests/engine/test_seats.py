@@ -180,8 +180,7 @@ def test_a_step_ends_at_its_token_limit(tiny_engine):
 
 @pytest.mark.parametrize("kind", ALL)
 def test_a_full_context_ends_the_step(kind, tiny_engine):
-    favour = {key: -50.0 for key in ("\n\n", ".\n\n", "?\n\n", ":\n\n", "}\n\n", "<eos>")}
-    engine = tiny_engine(kind, n_ctx=256, favour=favour)
+    engine = tiny_engine(kind, n_ctx=256, favour=NO_END)
     context = prompt(engine)
     step = write(engine, context, max_tokens=10_000, separator="nothing like this")
     assert step.ended == "context"

@@ -47,7 +47,13 @@ def test_a_judge_asks_for_the_logits_of_yes_and_no(judge, tiny_model):
 
 @pytest.mark.parametrize(
     ("logits", "reward"),
-    [((0.0, 0.0), 0.5), ((math.log(3), 0.0), 0.75), ((-2.0, -2.0), 0.5), ((50.0, -50.0), 1.0), ((-50.0, 50.0), 0.0)],
+    [
+        ((0.0, 0.0), 0.5),
+        ((math.log(3), 0.0), 0.75),
+        ((-2.0, -2.0), 0.5),
+        ((50.0, -50.0), 1.0),
+        ((-50.0, 50.0), 0.0),
+    ],
 )
 def test_a_judges_reward_is_the_share_of_yes(logits, reward, judge):
     assert judge().reward(logits) == pytest.approx(reward)

@@ -1,0 +1,80 @@
+"""What a run remembers of its trio must never outlive a change."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from tests.cli.command import declared, trio
+
+QUESTION = "What is 1 + 2?"
+
+
+def asked(rsd, *arguments):
+    done = rsd("ask", QUESTION, "-n", "10", "--json", *arguments)
+    assert done.code == 0, done.err
+    return json.loads(done.out)
+
+
+def remembered(rsd):
+    return rsd.home / "rsd_home" / "models" / "trios.json"
+
+
+@pytest.fixture
+def copies(rsd, tiny):
+    """A registry of two files that the test may change."""
+    files = {}
+    for name, seed in (("first", 1), ("second", 2)):
+        files[name] = rsd.home / f"{name}.gguf"
+        files[name].write_bytes(tiny(seed=seed).read_bytes())
+    rsd.write_models(declared(files, {"starter": trio("first", "second")}))
+    return files
+
+
+def test_a_changed_registry_counts_at_once(rsd, copies):
+    before = asked(rsd)
+    rsd.write_models(declared(copies, {"starter": trio("second", "first", threshold=0.75)}))
+    after = asked(rsd)
+    assert (before["models"]["draft"]["name"], after["models"]["draft"]["name"]) == ("first", "second")
+    assert after["settings"]["threshold"] == 0.75
+
+
+def test_a_file_that_went_away_is_missed(rsd, copies):
+    asked(rsd)
+    copies["first"].unlink()
+    assert rsd("ask", QUESTION).code == 3
+
+
+def test_another_registry_by_flag_wins(rsd, copies):
+    asked(rsd)
+    other = rsd.home / "other.yaml"
+    other.write_text(declared(copies, {"starter": trio("second", "second", threshold=0.5)}))
+    assert asked(rsd, "--models", str(other))["settings"]["threshold"] == 0.5
+    assert asked(rsd)["settings"]["threshold"] == 0.2
+
+
+def test_a_new_registry_in_the_working_directory_wins(rsd, copies):
+    rsd.env = lambda **more: type(rsd).env(rsd, **{"RSD_MODELS": ""} | more)
+    assert asked(rsd)["settings"]["threshold"] == 0.2
+    (rsd.home / "models.yaml").write_text(
+        declared(copies, {"starter": trio("first", "first", threshold=0.4)})
+    )
+    assert asked(rsd)["settings"]["threshold"] == 0.4
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe"])
+def test_a_damaged_memory_only_costs_time(content, rsd, copies):
+    asked(rsd)
+    if not remembered(rsd).exists():
+        pytest.skip("nothing is remembered")
+    remembered(rsd).write_bytes(content)
+    asked(rsd)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root writes everywhere")
+def test_a_store_that_cannot_be_written_only_costs_time(rsd, copies):
+    asked(rsd)
+    remembered(rsd).parent.chmod(0o500)
+    asked(rsd)
