@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rsd_cli.decoding.prompts import MATHS
+from rsd_cli.engine.jobs import Observed
 from rsd_cli.engine.llama import CANDIDATES, ContextOptions, Model, Row
-from rsd_cli.engine.seats import Engine, Observed
+from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
 from rsd_cli.rewards.families import Judge
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 from rsd_cli.decoding import events
 from rsd_cli.decoding.policies import STRATEGIES, Judge, Keep, Proposal, Write, threshold
 from rsd_cli.decoding.trajectory import Trajectory
-from rsd_cli.engine import seats
+from rsd_cli.engine import jobs
+from rsd_cli.engine.jobs import ContextOverflow
 from rsd_cli.engine.llama import DecodeAborted, Sampling
-from rsd_cli.engine.seats import ContextOverflow
 from rsd_cli.errors import UsageError
 from rsd_cli.rewards.families import Confidence
 
@@ -139,7 +139,7 @@ class Runner:
 
     def _write(self, trajectory: Trajectory, author: Author) -> None:
         participant = self._participant(trajectory, author)
-        job = seats.Write(
+        job = jobs.Write(
             context=participant.context,
             sampling=self._settings.sampling or Sampling(),
             seed=trajectory.next_seed(author),
@@ -179,28 +179,28 @@ class Runner:
                 f"Shorten it, or raise --ctx (this model was trained for {engine.model.n_ctx_train:,}).",
             )
 
-    def _route(self, role: Role, update: seats.Update) -> Iterator[events.Event | Finished]:
+    def _route(self, role: Role, update: jobs.Update) -> Iterator[events.Event | Finished]:
         """Turn what an engine did for a seat into events, and its results into answers for the policy."""
         trajectory = self._seated[update.seat]
         name = trajectory.problem.id
-        if isinstance(update, seats.Fed):
+        if isinstance(update, jobs.Fed):
             yield events.Reading(name, role, update.done, update.total)
-        elif isinstance(update, seats.Sampled) and role != "prm":
+        elif isinstance(update, jobs.Sampled) and role != "prm":
             trajectory.first_token_at = trajectory.first_token_at or time.perf_counter()
             yield events.Streamed(name, role, update.text)
-        elif isinstance(update, seats.Written) and role != "prm":
+        elif isinstance(update, jobs.Written) and role != "prm":
             yield from self._advance(trajectory, self._proposal(role, update))
-        elif isinstance(update, seats.Observed):
+        elif isinstance(update, jobs.Observed):
             yield from self._advance(trajectory, self._reward(update))
 
-    def _reward(self, observed: seats.Observed) -> float:
+    def _reward(self, observed: jobs.Observed) -> float:
         family = self._trio.family
         if family is None or isinstance(family, Confidence):
             raise TypeError(f"{family} reads nothing")
         return family.reward(observed.logits)
 
     @staticmethod
-    def _proposal(author: Author, written: seats.Written) -> Proposal:
+    def _proposal(author: Author, written: jobs.Written) -> Proposal:
         return Proposal(author, written.text, written.tokens, written.ended, written.logprob, written.ms)
 
     def _interrupt(self, trajectory: Trajectory) -> Iterator[events.Event | Finished]:

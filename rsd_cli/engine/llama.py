@@ -350,7 +350,9 @@ class Context:
         """One llama_decode of all rows; gives each row's last batch index, for `Sampler.draw` and `logit`.
 
         With `hidden` the hidden states can be read too; llama.cpp then computes an output for every token, so
-        such rows should be one token long. Raises DecodeAborted, ResourceError (no room) and EngineError (anything else).
+        such rows should be one token long.
+
+        Raises DecodeAborted, ResourceError (no room) and EngineError (anything else).
         """
         n, last = 0, []
         for row in rows:

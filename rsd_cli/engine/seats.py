@@ -10,109 +10,20 @@ from __future__ import annotations
 import codecs
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from rsd_cli.engine.llama import Context, Row, Sampler, Sampling
+from rsd_cli.engine.jobs import ContextOverflow, Fed, Observed, Read, Sampled, Write, Written
+from rsd_cli.engine.llama import Context, DecodeAborted, Row, Sampler
 from rsd_cli.errors import RSDError
 from rsd_cli.records import RoleTime, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from rsd_cli.engine.jobs import Job, Update, WrittenEnd
     from rsd_cli.engine.llama import ContextOptions, Model
 
-WrittenEnd = Literal["separator", "eog", "max_tokens", "context"]
 SNAPSHOTS = 2  # the last step boundary and the one before it, for a rejected step
-
-
-class ContextOverflow(RSDError):  # noqa: N818 - the name says what happened
-    """A job's context does not fit into a seat."""
-
-    exit_code = 2
-
-    def __init__(self, needed: int, available: int) -> None:
-        super().__init__(
-            f"The text is {needed:,} tokens long, {needed - available:,} more than the context of {available:,}.",
-            "Shorten it, or raise --ctx if the model allows it.",
-        )
-        self.needed, self.available = needed, available
-
-
-@dataclass(frozen=True)
-class Write:
-    """Sample after `context` until the separator, the end of generation or `max_tokens`."""
-
-    context: Sequence[int]
-    sampling: Sampling
-    seed: int
-    separator: str
-    max_tokens: int
-    watch: bool = False
-
-    @property
-    def boundary(self) -> int:
-        """Where a seat that can't be cut will be put back to: one before the end, whose output is needed."""
-        return len(self.context) - 1
-
-
-@dataclass(frozen=True)
-class Read:
-    """Feed `context` and read the logits of `tokens` after it, or with `hidden` the last token's hidden state.
-
-    What lies behind `boundary` will be cut again.
-    """
-
-    context: Sequence[int]
-    tokens: Sequence[int]
-    boundary: int
-    hidden: bool = False
-
-
-Job = Write | Read
-
-
-@dataclass(frozen=True)
-class Fed:
-    """Progress of a seat's reading, in tokens of its job's context."""
-
-    seat: int
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """A seat drew a token; `text` is what became printable by it."""
-
-    seat: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Written:
-    """A write job ended. `tokens` were sampled, an end-of-generation token included."""
-
-    seat: int
-    tokens: tuple[int, ...]
-    text: str
-    ended: WrittenEnd
-    logprob: float
-    ms: float
-
-
-@dataclass(frozen=True)
-class Observed:
-    """A read job ended with these logits, in the order of the job's tokens, or with this hidden state."""
-
-    seat: int
-    logits: tuple[float, ...] = ()
-    hidden: NDArray[np.float32] | None = None
-
-
-Update = Fed | Sampled | Written | Observed
 
 
 @dataclass
@@ -222,12 +133,23 @@ class Engine:
         rows = self._gather(hidden or [seat for seat in self._rotated() if seat.job])
         writers = {row.seat for row in rows if row.position >= self._context_length(row.seat)}
         started = time.perf_counter()
-        outputs = self.context.decode(rows, hidden=bool(hidden))
+        outputs = self._decode(rows, hidden=bool(hidden))
         updates: list[Update] = []
         for row, output in zip(rows, outputs, strict=True):
             updates += self._after(self.seats[row.seat], row, output)
         self._clock(rows, writers, (time.perf_counter() - started) * 1000)
         return updates
+
+    def _decode(self, rows: Sequence[Row], *, hidden: bool) -> list[int]:
+        """Decode; where that fails midway, the seats' memory ends again where they think it does."""
+        try:
+            return self.context.decode(rows, hidden=hidden)
+        except (DecodeAborted, RSDError):
+            for row in rows:
+                seat = self.seats[row.seat]
+                if not (self.model.can_cut and self.context.cut(row.seat, seat.cached)):
+                    seat.cached, seat.snapshots = self._clear(seat), []
+            raise
 
     def close(self) -> None:
         """Free samplers and context; the model stays, others may share it."""

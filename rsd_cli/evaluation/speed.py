@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from rsd_cli.engine.cores import usable_cores
 from rsd_cli.engine.floor import Floor, HighLevel
+from rsd_cli.engine.jobs import Sampled, Write
 from rsd_cli.engine.llama import Sampling
-from rsd_cli.engine.seats import Sampled, Write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Protocol
 
-from rsd_cli.engine.seats import Read
+from rsd_cli.engine.jobs import Read
 from rsd_cli.errors import ModelError
 
 if TYPE_CHECKING:

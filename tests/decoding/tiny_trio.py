@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rsd_cli.engine.jobs import Read
 from rsd_cli.engine.llama import ContextOptions
-from rsd_cli.engine.seats import Engine, Read
+from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
 from rsd_cli.rewards.families import Judge
 

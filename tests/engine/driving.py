@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rsd_cli.engine.jobs import Fed, Observed, Read, Sampled, Write, Written
 from rsd_cli.engine.llama import Sampling
-from rsd_cli.engine.seats import Fed, Observed, Read, Sampled, Write, Written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rsd_cli.engine.jobs import Update
     from rsd_cli.engine.llama import Model
-    from rsd_cli.engine.seats import Engine, Update
+    from rsd_cli.engine.seats import Engine
 
 NO_END = {"\n\n": -50.0, ".\n\n": -50.0, "?\n\n": -50.0, ":\n\n": -50.0, "}\n\n": -50.0, "<eos>": -50.0}
 

@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
+from rsd_cli.engine.jobs import Read
 from rsd_cli.engine.llama import DecodeAborted, Model
-from rsd_cli.engine.seats import Read
 from tests.engine.driving import NO_END, job, logits_after
 
 SLOW = {"n_embd": 256, "n_layer": 8, "n_ctx_train": 16384}
@@ -74,7 +74,7 @@ def test_the_engine_works_after_an_abort(kind, tiny_engine):
 def test_an_aborted_job_can_be_replaced_without_giving_up_the_seat(kind, tiny_engine):
     flag = Flag()
     engine = tiny_engine(kind, n_ctx=1024, n_batch=512, aborted=flag)
-    first = tokens(engine, 100)
+    first = tokens(engine, 20)
     logits_after(engine, first)
     flag._raise()
     engine.submit(0, Read([*first, *tokens(engine, 300)], (1,), 0))

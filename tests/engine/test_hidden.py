@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rsd_cli.engine.seats import Observed, Read
+from rsd_cli.engine.jobs import Observed, Read
 
 TEXT = "The cat is on the mat.\n\nThe dog is not."
 
@@ -47,8 +47,8 @@ def test_a_state_costs_no_token_more(tiny_engine):
 
 
 def test_states_are_read_beside_a_seat_that_writes(tiny_engine):
+    from rsd_cli.engine.jobs import Write, Written
     from rsd_cli.engine.llama import Sampling
-    from rsd_cli.engine.seats import Write, Written
 
     engine = tiny_engine(n_seats=2)
     ids = engine.model.tokenize(TEXT)

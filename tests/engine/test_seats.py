@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from rsd_cli.engine.seats import ContextOverflow, Read, Written
+from rsd_cli.engine.jobs import ContextOverflow, Read, Written
 from rsd_cli.errors import EngineError
 from tests.engine.driving import NO_END, fed_tokens, finish, job, logits_after, streamed, text_of, write
 
@@ -255,7 +255,8 @@ def test_readers_and_writers_share_a_decode(tiny_engine):
 MORE_SEATS_THAN_ROWS = """
 import sys
 from rsd_cli.engine.llama import ContextOptions, Model
-from rsd_cli.engine.seats import Engine, Observed, Read
+from rsd_cli.engine.jobs import Observed, Read
+from rsd_cli.engine.seats import Engine
 from rsd_cli.errors import RSDError
 try:
     engine = Engine(Model(sys.argv[1]), ContextOptions(n_ctx=256, n_seats=40, n_batch=32, threads=1))

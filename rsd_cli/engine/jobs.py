@@ -1,0 +1,105 @@
+"""What an engine is asked for, and what it tells while it works. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from rsd_cli.errors import RSDError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rsd_cli.engine.llama import Sampling
+
+WrittenEnd = Literal["separator", "eog", "max_tokens", "context"]
+
+
+class ContextOverflow(RSDError):  # noqa: N818 - the name says what happened
+    """A job's context does not fit into a seat."""
+
+    exit_code = 2
+
+    def __init__(self, needed: int, available: int) -> None:
+        super().__init__(
+            f"The text is {needed:,} tokens long, {needed - available:,} more than the context of {available:,}.",
+            "Shorten it, or raise --ctx if the model allows it.",
+        )
+        self.needed, self.available = needed, available
+
+
+@dataclass(frozen=True)
+class Write:
+    """Sample after `context` until the separator, the end of generation or `max_tokens`."""
+
+    context: Sequence[int]
+    sampling: Sampling
+    seed: int
+    separator: str
+    max_tokens: int
+    watch: bool = False
+
+    @property
+    def boundary(self) -> int:
+        """Where a seat that can't be cut will be put back to: one before the end, whose output is needed."""
+        return len(self.context) - 1
+
+
+@dataclass(frozen=True)
+class Read:
+    """Feed `context` and read the logits of `tokens` after it, or with `hidden` the last token's hidden state.
+
+    What lies behind `boundary` will be cut again.
+    """
+
+    context: Sequence[int]
+    tokens: Sequence[int]
+    boundary: int
+    hidden: bool = False
+
+
+Job = Write | Read
+
+
+@dataclass(frozen=True)
+class Fed:
+    """Progress of a seat's reading, in tokens of its job's context."""
+
+    seat: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A seat drew a token; `text` is what became printable by it."""
+
+    seat: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """A write job ended. `tokens` were sampled, an end-of-generation token included."""
+
+    seat: int
+    tokens: tuple[int, ...]
+    text: str
+    ended: WrittenEnd
+    logprob: float
+    ms: float
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A read job ended with these logits, in the order of the job's tokens, or with this hidden state."""
+
+    seat: int
+    logits: tuple[float, ...] = ()
+    hidden: NDArray[np.float32] | None = None
+
+
+Update = Fed | Sampled | Written | Observed
