@@ -74,8 +74,16 @@ def auc(rewards: Sequence[float], good: Sequence[bool]) -> float:
     return float(((above > 0) + 0.5 * (above == 0)).mean())
 
 
+def best_threshold(rewards: Sequence[float], good: Sequence[bool]) -> float:
+    """The reward that accepts the most good steps less bad ones, each as a share (Youden's index)."""
+    values, labels = np.asarray(rewards), np.asarray(good)
+    candidates = np.quantile(values, np.linspace(0, 1, 101))
+    gains = [(values[labels] >= c).mean() - (values[~labels] >= c).mean() for c in candidates]
+    return float(candidates[int(np.argmax(gains))])
+
+
 def report(path: Path) -> None:
-    """One line per reward: AUC over all steps of the rows in the file."""
+    """One line per reward: AUC and best threshold over all steps of the rows in the file."""
     rows = [json.loads(line) for line in path.open()]
     for name in rows[0]["rewards"]:
         pairs = [
@@ -86,7 +94,8 @@ def report(path: Path) -> None:
         rewards, good = zip(*pairs, strict=True)
         print(
             f"{name}: AUC {auc(rewards, good):.3f} on {len(pairs)} steps of {len(rows)} rows, "
-            f"{sum(good) / len(good):.0%} good, mean reward {np.mean(rewards):.3f}"
+            f"{sum(good) / len(good):.0%} good, mean reward {np.mean(rewards):.3f}, "
+            f"best threshold {best_threshold(rewards, good):.3f}"
         )
 
 

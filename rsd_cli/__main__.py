@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
 from rsd_cli.cli.supervisor import supervised
 from rsd_cli.errors import ModelError, ResourceError, RSDError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main() -> None:
@@ -22,10 +25,11 @@ def run(*, debug: bool) -> int:
     try:
         app()
     except SystemExit as leaving:
+        if isinstance(leaving.__context__, BrokenPipeError):  # typer leaves with 1 then
+            return _leave_stdout()
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-    except BrokenPipeError:  # whoever read our answer has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:
+        return _leave_stdout()
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -35,9 +39,18 @@ def run(*, debug: bool) -> int:
     return 0
 
 
+def _leave_stdout() -> int:
+    """Whoever read our answer has enough; what is still buffered goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
 def _report(error: Exception) -> int:
     from rsd_cli.display.consoles import show_error
 
+    if isinstance(error, OSError) and error.errno in FULL:
+        _leave_stdout()
+        error = ResourceError("No room left to write the output.", "Free some disk space.")
     if isinstance(error, MemoryError):
         error = ResourceError("Not enough memory.", "Try a smaller trio or a smaller --ctx.")
     if isinstance(error, (ImportError, OSError)) and "llama" in str(error):

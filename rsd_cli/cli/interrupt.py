@@ -1,23 +1,27 @@
-"""Signals while models work: the first asks for a clean end, the second leaves at once."""
+"""Signals while models work: the first asks for a clean end, a later one leaves at once."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+ECHO_SECONDS = 0.3  # one Ctrl-C reaches us from the terminal and through the parent
 
 
 class Interrupt:
-    """A flag that SIGINT and SIGTERM raise, as a context manager. Outside the main thread it only is a flag."""
+    """A flag that these signals raise, as a context manager. Outside the main thread it only is a flag."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._at = 0.0
         self._before: dict[int, object] = {}
 
     def __call__(self) -> bool:
@@ -26,8 +30,8 @@ class Interrupt:
 
     @property
     def exit_code(self) -> int:
-        """128 + signal, as shells count."""
-        return 128 + (self.signal or 0)
+        """130 for Ctrl-C, 143 for whatever else ends processes."""
+        return 130 if self.signal == signal.SIGINT else 143
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
@@ -41,6 +45,7 @@ class Interrupt:
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal gave
 
     def _raise(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is not None:
-            os._exit(128 + number)
-        self.signal = number
+        if self.signal is None:
+            self.signal, self._at = number, time.monotonic()
+        elif time.monotonic() - self._at > ECHO_SECONDS:
+            os._exit(self.exit_code)

@@ -11,11 +11,12 @@ MAX_BYTES = 4_000_000
 
 def read_question(argument: str | None) -> str:
     """The argument, `-` for standard input; piped input is appended to an argument."""
-    if argument == "-" or (argument is None and not sys.stdin.isatty()):
-        return _checked(_read_stdin())
-    if argument is None:
+    typed = sys.stdin is None or sys.stdin.isatty()  # nobody pipes anything in
+    if argument is None and typed:
         raise UsageError("No question is given.", 'Ask one: rsd ask "What is 3 x 4?"')
-    piped = "" if sys.stdin is None or sys.stdin.isatty() else _read_stdin()
+    if argument is None or argument == "-":
+        return _checked(_read_stdin())
+    piped = "" if typed else _read_stdin()
     return _checked("\n\n".join(part for part in (_argument(argument), piped.strip()) if part))
 
 
@@ -31,9 +32,13 @@ def _argument(text: str) -> str:
 
 
 def _read_stdin() -> str:
+    if sys.stdin is None:
+        raise UsageError("Standard input is closed.", "Pipe the question in, or pass it as an argument.")
     data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise _too_long()
     try:
-        return data.decode("utf-8-sig")
+        return data.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise UsageError(
             f"Standard input is not UTF-8: byte {error.start + 1:,} is 0x{data[error.start]:02x}.",
@@ -41,9 +46,13 @@ def _read_stdin() -> str:
         ) from error
 
 
+def _too_long() -> UsageError:
+    return UsageError(f"The question is longer than {MAX_BYTES:,} bytes.", "Shorten it.")
+
+
 def _checked(text: str) -> str:
     if len(text.encode("utf-8", "replace")) > MAX_BYTES:
-        raise UsageError(f"The question is longer than {MAX_BYTES:,} bytes.", "Shorten it.")
+        raise _too_long()
     if not text.strip():
         raise UsageError("The question is empty.", 'Ask one: rsd ask "What is 3 x 4?"')
     return text.strip()

@@ -7,6 +7,7 @@ the command runs directly.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 PR_SET_PDEATHSIG = 1
 CAUSES = {
@@ -31,15 +33,26 @@ def supervised(command: Callable[[], int]) -> NoReturn:
     parent = os.getpid()
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGINT, _interrupt_once)
         _die_with(parent)
         _leave(command())
-    # The terminal sends Ctrl-C to both; only the child acts on it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _frame: os.kill(child, number))
+    # A terminal sends Ctrl-C to both, `kill` to the parent alone; the child counts what comes twice at once as one.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: _forward(child, number))
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     os._exit(_explain(-code) if code < 0 else code)
+
+
+def _forward(child: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, number)
+
+
+def _interrupt_once(number: int, frame: FrameType | None) -> None:
+    """Like Python's own handler, but the command ends anyway, so what comes after it is not needed."""
+    signal.signal(number, signal.SIG_IGN)
+    signal.default_int_handler(number, frame)
 
 
 def _leave(code: int) -> NoReturn:

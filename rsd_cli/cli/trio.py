@@ -81,8 +81,9 @@ class LoadedTrio:
                 raise DecodeAborted
 
     def loaded(self) -> dict[Role, Engine]:
-        """The engines that are ready."""
-        return {role: loading.result() for role, loading in self._engines.items() if loading.done()}
+        """The engines that are ready; why another is not, `engine` says."""
+        done = {role: loading for role, loading in self._engines.items() if loading.done()}
+        return {role: loading.result() for role, loading in done.items() if loading.exception() is None}
 
     @property
     def family(self) -> Family | None:

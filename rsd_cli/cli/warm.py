@@ -65,6 +65,7 @@ def keep(trio: str, models_file: Path | None, found: FoundTrio) -> None:
         model["path"] = str(model["path"])
     with contextlib.suppress(OSError, ValueError):
         everything = json.loads(_file().read_bytes()) if _file().exists() else {}
+        everything = everything if isinstance(everything, dict) else {}
         everything[trio] = kept | {"stamp": _stamp(models_file, kept["models"])}
         fresh = _file().with_name(f"{_file().name}.{os.getpid()}.new")
         fresh.write_text(json.dumps(everything, indent=1))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
+LONGEST = 4_000  # characters before the end in which an answer is looked for
 BOXED = re.compile(r"\\f?boxed\s*\{")
 
 
 def final_answer(text: str) -> str | None:
     r"""Content of the last complete \boxed{...} behind any </think>; None if there is none."""
-    visible = text.rsplit("</think>", 1)[-1]
+    visible = text.rsplit("</think>", 1)[-1][-LONGEST:]
     for match in reversed(list(BOXED.finditer(visible))):
         content = _braced(visible, match.end())
         if content is not None:

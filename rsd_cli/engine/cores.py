@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 TOPOLOGY = Path("/sys/devices/system/cpu")
+UNLIMITED = 10_000
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -27,6 +28,6 @@ def _quota(path: Path) -> int:
     """Whole CPUs of a cgroup v2 `cpu.max` line such as `200000 100000`; a large number without a limit."""
     try:
         limit, period = path.read_text().split()
-    except (OSError, ValueError):
-        return 10_000
-    return 10_000 if limit == "max" else max(1, int(limit) // int(period))
+        return UNLIMITED if limit == "max" else max(1, int(limit) // int(period))
+    except (OSError, ValueError, ZeroDivisionError):
+        return UNLIMITED

@@ -19,7 +19,7 @@ WrittenEnd = Literal["separator", "eog", "max_tokens", "context"]
 
 
 class ContextOverflow(RSDError):  # noqa: N818 - the name says what happened
-    """A job's context does not fit into a seat."""
+    """A job's context, with room for a token to write, does not fit into a seat."""
 
     exit_code = 2
 
@@ -43,21 +43,21 @@ class Write:
     watch: bool = False
 
     @property
-    def boundary(self) -> int:
-        """Where a seat that can't be cut will be put back to: one before the end, whose output is needed."""
-        return len(self.context) - 1
+    def boundaries(self) -> tuple[int, ...]:
+        """Where a seat that can't be cut may be put back to: one before the end, whose output is needed."""
+        return (len(self.context) - 1,)
 
 
 @dataclass(frozen=True)
 class Read:
     """Feed `context` and read the logits of `tokens` after it, or with `hidden` the last token's hidden state.
 
-    What lies behind `boundary` will be cut again.
+    At `boundaries` the context may be cut again by later jobs: before and behind the newest step, say.
     """
 
     context: Sequence[int]
     tokens: Sequence[int]
-    boundary: int
+    boundaries: tuple[int, ...]
     hidden: bool = False
 
 

@@ -37,6 +37,7 @@ MAX_SEATS = 256
 KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}  # ggml_type
 CANDIDATES = 64  # how many of the best tokens a confidence is normalised over
 PENALTY_WINDOW = 64
+ANCHOR = "\x01"  # a byte token that merges with nothing, so that SentencePiece adds no space behind it
 _NO_SLOT, _ABORTED = 1, 2  # positive return codes of llama_decode
 _LOG_ERROR, _LOG_CONTINUED = 4, 5  # ggml.h; the binding's own table is off by one
 
@@ -94,15 +95,18 @@ class Model:
         self.adds_bos = bool(C.llama_vocab_get_add_bos(self._vocab))
         # Recurrent state can't be cut: seats of such a model go back through snapshots.
         self.can_cut = not (C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model))
-        self._spm_prefix = self._tokenize("\n", special=False) if C.llama_vocab_type(self._vocab) == 1 else []
+        spm = C.llama_vocab_type(self._vocab) == 1
+        self._anchor = self._tokenize(ANCHOR, special=False) if spm else []
         self._pieces: dict[int, bytes] = {}
 
-    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
-        """Token ids of a fragment of text; control tokens are parsed only in scaffolding (`special`)."""
-        if not text or not self._spm_prefix or special:
+    def tokenize(self, text: str, *, special: bool = False, starts: bool = False) -> list[int]:
+        """Token ids of a fragment of text; control tokens are parsed only in scaffolding (`special`).
+
+        A fragment that `starts` the whole text gets the space that SentencePiece puts before it.
+        """
+        if not text or not self._anchor or starts:
             return self._tokenize(text, special=special)
-        # SentencePiece puts a space before any text; behind a newline it doesn't, so fragments stay exact.
-        return self._tokenize("\n" + text, special=False)[len(self._spm_prefix) :]
+        return self._tokenize(ANCHOR + text, special=special)[len(self._anchor) :]
 
     def _tokenize(self, text: str, *, special: bool) -> list[int]:
         data = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace").encode()
@@ -306,7 +310,7 @@ class Context:
         self, model: Model, options: ContextOptions, aborted: Callable[[], bool] | None = None
     ) -> None:
         self.model = model
-        self.n_batch = options.n_batch
+        self.n_batch = max(options.n_batch, options.n_seats)  # every seat may write
         params = self._params(options)
         self._abort = C.ggml_abort_callback(lambda _data: bool(aborted and aborted()))
         _errors.clear()
@@ -320,8 +324,8 @@ class Context:
         C.llama_set_abort_callback(self.pointer, self._abort, None)
         self._memory: Any = C.llama_get_memory(self.pointer)
         self.n_ctx = int(C.llama_n_ctx_seq(self.pointer))
-        self._batch = C.llama_batch_init(options.n_batch, 0, 1)
-        self._view_batch(options.n_batch)
+        self._batch = C.llama_batch_init(self.n_batch, 0, 1)
+        self._view_batch(self.n_batch)
 
     def _params(self, options: ContextOptions) -> Any:
         if not 1 <= options.n_seats <= MAX_SEATS:
@@ -329,7 +333,7 @@ class Context:
         params = C.llama_context_default_params()
         params.n_ctx = options.n_ctx * options.n_seats
         params.n_seq_max = options.n_seats
-        params.n_batch = params.n_ubatch = options.n_batch
+        params.n_batch = params.n_ubatch = self.n_batch
         params.n_threads = params.n_threads_batch = options.threads or usable_cores()
         params.type_k = params.type_v = KV_TYPES[options.kv_type]
         params.kv_unified = False  # a seat's text must not depend on its neighbours

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rsd_cli.engine.jobs import Job, Update, WrittenEnd
     from rsd_cli.engine.llama import ContextOptions, Model
 
-SNAPSHOTS = 2  # the last step boundary and the one before it, for a rejected step
+SNAPSHOTS = 3  # the boundaries around the newest step, and one before them
 
 
 @dataclass
@@ -97,8 +97,9 @@ class Engine:
 
     def submit(self, index: int, job: Job) -> None:
         """Give a free seat its next job; raises ContextOverflow if it can't fit."""
-        if len(job.context) + isinstance(job, Write) > self.n_ctx:
-            raise ContextOverflow(len(job.context), self.n_ctx)
+        needed = len(job.context) + isinstance(job, Write)
+        if needed > self.n_ctx:
+            raise ContextOverflow(needed, self.n_ctx)
         seat = self.seats[index]
         kept = common_prefix(seat.tokens, job.context)
         seat.count(discarded=len(seat.tokens) - kept)
@@ -107,6 +108,7 @@ class Engine:
         self._rewind(seat, min(kept, seat.cached, len(job.context) - 1))
         seat.count(reused=seat.cached)
         seat.tokens, seat.job = list(job.context), job
+        self._remember(seat)
         if isinstance(job, Write):
             sampler = Sampler(self.model, job.sampling, job.seed, job.context, watch=job.watch)
             seat.writing = Writing(sampler, time.perf_counter())
@@ -177,20 +179,26 @@ class Engine:
         return self.seats[self._first :] + self.seats[: self._first]
 
     def _chunk(self, seat: Seat, room: int) -> int:
-        """How many tokens to feed now; a seat that can't be cut stops at its job's boundary for a snapshot."""
+        """How many tokens to feed now; a seat that can't be cut stops at boundaries for a snapshot."""
         left = len(seat.tokens) - seat.cached
         if isinstance(seat.job, Read) and seat.job.hidden and left > 1:
             left -= 1
         n = min(left, room)
-        if seat.job and not self.model.can_cut and seat.cached < seat.job.boundary:
-            n = min(n, seat.job.boundary - seat.cached)
+        if seat.job and not self.model.can_cut:
+            n = min([n, *(end - seat.cached for end in seat.job.boundaries if end > seat.cached)])
         return n
+
+    def _remember(self, seat: Seat) -> None:
+        """Take a snapshot of a seat that can't be cut, where its job has a boundary."""
+        if self.model.can_cut or not seat.job or seat.cached not in seat.job.boundaries:
+            return
+        if seat.cached and seat.cached not in [at for at, _ in seat.snapshots]:
+            seat.snapshots = [*seat.snapshots, (seat.cached, self.context.snapshot(seat.index))][-SNAPSHOTS:]
 
     def _after(self, seat: Seat, row: Row, output: int) -> list[Update]:
         seat.advance(len(row.tokens))
+        self._remember(seat)
         job = seat.job
-        if job and not self.model.can_cut and seat.cached == job.boundary:
-            seat.snapshots = [*seat.snapshots, (seat.cached, self.context.snapshot(seat.index))][-SNAPSHOTS:]
         if not row.output:
             return [Fed(seat.index, seat.cached, len(seat.tokens))]
         if isinstance(job, Read):
@@ -232,7 +240,7 @@ class Engine:
     @staticmethod
     def _at_separator(job: Write, writing: Writing, fresh: int) -> WrittenEnd | None:
         """A step ends with the token that completes the separator, once it says anything at all."""
-        tail = writing.text[-(fresh + len(job.separator)) :]
+        tail = writing.text[-(fresh + len(job.separator) - 1) :]
         return "separator" if job.separator in tail and writing.text.strip() else None
 
     @staticmethod

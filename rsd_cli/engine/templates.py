@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rsd_cli.errors import ModelError, UsageError
+from rsd_cli.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +39,12 @@ class Renderer:
     """The process that renders templates; started at once, so that it is ready when a model has loaded."""
 
     def __init__(self) -> None:
+        self._process = self._start()
+
+    @staticmethod
+    def _start() -> subprocess.Popen[str]:
         worker = Path(__file__).with_name("template_worker.py")
-        self._process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-I", str(worker)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -51,6 +55,9 @@ class Renderer:
 
     def render(self, request: dict[str, object]) -> str:
         """The rendered text; raises ModelError with the reason if there is none within `RENDER_SECONDS`."""
+        if self._process.poll() is not None:  # an earlier template did not survive
+            self.close()
+            self._process = self._start()
         clock = threading.Timer(RENDER_SECONDS, self._process.kill)
         clock.start()
         try:
@@ -100,7 +107,8 @@ class ChatTemplate:
     def scaffold(self, roles: tuple[ChatRole, ...]) -> list[list[int]]:
         """Token ids before, between and after the contents of turns with these roles."""
         if roles not in self._scaffolds:
-            parts = [self._model.tokenize(part, special=True) for part in self._split(roles)]
+            texts = self._split(roles)
+            parts = [self._model.tokenize(text, special=True, starts=i == 0) for i, text in enumerate(texts)]
             parts[0] = self._one_bos(parts[0])
             self._scaffolds[roles] = parts
         return self._scaffolds[roles]
@@ -113,7 +121,7 @@ class ChatTemplate:
                 hint = (
                     "Use --system ''." if role == "system" else "Use a GGUF with a chat template that does."
                 )
-                raise UsageError(
+                raise ModelError(
                     f"The chat template of {self._model.path.name} does not show a {role} message once.", hint
                 )
             before, rest = rest.split(mark)

@@ -285,7 +285,7 @@ def _not_fetched(entry: ModelEntry, failures: list[Failure]) -> ModelError:
             f"Choose another model; `rsd models show {entry.name}` says more.",
         )
     if len(failures) == len(entry.sources) == 1 and isinstance(entry.sources[0], PathSource):
-        return ModelError(f"{failures[0].reason}.", "Check the path.")
+        return ModelError(f"{entry.name} can't be used: {failures[0]}.", "Check the path and the file.")
     tried = "; ".join(str(failure) for failure in failures)
     hint = (
         NETWORK_HINT

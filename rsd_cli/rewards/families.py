@@ -65,7 +65,8 @@ class Judge:
     """
 
     def __init__(self, model: Model, template: ChatTemplate) -> None:
-        self._model, self._template = model, template
+        self._model = model
+        self._frame = self._make_frame(template)
         self._verdicts = (model.tokenize("Yes")[0], model.tokenize("No")[0])
         if self._verdicts[0] == self._verdicts[1]:
             raise ModelError(
@@ -73,20 +74,30 @@ class Judge:
                 "Choose another model with --prm.",
             )
 
+    @staticmethod
+    def _make_frame(template: ChatTemplate) -> list[list[int]]:
+        """What stands around the instruction and the solution; templates without a system role take one turn."""
+        try:
+            return template.scaffold(("system", "user"))
+        except ModelError:
+            return template.scaffold(("user",))
+
     def prompt(self, question: str) -> list[int]:
         """The turns up to where the first step goes."""
-        before, between, _ = self._template.scaffold(("system", "user"))
         problem = f"Problem:\n{question}\n\nSolution:\n"
+        if len(self._frame) == len(("before", "after")):
+            return self._frame[0] + self._model.tokenize(f"{INSTRUCTION}\n\n{problem}")
+        before, between, _ = self._frame
         return before + self._model.tokenize(INSTRUCTION) + between + self._model.tokenize(problem)
 
     def job(self, prompt: Sequence[int], steps: Sequence[Sequence[int]]) -> Read:
         """The solution so far with the question behind it."""
         solution = [*prompt, *(token for step in steps for token in step)]
-        after = self._template.scaffold(("system", "user"))[2]
-        context = solution + self._model.tokenize(QUESTION) + after
-        return Read(context, self._verdicts, len(solution))
+        newest = steps[-1] if steps else ()
+        context = solution + self._model.tokenize(QUESTION) + self._frame[-1]
+        return Read(context, self._verdicts, (len(solution) - len(newest), len(solution)))
 
     def reward(self, logits: Sequence[float]) -> float:
         """Softmax over the two verdicts."""
         yes, no = logits
-        return 1.0 / (1.0 + math.exp(no - yes))
+        return 0.5 * (1.0 + math.tanh((yes - no) / 2))  # the logistic function, which can't overflow

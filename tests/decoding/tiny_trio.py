@@ -35,7 +35,11 @@ class Verdict:
         solution = [*prompt, *(token for step in steps for token in step)]
         newest = b"".join(self._model.piece(token) for token in steps[-1]).decode("utf-8", "replace")
         asked = (0,) if self._rule(newest) else (0, 0)
-        return Read([*solution, *self._question], asked, len(solution))
+        return Read(
+            [*solution, *self._question],
+            asked,
+            (len(solution) - len(steps[-1]) if steps else 0, len(solution)),
+        )
 
     def reward(self, logits: Sequence[float]) -> float:
         return 0.9 if len(logits) == 1 else 0.2

@@ -44,7 +44,7 @@ def write(engine: Engine, context: Sequence[int], **options: Any) -> Written:
 def logits_after(engine: Engine, context: Sequence[int], boundary: int | None = None) -> np.ndarray:
     """All logits behind a context, as an engine's reading job sees them."""
     every = tuple(range(engine.model.n_vocab))
-    engine.submit(0, Read(context, every, len(context) if boundary is None else boundary))
+    engine.submit(0, Read(context, every, (len(context) if boundary is None else boundary,)))
     last = finish(engine)[-1]
     assert isinstance(last, Observed)
     return np.array(last.logits)

@@ -42,7 +42,7 @@ def test_a_flag_stops_a_long_prompt_within_a_fifth_of_a_second(tiny_engine):
     for _ in range(3):
         flag = Flag()
         engine = tiny_engine(n_ctx=8192, n_batch=4096, aborted=flag, **SLOW)
-        engine.submit(0, Read(tokens(engine, PROMPT), (1,), 0))
+        engine.submit(0, Read(tokens(engine, PROMPT), (1,), (0,)))
         flag.raise_in(0.1)
         with pytest.raises(DecodeAborted):
             engine.step()
@@ -60,7 +60,7 @@ def test_the_engine_works_after_an_abort(kind, tiny_engine):
     first = tokens(engine, 400)
     logits_after(engine, first)
     flag._raise()
-    engine.submit(0, Read([*first, *tokens(engine, 300)], (1,), 0))
+    engine.submit(0, Read([*first, *tokens(engine, 300)], (1,), (0,)))
     with pytest.raises(DecodeAborted):
         engine.step()
     flag.raised_at = 0.0
@@ -77,7 +77,7 @@ def test_an_aborted_job_can_be_replaced_without_giving_up_the_seat(kind, tiny_en
     first = tokens(engine, 20)
     logits_after(engine, first)
     flag._raise()
-    engine.submit(0, Read([*first, *tokens(engine, 300)], (1,), 0))
+    engine.submit(0, Read([*first, *tokens(engine, 300)], (1,), (0,)))
     with pytest.raises(DecodeAborted):
         engine.step()
     flag.raised_at = 0.0

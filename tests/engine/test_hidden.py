@@ -21,9 +21,9 @@ def observed(engine, seat, job):
 def test_the_state_is_the_same_incrementally_and_from_scratch(tiny_engine, kind):
     engine = tiny_engine(kind, n_seats=2)
     ids = engine.model.tokenize(TEXT)
-    observed(engine, 0, Read(ids[:5], (), 5, hidden=True))
-    grown = observed(engine, 0, Read(ids, (), len(ids), hidden=True)).hidden
-    fresh = observed(engine, 1, Read(ids, (), len(ids), hidden=True)).hidden
+    observed(engine, 0, Read(ids[:5], (), (5,), hidden=True))
+    grown = observed(engine, 0, Read(ids, (), (len(ids),), hidden=True)).hidden
+    fresh = observed(engine, 1, Read(ids, (), (len(ids),), hidden=True)).hidden
     assert grown.shape == (engine.model.n_embd,)
     assert np.abs(fresh).max() > 0
     np.testing.assert_allclose(grown, fresh, atol=1e-3)
@@ -33,16 +33,16 @@ def test_reading_a_state_leaves_the_logits_as_they_were(tiny_engine):
     engine = tiny_engine(n_seats=2)
     ids = engine.model.tokenize(TEXT)
     tokens = tuple(ids[:4])
-    observed(engine, 0, Read(ids[:6], (), 6, hidden=True))
-    after = observed(engine, 0, Read(ids, tokens, len(ids))).logits
-    plain = observed(engine, 1, Read(ids, tokens, len(ids))).logits
+    observed(engine, 0, Read(ids[:6], (), (6,), hidden=True))
+    after = observed(engine, 0, Read(ids, tokens, (len(ids),))).logits
+    plain = observed(engine, 1, Read(ids, tokens, (len(ids),))).logits
     np.testing.assert_allclose(after, plain, atol=1e-3)
 
 
 def test_a_state_costs_no_token_more(tiny_engine):
     engine = tiny_engine()
     ids = engine.model.tokenize(TEXT)
-    observed(engine, 0, Read(ids, (), len(ids), hidden=True))
+    observed(engine, 0, Read(ids, (), (len(ids),), hidden=True))
     assert engine.release(0, ids).usage.fed == len(ids)
 
 
@@ -53,7 +53,7 @@ def test_states_are_read_beside_a_seat_that_writes(tiny_engine):
     engine = tiny_engine(n_seats=2)
     ids = engine.model.tokenize(TEXT)
     engine.submit(0, Write(ids, Sampling(), 0, "\x00", 12))
-    engine.submit(1, Read(ids, (), len(ids), hidden=True))
+    engine.submit(1, Read(ids, (), (len(ids),), hidden=True))
     done = []
     while engine.busy:
         done += [update for update in engine.step() if isinstance(update, (Observed, Written))]

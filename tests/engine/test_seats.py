@@ -222,7 +222,7 @@ def test_an_unfinished_character_is_replaced_only_at_the_end(tiny_engine):
 def test_a_long_prompt_is_fed_in_batches_and_reported(tiny_engine):
     engine = tiny_engine(n_batch=32, n_ctx=1024)
     context = engine.model.tokenize("Hello World " * 40)
-    engine.submit(0, Read(context, (0,), len(context)))
+    engine.submit(0, Read(context, (0,), (len(context),)))
     done = fed_tokens(finish(engine))
     assert done == list(range(32, len(context), 32))
 
@@ -244,7 +244,7 @@ def test_readers_and_writers_share_a_decode(tiny_engine):
     engine.submit(0, job(prompt(engine), max_tokens=30))
     engine.step()
     long = engine.model.tokenize("Hello World " * 100)
-    engine.submit(1, Read(long, (1, 2), len(long)))
+    engine.submit(1, Read(long, (1, 2), (len(long),)))
     sampled = 0
     while engine.seats[1].job:
         sampled += sum(update.seat == 0 for update in engine.step())
@@ -263,7 +263,7 @@ try:
 except RSDError as error:
     sys.exit(print("refused:", error.message))
 for i in range(40):
-    engine.submit(i, Read(engine.model.tokenize(f"Hello {i}"), (1,), 1))
+    engine.submit(i, Read(engine.model.tokenize(f"Hello {i}"), (1,), (1,)))
 seen = set()
 while engine.busy:
     seen |= {update.seat for update in engine.step() if isinstance(update, Observed)}
@@ -283,7 +283,7 @@ def test_a_context_that_does_not_fit_says_by_how_much(tiny_engine):
     engine = tiny_engine(n_ctx=256)
     context = [5] * (engine.n_ctx + 7)
     with pytest.raises(ContextOverflow, match=rf"263 tokens long, 7 more than the context of {256}"):
-        engine.submit(0, Read(context, (1,), 0))
+        engine.submit(0, Read(context, (1,), (0,)))
     assert not engine.busy
 
 

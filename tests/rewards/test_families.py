@@ -30,14 +30,14 @@ def test_a_judge_reads_the_question_the_steps_and_then_asks(kind, judge, tiny_mo
     text = text_of(model, list(job.context))
     assert "What is 1 + 2?" in text
     assert text.index("It is 3.") < text.index("So 4.") < text.index(QUESTION.strip())
-    assert list(job.context[: job.boundary]) == [*prompt, *steps[0], *steps[1]]
+    assert list(job.context[: job.boundaries[-1]]) == [*prompt, *steps[0], *steps[1]]
 
 
 def test_the_next_judgement_begins_with_all_that_the_last_one_knew_up_to_its_boundary(judge, tiny_model):
     made, model = judge(), tiny_model()
     prompt, step = made.prompt("What?"), model.tokenize("So 3.\n\n")
     first, second = made.job(prompt, [step]), made.job(prompt, [step, step])
-    assert list(second.context[: first.boundary]) == list(first.context[: first.boundary])
+    assert list(second.context[: first.boundaries[-1]]) == list(first.context[: first.boundaries[-1]])
 
 
 def test_a_judge_asks_for_the_logits_of_yes_and_no(judge, tiny_model):
