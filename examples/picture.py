@@ -53,6 +53,8 @@ def draw(record: Record, width: int) -> str:
         record=True, file=io.StringIO(), force_terminal=True, width=width, color_system="truecolor"
     )
     names = {role: model.name for role, model in record.models.items()}
+    if record.strategy == "rsd":
+        names["prm"] = record.settings["prm"]
     with AskDisplay(console, record.question, names, record.strategy, time.monotonic) as display:
         for step in record.steps:
             display.handle(Kept(record.id, step))

@@ -138,8 +138,9 @@ def _by_file(chosen: dict[Role, FoundModel]) -> dict[Path, list[Role]]:
 def _measure_speed(plan: Plan, model: Model, name: str, n_seats: int) -> Speed:
     from rsd_cli.evaluation.speed import measure_speed
 
+    effort = plan.effort if n_seats == 1 else replace(plan.effort, rounds=2)
     with _engine(plan, model, n_seats) as engine:
-        speed = measure_speed(engine, n_seats, plan.effort)
+        speed = measure_speed(engine, n_seats, effort)
     typer.echo(
         f"{name:12} {n_seats:3} seats   prompt {speed.prompt:7.1f} tokens/s (bare {speed.bare_prompt:7.1f})   "
         f"decode {speed.decode:6.1f} (bare {speed.bare_decode:6.1f}, ratio {speed.decode_vs_bare:.2f})"

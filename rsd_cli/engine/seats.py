@@ -172,7 +172,8 @@ class Engine:
             end = seat.cached + n
             rows.append(Row(seat.index, seat.cached, seat.tokens[seat.cached : end], end == len(seat.tokens)))
             room -= n
-        return rows
+        # llama.cpp computes streams together only where they stand in order.
+        return sorted(rows, key=lambda row: row.seat)
 
     def _rotated(self) -> list[Seat]:
         self._first = (self._first + 1) % len(self.seats)
