@@ -61,7 +61,7 @@ def bench(
     effort = (
         Effort(rounds=3, prompt_tokens=128, write_tokens=24)
         if quick
-        else Effort(rounds=8, prompt_tokens=256, write_tokens=32)
+        else Effort(rounds=10, prompt_tokens=256, write_tokens=24)
     )
     access = setup.Access(models, offline, yes=yes)
     layers = setup.parse_layers(gpu_layers)

@@ -95,12 +95,13 @@ class Store:
             path, lambda done, total: (progress or silent)(entry.name, "verifying", done, total)
         )
         if entry.sha256 and found != entry.sha256:
+            self._verdicts.record(path, found)
             return Verification(path, found, ok=False, problem=f"sha256 is {found}, not {entry.sha256}")
         try:
             read_header(path)
         except ModelError as error:
             return Verification(path, found, ok=False, problem=error.message)
-        self._verdicts.record(path, found)  # a verdict stands for hash and header
+        self._verdicts.record(path, found)  # the right hash stands for a sound header too
         return Verification(path, found, ok=True)
 
     def remove(self, entry: ModelEntry) -> int:

@@ -113,7 +113,8 @@ def test_the_thread_settings_are_rsds_unless_the_user_has_one(doctor):
 def test_a_broken_llama_cpp_is_a_line_with_a_hint(doctor, tmp_path):
     package = tmp_path / "broken" / "llama_cpp"
     package.mkdir(parents=True)
-    (package / "__init__.py").write_text("raise RuntimeError('libllama.so is\\nnot for this machine')")
+    (package / "__init__.py").write_text("from .llama_cpp import *")
+    (package / "llama_cpp.py").write_text("raise RuntimeError('libllama.so is\\nnot for this machine')")
     done = doctor(PYTHONPATH=package.parent)
     assert done.returncode == 3
     assert "RuntimeError: libllama.so is not for this machine" in " ".join(done.stdout.split())
