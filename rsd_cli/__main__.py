@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 
@@ -22,6 +23,9 @@ def run(*, debug: bool) -> int:
     """Run one command in this process and give its exit code."""
     from rsd_cli.cli.app import app
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an encoding too small for a character is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except SystemExit as leaving:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import sys
 import time
 from contextlib import ExitStack
@@ -197,6 +198,8 @@ def _deliver(record: Record, output: Output) -> None:
         output.trace.append(record.to_json())
         output.trace.close()
     if output.as_json:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")  # whatever the terminal speaks, JSON is UTF-8
         typer.echo(record.to_json())
     elif output.shows_steps and sys.stdout.isatty():
         from rsd_cli.display.answer import print_answer

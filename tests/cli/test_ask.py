@@ -211,3 +211,12 @@ def test_a_judge_that_also_is_the_target_shares_its_weights_but_not_its_seat(rsd
         rsd("ask", QUESTION, "--trio", "tiny", "--prm", "target", "--threshold", "0.5", "--json", "-n", "60")
     )
     assert made["models"]["prm"]["sha256"] == made["models"]["target"]["sha256"]
+
+
+def test_an_output_encoding_without_a_character_is_no_reason_to_fail(rsd):
+    ascii_only = {"PYTHONIOENCODING": "ascii"}
+    assert rsd("ask", "What is caf\u00e9?", "-n", "20", env=ascii_only).code == 0
+    assert (
+        record(rsd("ask", "What is caf\u00e9?", "-n", "20", "--json", env=ascii_only))["question"]
+        == "What is caf\u00e9?"
+    )
