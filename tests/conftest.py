@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests import tiny_gguf
+from tests.tiny_gguf import WRITERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-WRITERS: dict[str, Callable[..., Path]] = {
-    "llama": tiny_gguf.write_llama,
-    "qwen2": partial(tiny_gguf.write_llama, architecture="qwen2", add_bos=True),
-    "other": tiny_gguf.write_other_vocab,
-    "spm": tiny_gguf.write_spm,
-    "spm-bytes": partial(tiny_gguf.write_spm, newlines=False),
-    "mamba": tiny_gguf.write_mamba,
-    "hybrid": tiny_gguf.write_hybrid,
-    "plain": tiny_gguf.write_without_template,
-}
 
 
 def _options(options: dict[str, Any]) -> tuple[tuple[str, Any], ...]:

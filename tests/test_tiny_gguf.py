@@ -5,27 +5,16 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before llama.cpp's threads start
 
 import math
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 from llama_cpp import Llama, llama_cpp
 
 from tests import tiny_gguf
+from tests.tiny_gguf import WRITERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-WRITERS: dict[str, Callable[..., Path]] = {
-    "llama": tiny_gguf.write_llama,
-    "qwen2": partial(tiny_gguf.write_llama, architecture="qwen2", add_bos=True),
-    "other": tiny_gguf.write_other_vocab,
-    "spm": tiny_gguf.write_spm,
-    "spm-bytes": partial(tiny_gguf.write_spm, newlines=False),
-    "mamba": tiny_gguf.write_mamba,
-    "hybrid": tiny_gguf.write_hybrid,
-}
+    from collections.abc import Sequence
 
 
 @pytest.fixture

@@ -8,13 +8,14 @@ acts as a bias on the logits: `favour` sets that bias, in logits, for the tokens
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from gguf import GGUFWriter, TokenType
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -293,9 +294,9 @@ def write_hybrid(
     return _finish(writer, weights, None, path)
 
 
-def write_without_template(path: Path, *, seed: int = 0) -> Path:
+def write_without_template(path: Path, *, seed: int = 0, nan: bool = False) -> Path:
     """A llama file that names no chat template."""
-    return write_llama(path, seed=seed, template=None, name="tiny-plain")
+    return write_llama(path, seed=seed, template=None, name="tiny-plain", nan=nan)
 
 
 def truncated(source: Path, target: Path, n: int) -> Path:
@@ -452,3 +453,15 @@ def _finish(writer: GGUFWriter, weights: _Weights, metadata: Mapping[str, Value]
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+WRITERS: dict[str, Callable[..., Path]] = {
+    "llama": write_llama,
+    "qwen2": partial(write_llama, architecture="qwen2", add_bos=True),
+    "other": write_other_vocab,
+    "spm": write_spm,
+    "spm-bytes": partial(write_spm, newlines=False),
+    "mamba": write_mamba,
+    "hybrid": write_hybrid,
+    "plain": write_without_template,
+}

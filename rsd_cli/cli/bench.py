@@ -73,8 +73,9 @@ def bench(
     result |= _measure_models(plan, {role: files[role] for role in chosen if role in files}, counts)
     if set(files) <= set(chosen):
         result |= _measure_question(plan)
-    names = {"--trio": trio, "--draft": draft, "--target": target, "--prm": prm}
-    result |= _measure_start(plan, [word for flag, name in names.items() if name for word in (flag, name)])
+    names = {"--trio": trio, "--draft": draft, "--target": target, "--prm": prm, "--models": models}
+    given = [(flag, str(name)) for flag, name in names.items() if name]
+    result |= _measure_start(plan, [word for pair in given for word in pair])
     typer.echo(json.dumps(result))
 
 

@@ -13,7 +13,8 @@ from rsd_cli.cli import options
 
 if TYPE_CHECKING:
     from rsd_cli.errors import UsageError
-    from rsd_cli.registry.environment import Build, Cpu, DeviceMemory, Problem, Report, Room, TrioFacts
+    from rsd_cli.registry.environment import Build, Cpu, DeviceMemory, Problem, Report
+    from rsd_cli.registry.fitness import Room, TrioFacts
     from rsd_cli.registry.schema import Registry
 
 BROKEN_ENGINE = 3
@@ -69,12 +70,12 @@ def _examine(
     trios: list[str] | None,
     ctx: int,
 ) -> Report:
-    from rsd_cli.registry import environment, memory
+    from rsd_cli.registry import environment, fitness, memory
     from rsd_cli.registry.store import Store
 
     before = dict(os.environ)  # the engine adds settings of its own
     build, devices, engine_problem = _engine()
-    room = environment.Room(memory.available_memory(), _gpu_memory(devices))
+    room = fitness.Room(memory.available_memory(), _gpu_memory(devices))
     return environment.Report(
         versions=_versions(build),
         build=build,
@@ -91,7 +92,7 @@ def _examine(
 
 
 def _trios(registry: Registry, names: list[str] | None, ctx: int, room: Room) -> tuple[TrioFacts, ...]:
-    from rsd_cli.registry.environment import trio_facts
+    from rsd_cli.registry.fitness import trio_facts
     from rsd_cli.registry.store import Store
 
     store = Store(offline=True)

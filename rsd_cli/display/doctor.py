@@ -18,18 +18,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from rsd_cli.registry.environment import (
-        Build,
-        DeviceMemory,
-        MemoryFit,
-        Place,
-        Places,
-        Report,
-        Setting,
-        TrioFacts,
-        Verdict,
-        Vocabularies,
-    )
+    from rsd_cli.registry.environment import Build, DeviceMemory, Place, Places, Report, Setting
+    from rsd_cli.registry.fitness import MemoryFit, TrioFacts, Verdict, Vocabularies
 
 GOOD, BAD, OPEN = "green", "red", "yellow"
 VERDICT_STYLES = {"yes": GOOD, "no": BAD, "unknown": OPEN}

@@ -8,15 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rsd_cli.registry.environment import (
-    Room,
-    TrioFacts,
-    compare,
-    features,
-    hub_cache,
-    relevant_variables,
-    trio_facts,
-)
+from rsd_cli.registry.environment import features, hub_cache, relevant_variables
+from rsd_cli.registry.fitness import Room, TrioFacts, compare, trio_facts
 from rsd_cli.registry.loading import load_registry
 from rsd_cli.registry.store import Store
 
