@@ -18,9 +18,8 @@ from rsd_cli.registry.verdicts import Verdicts, hash_file, store_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
-
-    from filelock import AcquireReturnProxy, BaseFileLock
 
     from rsd_cli.registry.entries import ModelEntry
 
@@ -239,7 +238,7 @@ class Store:
             hint = "Set RSD_HOME to a directory that you may write to."
             raise UsageError(f"Cannot write to the model store {self.directory}.", hint)
 
-    def _lock(self, entry: ModelEntry, progress: Progress) -> AcquireReturnProxy[BaseFileLock]:
+    def _lock(self, entry: ModelEntry, progress: Progress) -> AbstractContextManager[object]:
         """Taken; the kernel drops it when its holder dies."""
         from filelock import FileLock, Timeout
 
