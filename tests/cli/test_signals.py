@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import ENTRY
+from tests.cli.conftest import BIG
+from tests.engine.driving import NO_END
 
 pexpect = pytest.importorskip("pexpect")
 
@@ -151,6 +153,18 @@ def test_a_crash_of_the_engine_is_explained(number, rsd):
     assert (code, out) == (6, b"")
     assert number.name in err
     assert "hint: " in err
+
+
+def test_a_model_that_is_cut_off_while_it_is_in_use_is_explained(rsd, tiny, tmp_path):
+    """The weights are mapped, so what was cut off is missed at the next token."""
+    copy = tmp_path / "copy.gguf"
+    copy.write_bytes(tiny(seed=4, favour=NO_END, **BIG).read_bytes())
+    process = rsd.start("ask", "What?", *LONG, "--draft", str(copy), "--strategy", "draft")
+    wait_until_it_writes(process.pid)
+    os.truncate(copy, 4096)
+    code, out, err = ended(process, 20)
+    assert (code, out) == (6, b"")
+    assert "a model file changed" in err
 
 
 def test_no_process_stays_behind_when_the_waiting_one_is_killed(rsd):
