@@ -59,7 +59,7 @@ def bench(
     chosen = _chosen_roles(roles)
     counts = _seat_counts(seats or ("1" if quick else "1,4,16"))
     effort = (
-        Effort(rounds=3, prompt_tokens=128, write_tokens=24)
+        Effort(rounds=4, prompt_tokens=128, write_tokens=24)
         if quick
         else Effort(rounds=10, prompt_tokens=256, write_tokens=24)
     )

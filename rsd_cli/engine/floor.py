@@ -89,13 +89,13 @@ class HighLevel:
         self._llama = Llama(str(path), n_ctx=n_ctx, n_threads=threads, n_threads_batch=threads, verbose=False)
 
     def write(self, prompt: Sequence[int], n_tokens: int) -> float:
-        """Tokens per second behind the first one."""
+        """Tokens per second behind the first one, of at most `n_tokens`."""
         self._llama.n_tokens = 0  # what reset() does: read the prompt again
         chunks = self._llama.create_completion(
             list(prompt), max_tokens=n_tokens, temperature=0.0, repeat_penalty=1.0, stream=True
         )
-        times = [time.perf_counter() for _ in chunks]
-        return (n_tokens - 1) / (times[n_tokens - 1] - times[0])
+        *times, _finish = [time.perf_counter() for _ in chunks]
+        return (len(times) - 1) / (times[-1] - times[0])
 
     def close(self) -> None:
         """Free the model."""

@@ -13,7 +13,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rsd_cli.engine.cores import usable_cores
 from rsd_cli.engine.floor import Floor, HighLevel
@@ -21,11 +21,12 @@ from rsd_cli.engine.jobs import Sampled, Write
 from rsd_cli.engine.llama import Sampling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rsd_cli.engine.seats import Engine
     from rsd_cli.records import Record, Role
 
+Measured = TypeVar("Measured")
 COUNTING = "Let me count: " + ", ".join(str(n) for n in range(1, 400))  # models go on with it for ever
 NEVER = "\x00"  # a separator that no step has
 
@@ -55,10 +56,11 @@ def measure_speed(engine: Engine, n_seats: int, effort: Effort) -> Speed:
     """Engine and floor in turns, `effort.rounds` times."""
     prompt = engine.model.tokenize(COUNTING)[: max(8, effort.prompt_tokens // n_seats)]
     floor = Floor(engine)
-    ours, bare = [], []
-    for _ in range(effort.rounds):
-        bare.append(_floor_rates(floor, prompt, n_seats, effort.write_tokens))
-        ours.append(engine_rates(engine, prompt, n_seats, effort.write_tokens))
+    ours, bare = _in_turns(
+        effort.rounds,
+        lambda: engine_rates(engine, prompt, n_seats, effort.write_tokens),
+        lambda: _floor_rates(floor, prompt, n_seats, effort.write_tokens),
+    )
     floor.close()
     return Speed(
         seats=n_seats,
@@ -70,6 +72,20 @@ def measure_speed(engine: Engine, n_seats: int, effort: Effort) -> Speed:
             mine.decode / floor.decode for mine, floor in zip(ours, bare, strict=True)
         ),
     )
+
+
+def _in_turns(
+    rounds: int, ours: Callable[[], Measured], other: Callable[[], Measured]
+) -> tuple[list[Measured], list[Measured]]:
+    """Both measured in every round, each first in every other one, since the first of two may fare better."""
+    mine, its = [], []
+    for i in range(rounds):
+        if i % 2:
+            mine.append(ours())
+        its.append(other())
+        if not i % 2:
+            mine.append(ours())
+    return mine, its
 
 
 @dataclass(frozen=True)
@@ -113,22 +129,18 @@ class Comparison:
     ratio: float
 
 
-def _compare(pairs: list[tuple[float, float]]) -> Comparison:
-    ours, other = zip(*pairs, strict=True)
-    ratios = [mine / its for mine, its in pairs]
-    return Comparison(statistics.median(ours), statistics.median(other), statistics.median(ratios))
-
-
 def against_high_level(engine: Engine, effort: Effort) -> Comparison:
     """Decode speed of one seat against llama-cpp-python's streaming completion of the same prompt."""
     prompt = engine.model.tokenize(COUNTING)[:64]
     high = HighLevel(engine.model.path, engine.n_ctx, usable_cores())
-    pairs = []
-    for _ in range(effort.rounds):
-        theirs = high.write(prompt, effort.write_tokens)
-        pairs.append((engine_rates(engine, prompt, 1, effort.write_tokens).decode, theirs))
+    ours, other = _in_turns(
+        effort.rounds,
+        lambda: engine_rates(engine, prompt, 1, effort.write_tokens).decode,
+        lambda: high.write(prompt, effort.write_tokens + 1),
+    )
     high.close()
-    return _compare(pairs)
+    ratios = [mine / its for mine, its in zip(ours, other, strict=True)]
+    return Comparison(statistics.median(ours), statistics.median(other), statistics.median(ratios))
 
 
 @dataclass(frozen=True)

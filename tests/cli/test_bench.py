@@ -1,0 +1,35 @@
+"""`rsd bench` on tiny models: what it measures, not how fast."""
+
+import json
+import math
+
+import pytest
+
+KEYS = {
+    *("decode_vs_bare", "decode_vs_high_level", "rsd_vs_parts", "cpu_help_ms", "first_token_vs_bare"),
+    *("speeds", "question", "first_token", "high_level"),
+}
+
+
+def test_the_last_line_is_one_json_object_with_every_ratio(rsd):
+    done = rsd("bench", "--quick", "--trio", "endless", "--threads", "1")
+    assert done.code == 0, done.err
+    figures = json.loads(done.out.splitlines()[-1])
+    assert set(figures) >= KEYS
+    ratios = [figures[key] for key in KEYS if key.endswith(("_bare", "_level", "_parts"))]
+    assert all(math.isfinite(ratio) and ratio > 0 for ratio in ratios if isinstance(ratio, float))
+    assert figures["question"]["record"]["usage"]["draft"]["generated"] > 0
+
+
+def test_only_the_roles_and_seats_that_are_asked_for_are_measured(rsd):
+    done = rsd("bench", "--quick", "--trio", "tiny", "--roles", "target", "--seats", "1,2", "--threads", "1")
+    assert done.code == 0, done.err
+    figures = json.loads(done.out.splitlines()[-1])
+    assert list(figures["speeds"]) == ["target"]
+    assert [speed["seats"] for speed in figures["speeds"]["target"]] == [1, 2]
+    assert figures["rsd_vs_parts"] is None
+
+
+@pytest.mark.parametrize("arguments", [("--seats", "0"), ("--seats", "many"), ("--roles", "drafts")])
+def test_a_wrong_list_is_a_usage_error(rsd, arguments):
+    rsd("bench", *arguments).refused(2, arguments[1])
