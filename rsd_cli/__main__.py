@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import sys
 
 from rsd_cli.cli.supervisor import supervised
-from rsd_cli.errors import ModelError, ResourceError, RSDError
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from rsd_cli.errors import DISK_FULL, ModelError, ResourceError, RSDError
 
 
 def main() -> None:
@@ -52,7 +49,7 @@ def _leave_stdout() -> int:
 def _report(error: Exception) -> int:
     from rsd_cli.display.consoles import show_error
 
-    if isinstance(error, OSError) and error.errno in FULL:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         _leave_stdout()
         error = ResourceError("No room left to write the output.", "Free some disk space.")
     if isinstance(error, MemoryError):

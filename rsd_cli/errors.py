@@ -8,6 +8,10 @@ RSDError (1, runtime)
 └── EngineError (6)     llama.cpp crashed or computed nonsense
 """
 
+import errno
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
 
 class RSDError(Exception):
     """One sentence for the user, with the offending value, and a hint: the next thing to try."""

@@ -6,12 +6,10 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from rsd_cli.errors import ResourceError, UsageError
+from rsd_cli.errors import DISK_FULL, ResourceError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class LineFile:
@@ -33,12 +31,19 @@ class LineFile:
         try:
             while data:
                 data = data[os.write(self._file, data) :]
-            os.fsync(self._file)
+            self._sync()
         except OSError as error:
             self._take_back(start)
-            if error.errno in FULL:
+            if error.errno in DISK_FULL:
                 raise ResourceError(f"No room left to write {self.path}.", "Free some disk space.") from error
             raise ResourceError(f"{self.path} could not be written: {error.strerror}.") from error
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a pipe or a device has nothing to sync
+                raise
 
     def _take_back(self, size: int) -> None:
         try:

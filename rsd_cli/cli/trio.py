@@ -12,6 +12,7 @@ from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
 from rsd_cli.errors import UsageError
 from rsd_cli.records import ModelId
+from rsd_cli.registry.memory import DEFAULT_CTX
 from rsd_cli.rewards.families import Confidence, Judge
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from rsd_cli.cli.warm import FoundModel
     from rsd_cli.records import Role
     from rsd_cli.rewards.families import Family
-
-DEFAULT_CTX = 4096
 
 
 @dataclass(frozen=True)

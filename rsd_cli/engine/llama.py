@@ -1,7 +1,7 @@
-"""llama.cpp through its C interface: models, contexts, native samplers. The only module with llama_cpp and ctypes.
+"""llama.cpp through its C interface: models, contexts, native samplers.
 
-It turns return codes into exceptions and owns the lifetime of what it makes. It knows nothing of seats,
-steps or prompts.
+Besides it only `floor.py`, which `rsd bench` compares with, calls llama_cpp. It turns return codes into
+exceptions, owns the lifetime of what it makes, and knows nothing of seats, steps or prompts.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ Knows nothing about where the bytes come from; a source says at which byte it st
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -14,7 +13,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, NoReturn, Protocol
 
-from rsd_cli.errors import ResourceError
+from rsd_cli.errors import DISK_FULL, ResourceError
 from rsd_cli.registry.names import size_text
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from rsd_cli.registry.entries import ModelEntry
 
 CHUNK = 1 << 20
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 LARGEST = 1 << 40  # where no size is declared, a limit all the same
 
 
@@ -177,7 +175,7 @@ class Part:
 
     def _stop(self, error: OSError) -> NoReturn:
         """The disk's fault, not the source's, so no other source is tried."""
-        if error.errno in FULL:
+        if error.errno in DISK_FULL:
             self.discard()
         raise ResourceError(
             f"Cannot write {self.entry.name} to {self.path.parent}: {error.strerror}.",

@@ -220,3 +220,7 @@ def test_an_output_encoding_without_a_character_is_no_reason_to_fail(rsd):
         record(rsd("ask", "What is caf\u00e9?", "-n", "20", "--json", env=ascii_only))["question"]
         == "What is caf\u00e9?"
     )
+
+
+def test_a_trace_may_go_to_a_device(rsd):
+    assert rsd("ask", QUESTION, "-n", "5", "--trace", os.devnull).code == 0
