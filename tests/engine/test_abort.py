@@ -36,20 +36,24 @@ def tokens(engine, n):
     return (engine.model.tokenize("Hello World ") * n)[:n]
 
 
-def test_a_flag_stops_a_long_prompt_within_a_fifth_of_a_second(tiny_engine):
-    """The best of three: another busy process may hold up any one."""
-    delays = []
-    for _ in range(3):
+def test_a_flag_stops_a_long_prompt_long_before_its_end(tiny_engine):
+    """Measured against the whole prompt in the same minute; the best of five, since a busy machine may stall."""
+    shares = []
+    for _ in range(5):
         flag = Flag()
         engine = tiny_engine(n_ctx=8192, n_batch=4096, aborted=flag, **SLOW)
+        started = time.perf_counter()
+        logits_after(engine, tokens(engine, PROMPT))
+        whole = time.perf_counter() - started
+        engine.release(0)
         engine.submit(0, Read(tokens(engine, PROMPT), (1,), (0,)))
-        flag.raise_in(0.1)
+        flag.raise_in(whole / 10)
         with pytest.raises(DecodeAborted):
             engine.step()
-        delays.append(time.perf_counter() - flag.raised_at)
-        if delays[-1] < 0.2:
+        shares.append((time.perf_counter() - flag.raised_at) / whole)
+        if shares[-1] < 0.25:
             return
-    raise AssertionError(delays)
+    raise AssertionError(shares)
 
 
 @pytest.mark.parametrize("kind", ["llama", "mamba", "hybrid"])

@@ -93,10 +93,10 @@ def test_a_cut_connection_is_continued(site):
 
 
 def test_a_stalled_server_is_given_up(site):
-    site.cut_after, site.stall = 1000, 3
+    site.cut_after, site.stall = 1000, 12
     started = time.monotonic()
     assert Store().fetch(entry(site.url)).read_bytes() == CONTENT
-    assert time.monotonic() - started < 2.9
+    assert time.monotonic() - started < 11
 
 
 @pytest.mark.parametrize("ignore_range", [False, True])

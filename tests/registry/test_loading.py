@@ -28,7 +28,7 @@ def problem(tmp_path):
         started = time.perf_counter()
         with pytest.raises(UsageError) as caught:
             load_registry(path)
-        assert time.perf_counter() - started < 1
+        assert time.perf_counter() - started < 5
         assert str(path) in caught.value.message
         return f"{caught.value.message.replace(str(path), 'F')} | {caught.value.hint}"
 
