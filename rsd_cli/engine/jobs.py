@@ -33,7 +33,10 @@ class ContextOverflow(RSDError):  # noqa: N818 - the name says what happened
 
 @dataclass(frozen=True)
 class Write:
-    """Sample after `context` until the separator, the end of generation or `max_tokens`."""
+    """Sample after `context` until the separator, the end of generation or `max_tokens`.
+
+    `watch` asks for each token's probability, `states` for the mean of their hidden states.
+    """
 
     context: Sequence[int]
     sampling: Sampling
@@ -41,6 +44,7 @@ class Write:
     separator: str
     max_tokens: int
     watch: bool = False
+    states: bool = False
 
     @property
     def boundaries(self) -> tuple[int, ...]:
@@ -52,13 +56,16 @@ class Write:
 class Read:
     """Feed `context` and read the logits of `tokens` after it, or with `hidden` the last token's hidden state.
 
-    At `boundaries` the context may be cut again by later jobs: before and behind the newest step, say.
+    At `boundaries` the context may be cut again by later jobs: before and behind the newest step, say. The
+    decode that gives the hidden state also gives the first token of `ahead`, a job over the same context, which
+    then begins with it and decodes nothing twice.
     """
 
     context: Sequence[int]
     tokens: Sequence[int]
     boundaries: tuple[int, ...]
     hidden: bool = False
+    ahead: Write | None = None
 
 
 Job = Write | Read
@@ -82,15 +89,33 @@ class Sampled:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """How sure a model was when it drew a token: natural logarithms over its best candidates."""
+
+    logprob: float
+    entropy: float
+
+
+@dataclass(frozen=True)
 class Written:
-    """A write job ended. `tokens` were sampled, an end-of-generation token included."""
+    """A write job ended. `tokens` were sampled, an end-of-generation token included.
+
+    `drawn` has a value for each token that was watched, `state` the mean hidden state (n_embd values) of the
+    tokens that were decoded while the job wrote, which leaves out the last.
+    """
 
     seat: int
     tokens: tuple[int, ...]
     text: str
     ended: WrittenEnd
-    logprob: float
     ms: float
+    drawn: tuple[Drawn, ...] = ()
+    state: NDArray[np.float32] | None = None
+
+    @property
+    def logprob(self) -> float:
+        """Of all watched tokens together."""
+        return sum(token.logprob for token in self.drawn)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.engine.cores import usable_cores
+from rsd_cli.engine.jobs import Drawn
 from rsd_cli.errors import EngineError, ModelError, ResourceError, UsageError
 
 # Spinning barriers cost a hundredfold beside another busy process; the user's own setting wins. libgomp reads
@@ -103,10 +104,18 @@ class Model:
         self.eos = int(C.llama_vocab_eos(self._vocab))
         self.adds_bos = bool(C.llama_vocab_get_add_bos(self._vocab))
         # Recurrent state can't be cut: seats of such a model go back through snapshots.
+        # Measured: LFM2 gives other logits while hidden states are asked for.
+        self.states_spoil_logits = self._describes("general.architecture").startswith("lfm2")
         self.can_cut = not (C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model))
         spm = C.llama_vocab_type(self._vocab) == 1
         self._anchor = self._tokenize(ANCHOR, special=False) if spm else []
         self._pieces: dict[int, bytes] = {}
+
+    def _describes(self, key: str) -> str:
+        """A value of the file's metadata, as text."""
+        buffer = ctypes.create_string_buffer(64)
+        n = C.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace") if n >= 0 else ""
 
     def tokenize(self, text: str, *, special: bool = False, starts: bool = False) -> list[int]:
         """Token ids of a fragment of text; control tokens are parsed only in scaffolding (`special`).
@@ -271,13 +280,14 @@ class Sampler:
         self._interface = C.llama_sampler_i(apply=C.llama_sampler_i_apply(apply))
         self._add(C.llama_sampler_init(ctypes.byref(self._interface), None))
 
-    def logprob(self, token: int) -> float:
-        """Natural logarithm of the watched probability of the token that was just drawn."""
+    def drawn(self, token: int) -> Drawn:
+        """The watched probability of the token that was just drawn, and the entropy beside it."""
         if self._best is None:
             raise ValueError("this sampler does not watch")
         logits = self._best["logit"].astype(np.float64)
-        total = float(np.logaddexp.reduce(logits))
-        return float(logits[self._best["id"] == token][0]) - total
+        logprobs = logits - np.logaddexp.reduce(logits)
+        entropy = -float(np.exp(logprobs) @ logprobs)
+        return Drawn(float(logprobs[self._best["id"] == token][0]), entropy)
 
     def draw(self, context: Context, row: int) -> int:
         """Sample from an output row of the context's last decode."""

@@ -12,13 +12,17 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from rsd_cli.engine.jobs import ContextOverflow, Fed, Observed, Read, Sampled, Write, Written
+import numpy as np
+
+from rsd_cli.engine.jobs import ContextOverflow, Drawn, Fed, Observed, Read, Sampled, Write, Written
 from rsd_cli.engine.llama import Context, DecodeAborted, Row, Sampler
 from rsd_cli.errors import RSDError
 from rsd_cli.records import RoleTime, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
 
     from rsd_cli.engine.jobs import Job, Update, WrittenEnd
     from rsd_cli.engine.llama import ContextOptions, Model
@@ -34,10 +38,21 @@ class Writing:
     started: float
     tokens: list[int] = field(default_factory=list)
     text: str = ""
-    logprob: float = 0.0
+    drawn: list[Drawn] = field(default_factory=list)
+    states: NDArray[np.float32] | None = None
+    n_states: int = 0
     decoder: codecs.IncrementalDecoder = field(
         default_factory=lambda: codecs.getincrementaldecoder("utf-8")(errors="replace")
     )
+
+
+@dataclass(frozen=True)
+class HeadStart:
+    """The first token of a job that may come next, drawn where a hidden state was read."""
+
+    job: Write
+    sampler: Sampler
+    token: int
 
 
 @dataclass
@@ -53,6 +68,7 @@ class Seat:
     pending: int = -1
     job: Job | None = None
     writing: Writing | None = None
+    ahead: HeadStart | None = None
     usage: Usage = field(default_factory=Usage)
     time: RoleTime = field(default_factory=RoleTime)
     snapshots: list[tuple[int, bytes]] = field(default_factory=list)
@@ -89,11 +105,12 @@ class Engine:
         self.n_ctx = self.context.n_ctx
         self.seats = [Seat(i) for i in range(options.n_seats)]
         self._first = 0
+        self._held: list[Update] = []  # what head starts gave, to be told by the next step
 
     @property
     def busy(self) -> bool:
-        """Whether any seat has a job."""
-        return any(seat.job for seat in self.seats)
+        """Whether any seat has a job, or something is left to tell."""
+        return bool(self._held) or any(seat.job for seat in self.seats)
 
     def submit(self, index: int, job: Job) -> None:
         """Give a free seat its next job; raises ContextOverflow if it can't fit."""
@@ -101,6 +118,12 @@ class Engine:
         if needed > self.n_ctx:
             raise ContextOverflow(needed, self.n_ctx)
         seat = self.seats[index]
+        ahead, seat.ahead = seat.ahead, None
+        if ahead and ahead.job == job and seat.tokens == list(job.context):
+            self._begin_with(seat, ahead)
+            return
+        if ahead:
+            ahead.sampler.close()
         kept = common_prefix(seat.tokens, job.context)
         seat.count(discarded=len(seat.tokens) - kept)
         seat.pending = seat.cached if kept > seat.cached else -1
@@ -112,6 +135,12 @@ class Engine:
         if isinstance(job, Write):
             sampler = Sampler(self.model, job.sampling, job.seed, job.context, watch=job.watch)
             seat.writing = Writing(sampler, time.perf_counter())
+
+    def _begin_with(self, seat: Seat, ahead: HeadStart) -> None:
+        """Begin a job whose first token was drawn already; its context is in the memory."""
+        seat.count(reused=seat.cached)
+        seat.job, seat.writing = ahead.job, Writing(ahead.sampler, time.perf_counter())
+        self._held += self._append(seat, ahead.job, seat.writing, ahead.token)
 
     def release(self, index: int, kept: Sequence[int] = ()) -> Seat:
         """End a seat's trajectory, whose final text is `kept`; gives the seat with its counts and frees it."""
@@ -131,16 +160,35 @@ class Engine:
 
     def step(self) -> list[Update]:
         """One llama_decode for all seats with a job, and what came of it."""
-        hidden = [seat for seat in self.seats if self._awaits_hidden(seat)]
-        rows = self._gather(hidden or [seat for seat in self._rotated() if seat.job])
+        if self._held:
+            updates, self._held = self._held, []
+            return updates
+        seats, hidden = self._next()
+        rows = self._gather(seats)
         writers = {row.seat for row in rows if row.position >= self._context_length(row.seat)}
         started = time.perf_counter()
-        outputs = self._decode(rows, hidden=bool(hidden))
-        updates: list[Update] = []
+        outputs = self._decode(rows, hidden=hidden)
+        updates = []
         for row, output in zip(rows, outputs, strict=True):
             updates += self._after(self.seats[row.seat], row, output)
         self._clock(rows, writers, (time.perf_counter() - started) * 1000)
         return updates
+
+    def _next(self) -> tuple[list[Seat], bool]:
+        """The seats of the next decode, and whether it gives hidden states.
+
+        Such a decode computes an output for every token, so it takes only seats with one token left; those that
+        have more to read go before it, by themselves.
+        """
+        waiting = [seat for seat in self._rotated() if seat.job]
+        if not any(self._awaits_state(seat) for seat in waiting):
+            return waiting, False
+        reading = [seat for seat in waiting if self._chunk(seat, self.context.n_batch) > 1]
+        if reading:
+            return reading, False
+        if self.model.states_spoil_logits:
+            return [seat for seat in waiting if self._awaits_state(seat)], True
+        return waiting, True
 
     def _decode(self, rows: Sequence[Row], *, hidden: bool) -> list[int]:
         """Decode; where that fails midway, the seats' memory ends again where they think it does."""
@@ -160,9 +208,11 @@ class Engine:
         self.context.close()
 
     @staticmethod
-    def _awaits_hidden(seat: Seat) -> bool:
-        """Only the last token is left, and its hidden state is wanted: those tokens go by themselves."""
-        return isinstance(seat.job, Read) and seat.job.hidden and seat.cached == len(seat.tokens) - 1
+    def _awaits_state(seat: Seat) -> bool:
+        """Only one token is left, and its hidden state is wanted."""
+        job = seat.job
+        wanted = job.hidden if isinstance(job, Read) else bool(job and job.states)
+        return wanted and seat.cached == len(seat.tokens) - 1
 
     def _gather(self, waiting: Sequence[Seat]) -> list[Row]:
         """A row for each waiting seat: writers need one token, readers share what is left of the batch."""
@@ -205,17 +255,35 @@ class Engine:
         if isinstance(job, Read):
             seat.job = None
             if job.hidden:
+                seat.ahead = self._head_start(job.ahead, output)
                 return [Observed(seat.index, hidden=self.context.hidden(output))]
             return [Observed(seat.index, tuple(self.context.logit(output, token) for token in job.tokens))]
         if isinstance(job, Write) and seat.writing:
             return self._sample(seat, job, seat.writing, output)
         raise AssertionError("a row belongs to a seat with a job")
 
-    def _sample(self, seat: Seat, job: Write, writing: Writing, output: int) -> list[Update]:
-        token = writing.sampler.draw(self.context, output)
+    def _head_start(self, job: Write | None, output: int) -> HeadStart | None:
+        if job is None or self.model.states_spoil_logits or len(job.context) >= self.n_ctx:
+            return None
+        sampler = Sampler(self.model, job.sampling, job.seed, job.context, watch=job.watch)
+        return HeadStart(job, sampler, self._draw(sampler, output))
+
+    def _draw(self, sampler: Sampler, output: int) -> int:
+        token = sampler.draw(self.context, output)
         self.context.logit(output, token)
+        return token
+
+    def _sample(self, seat: Seat, job: Write, writing: Writing, output: int) -> list[Update]:
+        if job.states and writing.tokens:
+            state = self.context.hidden(output)
+            writing.states = state if writing.states is None else writing.states + state
+            writing.n_states += 1
+        return self._append(seat, job, writing, self._draw(writing.sampler, output))
+
+    def _append(self, seat: Seat, job: Write, writing: Writing, token: int) -> list[Update]:
+        """A drawn token becomes part of the step; the job ends with it or goes on."""
         if job.watch:
-            writing.logprob += writing.sampler.logprob(token)
+            writing.drawn.append(writing.sampler.drawn(token))
         seat.tokens.append(token)
         writing.tokens.append(token)
         seat.count(generated=1)
@@ -247,13 +315,18 @@ class Engine:
     @staticmethod
     def _written(seat: Seat, writing: Writing, ended: WrittenEnd) -> Written:
         ms = (time.perf_counter() - writing.started) * 1000
-        return Written(seat.index, tuple(writing.tokens), writing.text, ended, writing.logprob, ms)
+        state = None if writing.states is None else writing.states / np.float32(writing.n_states)
+        return Written(
+            seat.index, tuple(writing.tokens), writing.text, ended, ms, tuple(writing.drawn), state
+        )
 
     @staticmethod
     def _drop(seat: Seat) -> None:
         if seat.writing:
             seat.writing.sampler.close()
-        seat.job = seat.writing = None
+        if seat.ahead:
+            seat.ahead.sampler.close()
+        seat.job = seat.writing = seat.ahead = None
 
     def _rewind(self, seat: Seat, n: int) -> None:
         """Make the seat's memory end at `n` tokens, or earlier where only a snapshot lies before that."""
