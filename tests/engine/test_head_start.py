@@ -15,6 +15,19 @@ def next_step(context, number):
     return Write(tuple(context), Sampling(temperature=1.0), 70 + number, "\0", LENGTH)
 
 
+def written_by(engine) -> Written:
+    last = finish(engine)[-1]
+    assert isinstance(last, Written)
+    return last
+
+
+def state_by(engine) -> np.ndarray:
+    last = finish(engine)[-1]
+    assert isinstance(last, Observed)
+    assert last.hidden is not None
+    return last.hidden
+
+
 def write_steps(engine, seat=0, *, observe):
     """A few steps of the same seeds, with or without reading the state behind each."""
     context, texts = engine.model.tokenize(PROMPT), []
@@ -30,7 +43,7 @@ def write_steps(engine, seat=0, *, observe):
             boundaries = (len(context) - 1, len(context))
             job = Read(context, (), boundaries, hidden=True, ahead=next_step(context, number + 1))
             engine.submit(seat, job)
-            assert isinstance(finish(engine)[-1], Observed)
+            state_by(engine)
     return texts, context
 
 
@@ -49,7 +62,7 @@ def test_a_head_start_that_is_not_taken_costs_nothing(tiny_engine):
     engine = tiny_engine()
     context = engine.model.tokenize(PROMPT)
     engine.submit(0, next_step(context, 0))
-    written = finish(engine)[-1]
+    written = written_by(engine)
     judged = [*context, *written.tokens]
     engine.submit(0, Read(judged, (), (len(judged),), hidden=True, ahead=next_step(judged, 1)))
     finish(engine)
@@ -75,7 +88,7 @@ def test_a_head_start_is_for_its_own_job_only(tiny_engine):
     finish(engine)
     engine.submit(0, next_step(context, 2))
     fresh.submit(0, next_step(context, 2))
-    assert finish(engine)[-1].tokens == finish(fresh)[-1].tokens
+    assert written_by(engine).tokens == written_by(fresh).tokens
 
 
 def test_a_first_token_that_ends_the_job_is_told(tiny_engine):
@@ -93,12 +106,12 @@ def test_a_step_knows_the_mean_of_its_states(tiny_engine):
     engine = tiny_engine(n_seats=2)
     context = engine.model.tokenize(PROMPT)
     engine.submit(0, Write(context, Sampling(), 0, "\0", 5, states=True))
-    written = finish(engine)[-1]
-    states = []
+    written, states = written_by(engine), []
     for end in range(1, 5):
         text = [*context, *written.tokens[:end]]
         engine.submit(1, Read(text, (), (len(text),), hidden=True))
-        states.append(finish(engine)[-1].hidden)
+        states.append(state_by(engine))
+    assert written.state is not None
     np.testing.assert_allclose(written.state, np.mean(states, axis=0), atol=1e-3)
 
 
@@ -106,7 +119,7 @@ def test_watched_tokens_have_probabilities_and_entropies(tiny_engine):
     engine = tiny_engine()
     context = engine.model.tokenize(PROMPT)
     engine.submit(0, Write(context, Sampling(temperature=1.0), 3, "\0", 6, watch=True))
-    written = finish(engine)[-1]
+    written = written_by(engine)
     assert len(written.drawn) == len(written.tokens) == 6
     assert written.logprob == pytest.approx(sum(token.logprob for token in written.drawn))
     assert all(token.logprob < 0 < token.entropy for token in written.drawn)
