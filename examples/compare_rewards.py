@@ -21,23 +21,29 @@ from rsd_cli.engine.jobs import Observed
 from rsd_cli.engine.llama import CANDIDATES, ContextOptions, Model, Row
 from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
-from rsd_cli.rewards.families import Judge
+from rsd_cli.rewards.draft_head import DraftHead
+from rsd_cli.rewards.families import Solution
+from rsd_cli.rewards.heads import load_head
+from rsd_cli.rewards.judge import Judge
+from rsd_cli.rewards.quality import auc, best_first_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from rsd_cli.rewards.families import Reader
 
-def judged(engine: Engine, judge: Judge, problem: str, steps: Sequence[str]) -> list[float]:
-    """The judge's reward of every step, each with what came before it."""
-    prompt, ids = judge.prompt(problem), [engine.model.tokenize(step) for step in steps]
+
+def judged(engine: Engine, reader: Reader, problem: str, steps: Sequence[str]) -> list[float]:
+    """The reward of every step, each with what came before it."""
     rewards = []
-    for end in range(1, len(ids) + 1):
-        engine.submit(0, judge.job(prompt, ids[:end]))
+    for end in range(1, len(steps) + 1):
+        solution = Solution(problem, tuple(steps[:end]))
+        engine.submit(0, reader.job(solution))
         while engine.busy:
             seen = [update for update in engine.step() if isinstance(update, Observed)]
-        rewards.append(judge.reward(seen[0].logits))
+        rewards.append(reader.reward(seen[0], solution))
     engine.release(0)
     return rewards
 
@@ -67,13 +73,6 @@ def logprob(logits: NDArray[np.float32], token: int) -> float:
     return float(logits[token] - np.logaddexp.reduce(best))
 
 
-def auc(rewards: Sequence[float], good: Sequence[bool]) -> float:
-    """Probability that a good step's reward exceeds a bad one's (Mann-Whitney, ties count half)."""
-    values, labels = np.asarray(rewards), np.asarray(good)
-    above = values[labels][:, None] - values[~labels][None, :]
-    return float(((above > 0) + 0.5 * (above == 0)).mean())
-
-
 def best_threshold(rewards: Sequence[float], good: Sequence[bool]) -> float:
     """The reward that accepts the most good steps less bad ones, each as a share (Youden's index)."""
     values, labels = np.asarray(rewards), np.asarray(good)
@@ -97,6 +96,10 @@ def report(path: Path) -> None:
             f"{sum(good) / len(good):.0%} good, mean reward {np.mean(rewards):.3f}, "
             f"best threshold {best_threshold(rewards, good):.3f}"
         )
+        errors = best_first_errors([(row["rewards"][name], row["label"]) for row in rows])
+        print(
+            f"    first error: F1 {errors.f1:.3f} at {errors.threshold:.3f}, the best threshold on these rows"
+        )
 
 
 def main() -> None:
@@ -109,6 +112,7 @@ def main() -> None:
     parser.add_argument(
         "--judge", type=Path, action="append", default=[], help="GGUF to ask; may be repeated"
     )
+    parser.add_argument("--head", type=Path, help="a draft-head on the draft")
     parser.add_argument("--limit", type=int)
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
@@ -124,6 +128,10 @@ def main() -> None:
         measures.append(
             (f"confidence {args.draft.stem}", confident, engine, ChatTemplate(engine.model, renderer))
         )
+    if args.draft and args.head:
+        template = ChatTemplate(engine.model, renderer)
+        reader = DraftHead(engine.model, template, load_head(args.head), MATHS)
+        measures.append((f"head {args.head.stem}", judged, engine, reader))
     rows = [json.loads(line) for line in args.rows.open()][: args.limit]
     with args.output.open("a") as output:
         for row in rows:

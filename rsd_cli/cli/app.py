@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import rsd_cli
-from rsd_cli.cli import ask, bench, doctor, models
+from rsd_cli.cli import ask, bench, doctor, models, prm
 
 app = typer.Typer(
     name="rsd",
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command("ask")(ask.ask)
 app.add_typer(models.app, name="models")
+app.add_typer(prm.app, name="prm")
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
 

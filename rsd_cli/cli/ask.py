@@ -120,7 +120,7 @@ def ask(
         seed=seed,
         sampling=setup.make_sampling(cast.sampling, temperature=temperature),
     )
-    described = {"trio": trio, "prm": cast.prm, **asdict(shape)}
+    described = {"trio": trio, "prm": cast.prm.name, **asdict(shape)}
     run = Run(
         Problem(hashlib.blake2b(text.encode(), digest_size=6).hexdigest(), text),
         settings,
@@ -128,7 +128,7 @@ def ask(
         started + found.download_seconds,
     )
     with Interrupt() as interrupt:
-        loaded = LoadedTrio(cast.models, cast.family if "prm" in roles else None, shape, interrupt)
+        loaded = LoadedTrio(cast.models, cast.prm if "prm" in roles else None, shape, interrupt)
         try:
             _deliver(_answer(run, loaded, output), output)
         finally:
@@ -163,7 +163,7 @@ def _display(stack: ExitStack, run: Run, loaded: LoadedTrio, output: Output) -> 
     from rsd_cli.display.consoles import stderr_console
 
     names = {role: model.name for role, model in loaded.models.items()}
-    if loaded.family_name:
+    if loaded.prm:
         names["prm"] = run.described["prm"]
     console = stderr_console(color=output.color)
     display = AskDisplay(console, run.problem.question, names, run.settings.strategy, time.perf_counter)

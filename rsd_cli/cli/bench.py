@@ -69,7 +69,7 @@ def bench(
     files = cast.models
     plan = Plan(cast, effort, threads, layers, quick)
 
-    result: dict[str, Any] = {"trio": trio, "prm": cast.prm, "quick": quick, "rsd_vs_parts": None}
+    result: dict[str, Any] = {"trio": trio, "prm": cast.prm.name, "quick": quick, "rsd_vs_parts": None}
     result |= _measure_models(plan, {role: files[role] for role in chosen if role in files}, counts)
     if set(files) <= set(chosen):
         result |= _measure_question(plan)
@@ -185,7 +185,7 @@ def _measure_question(plan: Plan) -> dict[str, Any]:
     from rsd_cli.evaluation.speed import parts_seconds
 
     shape = Shape(ctx=1024, threads=plan.threads, gpu_layers=plan.layers)
-    loaded = LoadedTrio(plan.cast.models, plan.cast.family, shape, lambda: False)
+    loaded = LoadedTrio(plan.cast.models, plan.cast.prm, shape, lambda: False)
     loaded.load_all()
     before = _bare_speeds(plan, loaded)
     record, seconds = _answer(plan, loaded)

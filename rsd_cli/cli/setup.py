@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from rsd_cli.registry.entries import ModelEntry, PrmEntry
     from rsd_cli.registry.schema import Registry
     from rsd_cli.registry.store import Store
+    from rsd_cli.rewards.spec import PrmSpec
 
-FAMILIES = ("judge", "confidence")  # PRM protocols that this version can run
+HEADED = ("value-head", "draft-head")  # families that are nothing without a head
 ASK_ABOVE = 5_000_000_000  # bytes of download that want a word first
 
 
@@ -82,32 +83,55 @@ def find(choice: Choice, access: Access, roles: Iterable[Role]) -> Found:
 def _look_up(choice: Choice, access: Access, roles: tuple[Role, ...]) -> Found:
     from rsd_cli.cli.warm import FoundTrio
     from rsd_cli.registry.loading import load_registry
+    from rsd_cli.rewards.spec import PrmSpec
 
     registry: Registry = load_registry(access.models_file)
     trio = registry.trio(choice.trio)
     prm = registry.prm(choice.prm or trio.prm, offline=access.offline)
-    if "prm" in roles:
-        _check_family(prm, registry)
+    draft = choice.draft or trio.draft
     names: dict[Role, str | None] = {
-        "draft": choice.draft or trio.draft,
+        "draft": draft,
         "target": choice.target or trio.target,
-        "prm": prm.model,
+        "prm": None if prm.family == "draft-head" and prm.model == draft else prm.model,
     }
+    spec = _spec(prm) if "prm" in roles else PrmSpec(prm.name, prm.family)
     entries = {role: registry.model(name, offline=access.offline) for role in roles if (name := names[role])}
     models, seconds = _present(entries, access)
     threshold = prm.threshold if choice.prm else trio.threshold
-    return Found(FoundTrio(models, prm.family, prm.name, threshold, trio.sampling.model_dump()), seconds)
+    return Found(FoundTrio(models, spec, threshold, trio.sampling.model_dump()), seconds)
 
 
-def _check_family(prm: PrmEntry, registry: Registry) -> None:
-    """Before anything is downloaded for it."""
-    from rsd_cli.registry.schema import DEFAULT_TRIO
+def _spec(prm: PrmEntry) -> PrmSpec:
+    """What the PRM needs; a head that is not there is refused before anything is downloaded for it."""
+    from rsd_cli.rewards.spec import PrmSpec
 
-    if prm.family not in FAMILIES:
+    head = _head_file(prm.head) if prm.head else None
+    if prm.family in HEADED and not (head and head.is_file()):
         raise ModelError(
-            f"PRM {prm.name} is of the family {prm.family}, which this version can't run.",
-            f"Choose another, for example --prm {registry.trio(DEFAULT_TRIO).prm}.",
+            f"PRM {prm.name} is of the family {prm.family} and its head "
+            + (f"{head} is not there." if head else "is not named."),
+            "Take it out of the checkpoint with `rsd prm import` and name it in your models.yaml (head: FILE), "
+            "or choose another, for example --prm confidence.",
         )
+    return PrmSpec(prm.name, prm.family, prm.layout or "", head, prm.separator or "")
+
+
+def _head_file(name: str) -> Path:
+    """A head that comes with the package, or a path."""
+    from pathlib import Path
+
+    import rsd_cli
+
+    packed = Path(rsd_cli.__file__).parent / "heads" / name
+    return packed if packed.is_file() else Path(name).expanduser().absolute()
+
+
+def find_model(name: str, access: Access) -> FoundModel:
+    """One model by name, path or reference."""
+    from rsd_cli.registry.loading import load_registry
+
+    entry = load_registry(access.models_file).model(name, offline=access.offline)
+    return _present({"draft": entry}, access)[0]["draft"]
 
 
 def _present(entries: dict[Role, ModelEntry], access: Access) -> tuple[dict[Role, FoundModel], float]:

@@ -7,21 +7,24 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rsd_cli.decoding.prompts import MATHS
 from rsd_cli.engine.llama import ContextOptions, DecodeAborted, Model
 from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
 from rsd_cli.errors import UsageError
 from rsd_cli.records import ModelId
 from rsd_cli.registry.memory import DEFAULT_CTX
-from rsd_cli.rewards.families import Confidence, Judge
+from rsd_cli.rewards.families import Confidence
+from rsd_cli.rewards.making import make_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from rsd_cli.cli.warm import FoundModel
-    from rsd_cli.records import Role
+    from rsd_cli.records import Author, Role
     from rsd_cli.rewards.families import Family
+    from rsd_cli.rewards.spec import PrmSpec
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,17 @@ class Shape:
 
 @dataclass
 class LoadedTrio:
-    """Engines by role. `engine` waits for a role that is still loading; `load` begins one without waiting."""
+    """Engines by role. `engine` waits for a role that is still loading; `load` begins one without waiting.
+
+    A PRM that is a head on the draft's own file has no model of its own here. `system` is what it was trained
+    to see before a question.
+    """
 
     models: dict[Role, FoundModel]
-    family_name: str | None
+    prm: PrmSpec | None
     shape: Shape
     aborted: Callable[[], bool]
+    system: str = MATHS
     on_loading: Callable[[Role, str], None] = lambda _role, _name: None
     _renderer: Renderer = field(default_factory=Renderer)
     _loader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "loader"))
@@ -87,9 +95,14 @@ class LoadedTrio:
     @property
     def family(self) -> Family | None:
         """How the PRM scores; waits for its model where it has one."""
-        if self._family is None and self.family_name:
-            self._family = self._make_family(self.family_name)
+        if self._family is None and self.prm:
+            self._family = self._make_family(self.prm)
         return self._family
+
+    @property
+    def critic(self) -> Role:
+        """Whose engine the PRM reads with."""
+        return "prm" if "prm" in self.models else "draft"
 
     def template(self, role: Role) -> ChatTemplate:
         """The chat template of a role's model."""
@@ -97,12 +110,8 @@ class LoadedTrio:
             self._templates[role] = ChatTemplate(self.engine(role).model, self._renderer)
         return self._templates[role]
 
-    def prompt(self, role: Role, system: str, question: str) -> list[int]:
+    def prompt(self, role: Author, system: str, question: str) -> list[int]:
         """The question as the role sees it before the first step."""
-        if role == "prm":
-            if self.family is None or isinstance(self.family, Confidence):
-                raise TypeError(f"{self.family_name} has no prompt")
-            return self.family.prompt(question)
         messages = [Message("system", system)] if system else []
         return self.template(role).encode([*messages, Message("user", question)])
 
@@ -146,9 +155,8 @@ class LoadedTrio:
         n_ctx = shape.ctx or min(DEFAULT_CTX, model.n_ctx_train)
         return ContextOptions(n_ctx, shape.n_seats, min(shape.n_batch, n_ctx), shape.threads, shape.kv_type)
 
-    def _make_family(self, name: str) -> Family:
-        if name == "confidence":
+    def _make_family(self, spec: PrmSpec) -> Family:
+        if spec.family == "confidence":
             return Confidence()
-        if name == "judge":
-            return Judge(self.engine("prm").model, self.template("prm"))
-        raise ValueError(name)
+        model, sha256 = self.engine(self.critic).model, self.models[self.critic].sha256
+        return make_reader(spec, model, self.template(self.critic), self.system, sha256)

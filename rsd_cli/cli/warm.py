@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import rsd_cli
 from rsd_cli.registry.files import registry_files
 from rsd_cli.registry.verdicts import identity, store_directory
+from rsd_cli.rewards.spec import PrmSpec
 
 if TYPE_CHECKING:
     from rsd_cli.records import Role
@@ -34,11 +35,10 @@ class FoundModel:
 
 @dataclass(frozen=True)
 class FoundTrio:
-    """What a trio's name stands for: files by role, the PRM's protocol, threshold and sampling."""
+    """What a trio's name stands for: files by role, the PRM, threshold and sampling."""
 
     models: dict[Role, FoundModel]
-    family: str
-    prm: str
+    prm: PrmSpec
     threshold: float
     sampling: dict[str, Any]
 
@@ -47,13 +47,15 @@ def recall(trio: str, models_file: Path | None) -> FoundTrio | None:
     """What was kept for this trio, if its files and every models.yaml are as they were."""
     try:
         kept = json.loads(_file().read_bytes())[trio]
-        if kept["stamp"] != _stamp(models_file, kept["models"]):
+        if kept["stamp"] != _stamp(models_file, kept):
             return None
         models = {
             role: FoundModel(**model | {"path": Path(model["path"])})
             for role, model in kept["models"].items()
         }
-        return FoundTrio(models, kept["family"], kept["prm"], kept["threshold"], kept["sampling"])
+        prm = kept["prm"]
+        spec = PrmSpec(**prm | {"head": Path(prm["head"]) if prm["head"] else None})
+        return FoundTrio(models, spec, kept["threshold"], kept["sampling"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -63,10 +65,11 @@ def keep(trio: str, models_file: Path | None, found: FoundTrio) -> None:
     kept: dict[str, Any] = asdict(found)
     for model in kept["models"].values():
         model["path"] = str(model["path"])
+    kept["prm"]["head"] = str(found.prm.head) if found.prm.head else None
     with contextlib.suppress(OSError, ValueError):
         everything = json.loads(_file().read_bytes()) if _file().exists() else {}
         everything = everything if isinstance(everything, dict) else {}
-        everything[trio] = kept | {"stamp": _stamp(models_file, kept["models"])}
+        everything[trio] = kept | {"stamp": _stamp(models_file, kept)}
         fresh = _file().with_name(f"{_file().name}.{os.getpid()}.new")
         fresh.write_text(json.dumps(everything, indent=1))
         fresh.replace(_file())
@@ -76,8 +79,9 @@ def _file() -> Path:
     return store_directory() / "trios.json"
 
 
-def _stamp(models_file: Path | None, models: dict[str, Any]) -> list[Any]:
+def _stamp(models_file: Path | None, kept: dict[str, Any]) -> list[Any]:
     """The version and the identity of every file that matters; OSError if one is gone."""
     paths = [path.resolve() for path in registry_files(models_file)]
-    paths += [Path(model["path"]) for model in models.values()]
+    paths += [Path(model["path"]) for model in kept["models"].values()]
+    paths += [Path(kept["prm"]["head"])] if kept["prm"]["head"] else []
     return [rsd_cli.__version__, *([str(path), identity(path)] for path in paths)]

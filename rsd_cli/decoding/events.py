@@ -42,7 +42,7 @@ class Judged:
     id: str
     text: str
     tokens: int
-    reward: float
+    reward: float | None
     accepted: bool
 
 

@@ -6,6 +6,7 @@ reason why the answer is over, or None while it goes on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -71,7 +72,8 @@ def rsd(accepts: Accepts) -> Policy:
             ended: EndedBy | None = yield Keep(draft, reward)
         else:
             step: Proposal = yield Write("target")
-            ended = yield Keep(step, rejected=Rejected(draft.text, reward, len(draft.ids)))
+            known = None if math.isnan(reward) else reward
+            ended = yield Keep(step, rejected=Rejected(draft.text, known, len(draft.ids)))
         if ended:
             return ended
 

@@ -6,6 +6,7 @@ request becomes that seat's next job.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from dataclasses import dataclass, replace
@@ -13,23 +14,26 @@ from typing import TYPE_CHECKING, Protocol
 
 from rsd_cli.decoding import events
 from rsd_cli.decoding.policies import STRATEGIES, Judge, Keep, Proposal, Write, threshold
-from rsd_cli.decoding.trajectory import Trajectory
+from rsd_cli.decoding.trajectory import Critic, Generator, Trajectory
 from rsd_cli.engine import jobs
 from rsd_cli.engine.jobs import ContextOverflow
 from rsd_cli.engine.llama import DecodeAborted, Sampling
 from rsd_cli.errors import UsageError
-from rsd_cli.rewards.families import Confidence
+from rsd_cli.rewards.draft_head import DraftHead
+from rsd_cli.rewards.families import Confidence, Solution
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rsd_cli.decoding.policies import Request
     from rsd_cli.decoding.trajectory import Participant, Problem, Settings
+    from rsd_cli.engine.llama import Model
     from rsd_cli.engine.seats import Engine
     from rsd_cli.records import Author, EndedBy, Role, RoleTime, Usage
     from rsd_cli.rewards.families import Family
 
 Answer = Proposal | float | str | None  # what requests are answered with: Write, Judge, Keep
+NO_REWARD = math.nan  # of a PRM that gave none: below every threshold
 STEP_ROOM = 32  # tokens that a context must have left for one step
 
 
@@ -44,13 +48,18 @@ class Trio(Protocol):
         """The engines that are there already."""
         ...
 
-    def prompt(self, role: Role, system: str, question: str) -> list[int]:
+    def prompt(self, role: Author, system: str, question: str) -> list[int]:
         """The question as this role sees it before the first step, in its own template and tokens."""
         ...
 
     @property
     def family(self) -> Family | None:
         """How the PRM scores; None for strategies without one."""
+        ...
+
+    @property
+    def critic(self) -> Role:
+        """Whose engine the PRM reads with: its own, or the draft's if it is a head on that."""
         ...
 
 
@@ -126,7 +135,8 @@ class Runner:
     @staticmethod
     def _verdict(trajectory: Trajectory, step: Proposal, reward: float, then: Request) -> events.Judged:
         accepted = isinstance(then, Keep)
-        return events.Judged(trajectory.problem.id, step.text, len(step.ids), reward, accepted)
+        known = None if math.isnan(reward) else reward
+        return events.Judged(trajectory.problem.id, step.text, len(step.ids), known, accepted)
 
     def _submit(self, trajectory: Trajectory, request: Request) -> float | None:
         """Make a request an engine's job; gives the answer at once where it needs no engine."""
@@ -138,36 +148,58 @@ class Runner:
         raise AssertionError(f"{request} is no engine's work")
 
     def _write(self, trajectory: Trajectory, author: Author) -> None:
-        participant = self._participant(trajectory, author)
-        job = jobs.Write(
-            context=participant.context,
+        context = self._participant(trajectory, author).context
+        job = self._job(author, context, trajectory.next_seed(author), trajectory.tokens_left)
+        self._trio.engine(author).submit(trajectory.seat, job)
+
+    def _job(self, author: Author, context: Sequence[int], seed: int, max_tokens: int) -> jobs.Write:
+        return jobs.Write(
+            context=context,
             sampling=self._settings.sampling or Sampling(),
-            seed=trajectory.next_seed(author),
+            seed=seed,
             separator=self._settings.separator,
-            max_tokens=trajectory.tokens_left,
+            max_tokens=max_tokens,
             watch=author == "draft" and isinstance(self._trio.family, Confidence),
         )
-        self._trio.engine(author).submit(trajectory.seat, job)
 
     def _judge(self, trajectory: Trajectory, step: Proposal) -> float | None:
         family = self._trio.family
         if isinstance(family, Confidence):
             return family.reward(step.logprob, len(step.ids))
+        if isinstance(family, DraftHead) and self._trio.critic == "draft":
+            self._judge_in_place(trajectory, step, family)
+            return None
         if family is None:
             raise TypeError("this strategy has no PRM")
-        participant = self._participant(trajectory, "prm")
-        proposed = participant.model.tokenize(step.text)
-        job = family.job(participant.prompt, [*participant.steps, proposed])
-        self._trio.engine("prm").submit(trajectory.seat, job)
+        try:
+            self._participant(trajectory, "prm")
+            self._trio.engine("prm").submit(trajectory.seat, family.job(trajectory.solution(step)))
+        except ContextOverflow:
+            return NO_REWARD
         return None
 
+    def _judge_in_place(self, trajectory: Trajectory, step: Proposal, family: DraftHead) -> None:
+        """Read the state of the draft's own last token, in the decode that its next step begins with."""
+        context = [*self._participant(trajectory, "draft").context, *step.ids]
+        seed, left = trajectory.coming_seed("draft"), trajectory.tokens_left - len(step.ids)
+        ahead = self._job("draft", context, seed, left) if step.ended == "separator" and left > 0 else None
+        self._trio.engine("draft").submit(trajectory.seat, family.own_job(context, ahead))
+
     def _participant(self, trajectory: Trajectory, role: Role) -> Participant:
-        if role in trajectory.participants:
-            return trajectory.participants[role]
-        engine, question = self._trio.engine(role), trajectory.problem.question
-        prompt = self._trio.prompt(role, self._settings.system, question)
-        self._check_room(role, engine, len(prompt))
-        return trajectory.join(role, engine.model, prompt)
+        if role not in trajectory.participants:
+            engine = self._trio.engine(role)
+            participant = self._join(trajectory, role, engine.model)
+            self._check_room(role, engine, len(participant.prompt))
+            trajectory.join(role, participant)
+        return trajectory.participants[role]
+
+    def _join(self, trajectory: Trajectory, role: Role, model: Model) -> Participant:
+        question, family = trajectory.problem.question, self._trio.family
+        if role != "prm":
+            return Generator(model, self._trio.prompt(role, self._settings.system, question))
+        if family is None or isinstance(family, Confidence):
+            raise TypeError(f"{family} reads nothing")
+        return Critic(family, Solution(question))
 
     @staticmethod
     def _check_room(role: Role, engine: Engine, tokens: int) -> None:
@@ -191,13 +223,15 @@ class Runner:
         elif isinstance(update, jobs.Written) and role != "prm":
             yield from self._advance(trajectory, self._proposal(role, update))
         elif isinstance(update, jobs.Observed):
-            yield from self._advance(trajectory, self._reward(update))
+            yield from self._advance(trajectory, self._reward(trajectory, update))
 
-    def _reward(self, observed: jobs.Observed) -> float:
-        family = self._trio.family
-        if family is None or isinstance(family, Confidence):
+    def _reward(self, trajectory: Trajectory, observed: jobs.Observed) -> float:
+        """The newest step's reward; what is no finite number counts as none, so that the step is rejected."""
+        family, request = self._trio.family, trajectory.request
+        if family is None or isinstance(family, Confidence) or not isinstance(request, Judge):
             raise TypeError(f"{family} reads nothing")
-        return family.reward(observed.logits)
+        reward = family.reward(observed, trajectory.solution(request.step))
+        return reward if math.isfinite(reward) else NO_REWARD
 
     @staticmethod
     def _proposal(author: Author, written: jobs.Written) -> Proposal:

@@ -7,15 +7,17 @@ knows nothing of scheduling.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
 
 from rsd_cli.records import Step
+from rsd_cli.rewards.families import Solution
 
 if TYPE_CHECKING:
     from rsd_cli.decoding.policies import Keep, Policy, Proposal, Request
     from rsd_cli.engine.llama import Model, Sampling
     from rsd_cli.records import EndedBy, Role
+    from rsd_cli.rewards.families import Reader
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,27 @@ class Settings:
     separator: str = "\n\n"
 
 
+class Participant(Protocol):
+    """What a role's model knows of an answer."""
+
+    @property
+    def prompt(self) -> list[int]:
+        """The question before the first step."""
+        ...
+
+    @property
+    def context(self) -> list[int]:
+        """Everything that this role should know now."""
+        ...
+
+    def keep(self, step: Proposal, role: Role) -> None:
+        """A step became part of the answer; `role` is the participant's own."""
+        ...
+
+
 @dataclass
-class Participant:
-    """A role within one answer: the question in its own tokens, and each kept step."""
+class Generator:
+    """A role that writes: the question in its own tokens, and each kept step."""
 
     model: Model
     prompt: list[int]
@@ -50,12 +70,35 @@ class Participant:
 
     @property
     def context(self) -> list[int]:
-        """Everything that this role should know now."""
+        """The conversation up to the next step."""
         return [*self.prompt, *(token for step in self.steps for token in step)]
 
-    def keep(self, text: str, own: tuple[int, ...] | None) -> None:
+    def keep(self, step: Proposal, role: Role) -> None:
         """Append a kept step: the very tokens if this model wrote it, else its text's."""
-        self.steps.append(own if own is not None else tuple(self.model.tokenize(text)))
+        own = step.author == role
+        self.steps.append(step.ids if own else tuple(self.model.tokenize(step.text)))
+
+
+@dataclass
+class Critic:
+    """A PRM with an engine of its own: texts, in the layout of its family."""
+
+    reader: Reader
+    solution: Solution
+
+    @property
+    def prompt(self) -> list[int]:
+        """The question before the first step."""
+        return self.reader.context(Solution(self.solution.question))
+
+    @property
+    def context(self) -> list[int]:
+        """The kept steps in the family's layout."""
+        return self.reader.context(self.solution)
+
+    def keep(self, step: Proposal, role: Role) -> None:  # noqa: ARG002 - the participants' common face
+        """Append a kept step's text, whoever wrote it."""
+        self.solution = replace(self.solution, steps=(*self.solution.steps, step.text))
 
 
 @dataclass
@@ -84,12 +127,15 @@ class Trajectory:
         """How many tokens the answer may still grow by."""
         return self.settings.max_tokens - self.tokens
 
-    def join(self, role: Role, model: Model, prompt: list[int]) -> Participant:
+    def join(self, role: Role, participant: Participant) -> None:
         """Let a role take part from now on; it catches up with the kept steps."""
-        participant = self.participants[role] = Participant(model, prompt)
+        self.participants[role] = participant
         for step in self.kept:
-            participant.keep(step.text, step.ids if step.author == role else None)
-        return participant
+            participant.keep(step, role)
+
+    def solution(self, step: Proposal) -> Solution:
+        """The kept steps and a proposed one, as a PRM is asked about them."""
+        return Solution(self.problem.question, (*(kept.text for kept in self.kept), step.text))
 
     def keep(self, request: Keep) -> EndedBy | None:
         """Append a step for all who take part; says why the answer is over, if it is."""
@@ -100,7 +146,7 @@ class Trajectory:
             Step(step.text, step.author, request.reward, len(step.ids), round(step.ms, 1), request.rejected)
         )
         for role, participant in self.participants.items():
-            participant.keep(step.text, step.ids if step.author == role else None)
+            participant.keep(step, role)
         return self._end(step)
 
     def _end(self, step: Proposal) -> EndedBy | None:
@@ -111,7 +157,15 @@ class Trajectory:
         return "max_steps" if len(self.steps) >= self.settings.max_steps else None
 
     def next_seed(self, role: Role) -> int:
-        """A seed of 32 bits that depends on the run's seed, this problem, the role and the job, on nothing else."""
+        """The seed of a role's next job; jobs are counted, so that none has another's."""
         self.jobs += 1
-        name = f"{self.settings.seed}/{self.problem.id}/{role}/{self.jobs}"
+        return self._seed(role, self.jobs)
+
+    def coming_seed(self, role: Role) -> int:
+        """What `next_seed` will say."""
+        return self._seed(role, self.jobs + 1)
+
+    def _seed(self, role: Role, job: int) -> int:
+        """32 bits that depend on the run's seed, this problem, the role and the job, on nothing else."""
+        name = f"{self.settings.seed}/{self.problem.id}/{role}/{job}"
         return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "little")

@@ -15,8 +15,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from rsd_cli.registry.names import RULE, is_valid_name, suggestion
 
-FAMILIES = ("judge", "confidence", "value-head", "marker")
+FAMILIES = ("judge", "confidence", "draft-head", "value-head", "marker", "genprm-direct")
 WITHOUT_MODEL = frozenset({"confidence"})
+LAYOUTS = {  # of published models; `rewards` has one for each
+    "value-head": ("skywork", "qwen-prm", "trl", "reasoneval"),
+    "marker": ("math-shepherd", "rlhflow", "versaprm", "math-psa"),
+}
 
 
 def _checked_name(name: str) -> str:
@@ -192,8 +196,8 @@ class PrmEntry(_Declared):
     name: Name
     family: str
     model: str | None = None
+    layout: str | None = None
     head: str | None = None
-    markers: list[str] | None = None
     separator: str | None = None
     threshold: Annotated[float, Field(ge=0, le=1, strict=False)]
     calibrated_on: str
@@ -204,6 +208,10 @@ class PrmEntry(_Declared):
             raise ValueError(f"unknown family {self.family!r}; {suggestion(self.family, FAMILIES)}")
         if (self.model is None) != (self.family in WITHOUT_MODEL):
             raise ValueError(f"family {self.family} {'takes no' if self.model else 'needs a'} model")
+        layouts = LAYOUTS.get(self.family, (None,))
+        if self.layout not in layouts:
+            known = ", ".join(str(layout) for layout in layouts if layout) or "none"
+            raise ValueError(f"layout {self.layout!r} is unknown to the family {self.family}; it has {known}")
         return self
 
 

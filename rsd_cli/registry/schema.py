@@ -83,7 +83,7 @@ class Registry:
 def _judge(name: str, model: str) -> PrmEntry:
     """A path is no valid name for an entry, so this one is built without the check."""
     return PrmEntry.model_construct(
-        name=name, family="judge", model=model, head=None, markers=None, separator=None,
+        name=name, family="judge", model=model, layout=None, head=None, separator=None,
         threshold=JUDGE_THRESHOLD, calibrated_on="not calibrated",
     )  # fmt: skip
 

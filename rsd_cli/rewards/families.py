@@ -1,37 +1,68 @@
-"""PRM families that need no extra weights: `judge` and `confidence`. Knows no roles, seats or files.
+"""What a PRM family is: how a solution is laid out for it, and what its answer means. No roles, seats or files.
 
 A `Reader` reads the solution with an engine; `Confidence` takes what the draft's sampler saw while it wrote.
-A new family that reads is one more class with the reader's face.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
-
-from rsd_cli.engine.jobs import Read
-from rsd_cli.errors import ModelError
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rsd_cli.engine.llama import Model
-    from rsd_cli.engine.templates import ChatTemplate
+    from rsd_cli.engine.jobs import Observed, Read
+
+Aggregate = Literal["last", "min", "product", "mean"]
+AGGREGATES: tuple[Aggregate, ...] = get_args(Aggregate)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A question and the steps so far as their authors wrote them, separators included; the newest is last."""
+
+    question: str
+    steps: tuple[str, ...] = ()
+
+    @property
+    def newest(self) -> str:
+        """The step that is judged."""
+        return self.steps[-1]
+
+    @property
+    def before(self) -> Solution:
+        """The solution without its newest step."""
+        return Solution(self.question, self.steps[:-1])
+
+    @property
+    def text(self) -> str:
+        """All steps together, without white space at the end."""
+        return "".join(self.steps).rstrip()
+
+    @property
+    def bare(self) -> tuple[str, ...]:
+        """The steps without the white space around them."""
+        return tuple(step.strip() for step in self.steps)
 
 
 class Reader(Protocol):
-    """A family that reads the solution with an engine of its own."""
+    """A family that reads the solution with an engine.
 
-    def prompt(self, question: str) -> list[int]:
-        """Token ids of the question as this PRM sees it, before any step."""
+    The layout of a solution begins with the layout of the same solution without its newest step, so that a step
+    costs its own tokens and a rejected one is cut off.
+    """
+
+    def context(self, solution: Solution) -> list[int]:
+        """Token ids of the question and the steps: what later judgements build on."""
         ...
 
-    def job(self, prompt: Sequence[int], steps: Sequence[Sequence[int]]) -> Read:
-        """What to read to judge the last of the steps (token ids of this PRM's vocabulary)."""
+    def job(self, solution: Solution) -> Read:
+        """What to read to judge the newest step."""
         ...
 
-    def reward(self, logits: Sequence[float]) -> float:
-        """The reward in [0, 1] from the logits that the job asked for."""
+    def reward(self, observed: Observed, solution: Solution) -> float:
+        """The newest step's reward in [0, 1]; NaN where the model computed none."""
         ...
 
 
@@ -50,54 +81,21 @@ class Confidence:
 Family = Confidence | Reader
 
 
-INSTRUCTION = (
-    "You check solutions of maths problems step by step. Answer Yes if the newest step is right, "
-    "and No if it has an error in reasoning or arithmetic."
-)
-QUESTION = "\n\nIs the newest step of this solution correct? Answer Yes or No."
+def aggregate(rewards: Sequence[float], how: Aggregate) -> float:
+    """One score of a whole solution from its steps' rewards; NaN of none."""
+    if not rewards:
+        return math.nan
+    by: dict[Aggregate, float] = {
+        "last": rewards[-1],
+        "min": math.nan if any(map(math.isnan, rewards)) else min(rewards),
+        "product": math.prod(rewards),
+        "mean": sum(rewards) / len(rewards),
+    }
+    return by[how]
 
 
-class Judge:
-    """Any instruct model asked whether the newest step is right: P(Yes) / (P(Yes) + P(No)).
-
-    The solution grows inside one user turn; the question behind it is cut off again by the next job, so a
-    step costs its own tokens plus the question's.
-    """
-
-    def __init__(self, model: Model, template: ChatTemplate) -> None:
-        self._model = model
-        self._frame = self._make_frame(template)
-        self._verdicts = (model.tokenize("Yes")[0], model.tokenize("No")[0])
-        if self._verdicts[0] == self._verdicts[1]:
-            raise ModelError(
-                f"{model.path.name} can't be a judge: its vocabulary does not tell Yes from No.",
-                "Choose another model with --prm.",
-            )
-
-    @staticmethod
-    def _make_frame(template: ChatTemplate) -> list[list[int]]:
-        """What stands around the instruction and the solution; templates without a system role take one turn."""
-        try:
-            return template.scaffold(("system", "user"))
-        except ModelError:
-            return template.scaffold(("user",))
-
-    def prompt(self, question: str) -> list[int]:
-        """The turns up to where the first step goes."""
-        problem = f"Problem:\n{question}\n\nSolution:\n"
-        if len(self._frame) == len(("before", "after")):
-            return self._frame[0] + self._model.tokenize(f"{INSTRUCTION}\n\n{problem}")
-        before, between, _ = self._frame
-        return before + self._model.tokenize(INSTRUCTION) + between + self._model.tokenize(problem)
-
-    def job(self, prompt: Sequence[int], steps: Sequence[Sequence[int]]) -> Read:
-        """The solution so far with the question behind it."""
-        solution = [*prompt, *(token for step in steps for token in step)]
-        newest = steps[-1] if steps else ()
-        context = solution + self._model.tokenize(QUESTION) + self._frame[-1]
-        return Read(context, self._verdicts, (len(solution) - len(newest), len(solution)))
-
-    def reward(self, logits: Sequence[float]) -> float:
-        """Softmax over the two verdicts."""
-        yes, no = logits
-        return 0.5 * (1.0 + math.tanh((yes - no) / 2))  # the logistic function, which can't overflow
+def shares(logits: Sequence[float]) -> list[float]:
+    """Softmax, which can't overflow."""
+    highest = max(logits)
+    powers = [math.exp(logit - highest) for logit in logits]
+    return [power / sum(powers) for power in powers]

@@ -185,10 +185,11 @@ def test_a_template_that_refuses_a_system_message_names_the_flag_that_helps(rsd,
     assert rsd("ask", QUESTION, "--draft", path, "--system", "", "-n", "5").code == 0
 
 
-def test_a_family_that_this_version_cannot_run_is_refused_before_any_model_loads(rsd):
-    text = (rsd.home / "models.yaml").read_text().replace("family: judge", "family: value-head")
-    rsd.write_models(text)
-    rsd("ask", QUESTION, "--trio", "judged", "-n", "5").refused(3, "value-head", "confidence")
+@pytest.mark.parametrize("head", ["", "\n    head: gone.safetensors"])
+def test_a_family_without_its_head_is_refused_before_any_model_loads(rsd, head):
+    text = (rsd.home / "models.yaml").read_text()
+    rsd.write_models(text.replace("family: judge", f"family: value-head\n    layout: skywork{head}"))
+    rsd("ask", QUESTION, "--trio", "judged", "-n", "5").refused(3, "value-head", "rsd prm import")
 
 
 def test_debug_shows_where_an_error_comes_from(rsd):

@@ -11,15 +11,23 @@ from rsd_cli.cli.warm import FoundModel
 from rsd_cli.engine.llama import DecodeAborted
 from rsd_cli.errors import ModelError, UsageError
 from rsd_cli.rewards.families import Confidence
+from rsd_cli.rewards.spec import PrmSpec
 
 
 @pytest.fixture
 def trio(tiny):
     made = []
 
-    def make(family="confidence", shape=None, aborted=lambda: False, **paths):
+    def make(family: str | None = "confidence", shape=None, aborted=lambda: False, **paths):
         models: Any = {role: FoundModel(role, path, None, None) for role, path in paths.items()}
-        made.append(LoadedTrio(models, family, shape or Shape(n_batch=64, threads=1), aborted))
+        made.append(
+            LoadedTrio(
+                models,
+                PrmSpec(family, family) if family else None,
+                shape or Shape(n_batch=64, threads=1),
+                aborted,
+            )
+        )
         return made[-1]
 
     yield make

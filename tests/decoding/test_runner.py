@@ -14,7 +14,7 @@ from rsd_cli.decoding.trajectory import Problem, Settings
 from rsd_cli.engine.llama import Sampling
 from rsd_cli.errors import UsageError
 from rsd_cli.records import ModelId
-from rsd_cli.rewards.families import Confidence
+from rsd_cli.rewards.families import Confidence, Solution
 from tests.decoding.tiny_trio import TinyTrio
 from tests.engine.driving import NO_END
 
@@ -79,6 +79,7 @@ def test_the_events_of_a_step_come_in_the_order_in_which_it_is_made(trio):
             assert author == "draft"
         elif isinstance(one, Judged):
             assert one.text == streamed
+            assert one.reward is not None
             assert one.accepted == (one.reward >= SETTINGS.threshold)
             streamed = streamed if one.accepted else ""
         elif isinstance(one, Kept):
@@ -162,7 +163,8 @@ def test_no_role_decodes_a_token_twice(cast, seats, trio):
     for one in finished:
         steps = len(one.trajectory.steps)
         for role, usage in one.usage.items():
-            final = sum(len(step) for step in one.trajectory.participants[role].steps)
+            participant = one.trajectory.participants[role]
+            final = len(participant.context) - len(participant.prompt)
             bar = usage.prompt + final + usage.discarded + 2 * steps
             assert usage.fed + usage.generated <= bar, (role, usage, final, steps)
             assert usage.generated == 0 or role != "prm"
@@ -192,7 +194,10 @@ def test_the_prompt_that_is_reported_is_the_one_of_the_template(trio):
     made = trio()
     finished, _ = answered(made, PROBLEMS[:1])
     for role, usage in finished[0].usage.items():
-        assert usage.prompt == len(made.prompt(role, SETTINGS.system, PROBLEMS[0].question))
+        assert usage.prompt == len(finished[0].trajectory.participants[role].prompt)
+    question = PROBLEMS[0].question
+    assert finished[0].usage["draft"].prompt == len(made.prompt("draft", SETTINGS.system, question))
+    assert finished[0].usage["prm"].prompt == len(made.family.context(Solution(question)))
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,15 @@ from rsd_cli.engine.jobs import Read
 from rsd_cli.engine.llama import ContextOptions
 from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
-from rsd_cli.rewards.families import Judge
+from rsd_cli.rewards.judge import Judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
+    from rsd_cli.engine.jobs import Observed
     from rsd_cli.engine.llama import Model
-    from rsd_cli.records import Role
-    from rsd_cli.rewards.families import Family
+    from rsd_cli.records import Author, Role
+    from rsd_cli.rewards.families import Family, Solution
 
 QUESTION = " Is the step so?"
 
@@ -28,21 +29,17 @@ class Verdict:
         self._model, self._rule = model, rule
         self._question = model.tokenize(QUESTION)
 
-    def prompt(self, question: str) -> list[int]:
-        return self._judge.prompt(question)
+    def context(self, solution: Solution) -> list[int]:
+        return self._judge.context(solution)
 
-    def job(self, prompt: Sequence[int], steps: Sequence[Sequence[int]]) -> Read:
-        solution = [*prompt, *(token for step in steps for token in step)]
-        newest = b"".join(self._model.piece(token) for token in steps[-1]).decode("utf-8", "replace")
-        asked = (0,) if self._rule(newest) else (0, 0)
-        return Read(
-            [*solution, *self._question],
-            asked,
-            (len(solution) - len(steps[-1]) if steps else 0, len(solution)),
-        )
+    def job(self, solution: Solution) -> Read:
+        context = self.context(solution)
+        newest = len(self._model.tokenize(solution.newest))
+        asked = (0,) if self._rule(solution.newest) else (0, 0)
+        return Read([*context, *self._question], asked, (len(context) - newest, len(context)))
 
-    def reward(self, logits: Sequence[float]) -> float:
-        return 0.9 if len(logits) == 1 else 0.2
+    def reward(self, observed: Observed, _solution: Solution) -> float:
+        return 0.9 if len(observed.logits) == 1 else 0.2
 
 
 def even(step: str) -> bool:
@@ -80,10 +77,11 @@ class TinyTrio:
     def family(self) -> Family | None:
         return self._family
 
-    def prompt(self, role: Role, system: str, question: str) -> list[int]:
-        if role == "prm":
-            assert isinstance(self._family, Verdict)
-            return self._family.prompt(question)
+    @property
+    def critic(self) -> Role:
+        return "prm" if "prm" in self._engines else "draft"
+
+    def prompt(self, role: Author, system: str, question: str) -> list[int]:
         messages = [Message("system", system)] if system else []
         return self._templates[role].encode([*messages, Message("user", question)])
 

@@ -1,0 +1,10 @@
+"""`rsd prm`: reward models: score, train, calibrate, import."""
+
+from __future__ import annotations
+
+import typer
+
+from rsd_cli.cli import prm_train
+
+app = typer.Typer(help="Reward models: score, train, calibrate, import.", no_args_is_help=True)
+app.command("train")(prm_train.train)

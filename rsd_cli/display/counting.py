@@ -1,0 +1,53 @@
+"""How far long work is, on stderr: a bar on a terminal, else a plain line now and then. Counts anything."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LINE_SECONDS = 30.0
+
+
+@contextlib.contextmanager
+def counting(label: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
+    """Gives a function to call for each thing done, with a few words about how it goes."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _Lines(console, label, total, done)
+        return
+    columns = [
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, TextColumn("{task.fields[words]}", markup=False), console=console) as progress:
+        task = progress.add_task(label, total=total, completed=done, words="")
+        yield lambda words: progress.update(task, advance=1, words=words)
+
+
+@dataclass
+class _Lines:
+    """Plain lines for logs, not too often."""
+
+    console: Console
+    label: str
+    total: int
+    done: int
+    shown_at: float = 0.0
+
+    def __call__(self, words: str) -> None:
+        self.done += 1
+        now = time.monotonic()
+        if now - self.shown_at >= LINE_SECONDS or self.done == self.total:
+            self.shown_at = now
+            line = f"{self.label} {self.done} of {self.total}  {words}"
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,127 @@
+"""`value-head`: a head over the hidden state behind the final norm, at the token that ends a step.
+
+The layouts are those of the published models; which head goes with which is written in models.yaml.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rsd_cli.engine.jobs import Read
+from rsd_cli.engine.templates import Message
+from rsd_cli.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rsd_cli.engine.jobs import Observed
+    from rsd_cli.engine.llama import Model
+    from rsd_cli.engine.templates import ChatTemplate
+    from rsd_cli.rewards.families import Solution
+    from rsd_cli.rewards.heads import Head
+
+QWEN_SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
+EXTRA_0 = (
+    151651  # the text <extra_0> is five tokens of the stock vocabulary, whose name for the id is another
+)
+EXTRA_0_NAMES = ("<extra_0>", "<|quad_end|>")
+QWEN_START = "<|endoftext|>"  # what Skywork's tokenizer begins with; the stock one begins with nothing
+
+
+def skywork(model: Model, _template: ChatTemplate, solution: Solution, separator: str) -> list[int]:
+    """Skywork-o1-Open-PRM (its repository's io_utils.py): bos, problem, newline; each piece, then one separator id.
+
+    The card splits at a newline, the RSD paper's code at an empty line. Score: sigmoid(w h + b).
+    """
+    end = separator_id(model, separator)
+    start = [model.bos] if model.bos >= 0 else model.tokenize(QWEN_START, special=True)
+    ids = [*start, *model.tokenize(solution.question + "\n")]
+    for piece in solution.text.split(separator) if solution.steps else ():
+        ids += [*model.tokenize(piece), end]
+    return ids
+
+
+def qwen_prm(model: Model, template: ChatTemplate, solution: Solution, _separator: str) -> list[int]:
+    """Qwen2.5-Math-PRM and PRM800K (model card): chat turns, the id of <extra_0> behind each step.
+
+    Score: softmax(W2 relu(W1 h + b1) + b2), class 1.
+    """
+    if model.n_vocab <= EXTRA_0 or model.special_text(EXTRA_0) not in EXTRA_0_NAMES:
+        raise ModelError(
+            f"{model.path.name} has no token <extra_0> ({EXTRA_0}), which Qwen's PRMs read at.",
+            "Use a GGUF with Qwen2.5's vocabulary.",
+        )
+    ids = template.encode([Message("system", QWEN_SYSTEM), Message("user", solution.question)])
+    for step in solution.bare:
+        ids += [*model.tokenize(step), EXTRA_0]
+    return ids
+
+
+def trl(model: Model, _template: ChatTemplate, solution: Solution, separator: str) -> list[int]:
+    """TRL's stepwise reward models (PRMTrainer.tokenize_row): bos if any, prompt, each step and the separator's ids.
+
+    Also PURE (arXiv 2504.15275), whose p1 - p0 orders as p1 does. Score: softmax, class 1.
+    """
+    ids = [*_start(model), *model.tokenize(solution.question)]
+    for step in solution.bare:
+        ids += [*model.tokenize(step), *model.tokenize(separator)]
+    return ids
+
+
+def reasoneval(model: Model, _template: ChatTemplate, solution: Solution, _separator: str) -> list[int]:
+    """ReasonEval (its repository's README): read at a step's own last token, separators are dropped.
+
+    Score: softmax over negative, neutral, positive; validity is neutral + positive.
+    """
+    head = f"Question:\n{solution.question}\nAnswer:\nLet's think step by step.\n"
+    ids = [*_start(model), *model.tokenize(head, starts=True)]
+    for step in solution.bare:
+        ids += model.tokenize(step)
+    return ids
+
+
+LAYOUTS: dict[str, Callable[[Model, ChatTemplate, Solution, str], list[int]]] = {
+    "skywork": skywork,
+    "qwen-prm": qwen_prm,
+    "trl": trl,
+    "reasoneval": reasoneval,
+}
+
+
+def separator_id(model: Model, separator: str) -> int:
+    """The last token of the separator, which is where its authors read."""
+    ids = model.tokenize(separator)
+    if not ids:
+        raise ModelError(
+            f"{model.path.name} has no token for the separator {separator!r}.", "Name another separator."
+        )
+    return ids[-1]
+
+
+def _start(model: Model) -> list[int]:
+    return [model.bos] if model.adds_bos and model.bos >= 0 else []
+
+
+class ValueHead:
+    """A linear or MLP head over the separator's hidden state: sigmoid, or softmax and the share of some classes."""
+
+    def __init__(self, model: Model, template: ChatTemplate, head: Head, layout: str, separator: str) -> None:
+        head.check_fits(model.n_embd, model.path.name)
+        self._model, self._template, self._head = model, template, head
+        self._layout, self._separator = LAYOUTS[layout], separator or head.separator
+
+    def context(self, solution: Solution) -> list[int]:
+        """The published layout up to the token to read at."""
+        return self._layout(self._model, self._template, solution, self._separator)
+
+    def job(self, solution: Solution) -> Read:
+        """The hidden state of the last token."""
+        context = self.context(solution)
+        before = len(self.context(solution.before)) if solution.steps else 0
+        return Read(context, (), (before, len(context)), hidden=True)
+
+    def reward(self, observed: Observed, solution: Solution) -> float:  # noqa: ARG002 - the families' common face
+        """The head's reward."""
+        if observed.hidden is None:
+            raise TypeError("a value-head reads states")
+        return self._head.reward(observed.hidden)
