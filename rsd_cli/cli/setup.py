@@ -134,6 +134,20 @@ def find_model(name: str, access: Access) -> FoundModel:
     return _present({"draft": entry}, access)[0]["draft"]
 
 
+def find_prm(name: str, access: Access) -> FoundTrio:
+    """A reward model by itself, with a model of its own."""
+    from rsd_cli.cli.warm import FoundTrio
+    from rsd_cli.registry.loading import load_registry
+
+    registry: Registry = load_registry(access.models_file)
+    prm = registry.prm(name, offline=access.offline)
+    spec = _spec(prm)
+    entries: dict[Role, ModelEntry] = (
+        {"prm": registry.model(prm.model, offline=access.offline)} if prm.model else {}
+    )
+    return FoundTrio(_present(entries, access)[0], spec, prm.threshold, {})
+
+
 def _present(entries: dict[Role, ModelEntry], access: Access) -> tuple[dict[Role, FoundModel], float]:
     """Verified files, and the seconds that downloading took."""
     from rsd_cli.cli.warm import FoundModel

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
     from rsd_cli.engine.jobs import Observed
     from rsd_cli.engine.llama import Model
-    from rsd_cli.engine.templates import ChatTemplate
+    from rsd_cli.engine.templates import ChatRole, ChatTemplate
     from rsd_cli.rewards.families import Solution
 
 TEACHER = (
     "You are a math teacher. Your task is to review and critique the paragraphs in solution step by step."
 )
+PARAGRAPH: tuple[ChatRole, ...] = ("user", "assistant")
 VERDICT = "<output>\n**Judgement**: $\\boxed{"
 
 
@@ -84,16 +85,19 @@ def genprm(model: Model, template: ChatTemplate, solution: Solution) -> list[int
 
     Its authors publish no figures for this direct mode.
     """
-    turns = [Message("system", TEACHER)]
-    for step in solution.bare:
-        first = len(turns) == 1
-        turns.append(Message("user", f"Question: {solution.question}\n\n{step}" if first else step))
-        turns.append(Message("assistant", VERDICT + "Yes}$\n</output>"))
-    if len(turns) == 1:
-        before, between, _ = template.scaffold(("system", "user"))
-        asked = model.tokenize(TEACHER) + between + model.tokenize(f"Question: {solution.question}")
-        return before + asked
-    return template.encode(turns[:-1]) + model.tokenize(VERDICT)
+    paragraphs = [f"Question: {solution.question}\n\n{step}" for step in solution.bare[:1]] + [
+        *solution.bare[1:]
+    ]
+    before, asked, *around = template.scaffold(("system", *PARAGRAPH * max(1, len(paragraphs)))[:-1])
+    ids = [*before, *model.tokenize(TEACHER), *asked]
+    if not paragraphs:
+        return [*ids, *model.tokenize(f"Question: {solution.question}\n\n")]
+    verdict, answer = model.tokenize(VERDICT), model.tokenize("Yes}$\n</output>")
+    for number, paragraph in enumerate(paragraphs):
+        if number:
+            ids += [*answer, *around[2 * number - 1]]
+        ids += [*model.tokenize(paragraph), *around[2 * number], *verdict]
+    return ids
 
 
 LAYOUTS: dict[str, Layout] = {

@@ -94,10 +94,10 @@ def _header(source: Bytes) -> dict[str, Any]:
     if source.size < LENGTH:
         raise _broken(source, f"it is {source.size} bytes long")
     start = source.read(0, LENGTH)
-    if start[:2] == b"PK" or start[:1] == b"\x80" or start[:6] == b"\x93NUMPY":
-        raise _broken(source, "it is a pickle or an archive, which is never opened here")
     length = int.from_bytes(start, "little")
     if length > min(source.size - LENGTH, LARGEST_HEADER):
+        if start[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05", b"\x93N"):
+            raise _broken(source, "it is a pickle or an archive, which is never opened here")
         raise _broken(source, f"its header claims {length:,} bytes, the file has {source.size:,}")
     try:
         header = json.loads(source.read(LENGTH, length), object_pairs_hook=_without_duplicates)

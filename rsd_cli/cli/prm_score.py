@@ -1,0 +1,147 @@
+"""`rsd prm score`: what a reward model says of solutions that are there already."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rsd_cli.cli import options
+from rsd_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rsd_cli.cli.trio import LoadedTrio
+    from rsd_cli.rewards.families import Aggregate, Solution
+    from rsd_cli.rewards.scoring import Scored
+
+FORMS = (
+    'Give JSONL of {"problem": "…", "steps": ["…"]}, or the question and its steps with blank lines between.'
+)
+
+
+def score(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="JSONL or text; - reads standard input.")],
+    prm: Annotated[str, typer.Option("--prm", metavar="PRM", help="The reward model.")] = "starter-0.5b",
+    aggregate: Annotated[
+        str, typer.Option("--aggregate", help="A solution's score: last, min, product or mean.")
+    ] = "min",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a solution.")] = False,
+    seats: Annotated[int, typer.Option("--seats", min=1, max=256, help="Solutions side by side.")] = 4,
+    models: options.ModelsFile = None,
+    offline: options.Offline = False,
+    yes: options.Yes = False,
+    no_color: options.NoColor = False,
+    threads: options.Threads = 0,
+    gpu_layers: options.GpuLayers = "",
+    ctx: options.Ctx = 0,
+) -> None:
+    """Score the steps of given solutions."""
+    from rsd_cli.cli import setup
+    from rsd_cli.cli.interrupt import Interrupt
+    from rsd_cli.cli.trio import LoadedTrio, Shape
+    from rsd_cli.rewards.families import AGGREGATES
+
+    how = next((known for known in AGGREGATES if known == aggregate), None)
+    if how is None:
+        raise UsageError(f"--aggregate {aggregate!r} is unknown.", f"Choose one of {', '.join(AGGREGATES)}.")
+    solutions = list(read_solutions(_read(file), file))
+    found = setup.find_prm(prm, setup.Access(models, offline, yes=yes))
+    shape = Shape(ctx, min(seats, len(solutions)), threads=threads, gpu_layers=setup.parse_layers(gpu_layers))
+    setup.check_memory(found.models, shape)
+    with Interrupt() as interrupt:
+        loaded = LoadedTrio(found.models, found.prm, shape, interrupt)
+        try:
+            for scored in _score(loaded, solutions):
+                if interrupt():
+                    break
+                if as_json:
+                    typer.echo(json.dumps(_described(scored, how, prm), ensure_ascii=False))
+                else:
+                    _show(scored, found.threshold, color=not no_color)
+        finally:
+            loaded.close()
+    if interrupt():
+        raise typer.Exit(interrupt.exit_code)
+
+
+def _read(file: str) -> str:
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{file} can't be read: {error.strerror}.", FORMS) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not UTF-8.", FORMS) from error
+
+
+def read_solutions(text: str, name: str) -> Iterator[tuple[str, Solution]]:
+    """Solutions with their names, from JSONL or plain text; their steps end with the separator."""
+    if text.lstrip().startswith("{"):
+        for number, line in enumerate(text.splitlines(), start=1):
+            if line.strip():
+                yield _from_json(line, number, name)
+        return
+    blocks = [block.strip() for block in text.replace("\r\n", "\n").split("\n\n") if block.strip()]
+    if len(blocks) < 2:
+        raise UsageError(f"{name} has no question with steps.", FORMS)
+    yield name, _solution(blocks[0], blocks[1:])
+
+
+def _from_json(line: str, number: int, name: str) -> tuple[str, Solution]:
+    try:
+        row: Any = json.loads(line)
+        question = row.get("problem", row.get("question"))
+        steps = [step["text"] if isinstance(step, dict) else step for step in row["steps"]]
+        if not isinstance(question, str) or not steps or not all(isinstance(step, str) for step in steps):
+            raise TypeError
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UsageError(f"Line {number} of {name} is no problem with steps.", FORMS) from None
+    return str(row.get("id", number)), _solution(question, steps)
+
+
+def _solution(question: str, steps: list[str]) -> Solution:
+    from rsd_cli.rewards.families import Solution
+
+    return Solution(question, tuple(step.rstrip("\n") + "\n\n" for step in steps))
+
+
+def _score(loaded: LoadedTrio, solutions: list[tuple[str, Solution]]) -> Iterator[Scored]:
+    from rsd_cli.rewards.families import Confidence
+    from rsd_cli.rewards.scoring import score
+
+    family = loaded.family
+    if family is None or isinstance(family, Confidence):
+        raise UsageError(
+            "confidence scores only what a draft writes itself, not given text.", "Choose another --prm."
+        )
+    return score(loaded.engine("prm"), family, solutions)
+
+
+def _described(scored: Scored, how: Aggregate, prm: str) -> dict[str, Any]:
+    from rsd_cli.rewards.families import aggregate
+
+    total = aggregate(scored.rewards, how)
+    return {
+        "id": scored.id,
+        "prm": prm,
+        "rewards": [_known(reward) for reward in scored.rewards],
+        "aggregate": how,
+        "score": _known(total),
+    }
+
+
+def _known(reward: float) -> float | None:
+    return None if math.isnan(reward) else round(reward, 6)
+
+
+def _show(scored: Scored, threshold: float, *, color: bool) -> None:
+    from rsd_cli.display.consoles import stdout_console
+    from rsd_cli.display.scores import show_scores
+
+    show_scores(stdout_console(color=color), scored.id, scored.solution.steps, scored.rewards, threshold)
