@@ -25,7 +25,10 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Step:
-    """A step of the final text. `tokens` were sampled by the author; `reward` is null where nobody judged."""
+    """A step of the final text. `tokens` were sampled by the author; `reward` is null where nobody judged.
+
+    `audited` is what the target's step in its place would have earned, where that was tried.
+    """
 
     text: str
     author: Author
@@ -33,6 +36,7 @@ class Step:
     tokens: int
     ms: float
     rejected: Rejected | None = None
+    audited: float | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,8 @@ class Record:
         data["flops"]["total"] = self.flops.total
         data["timings"] |= data["timings"].pop("roles")
         for step in data["steps"]:
-            if step["rejected"] is None:
-                del step["rejected"]
+            for key in ("rejected", "audited"):
+                if step[key] is None:
+                    del step[key]
         order = ("schema", "id", "question", "answer", "final_answer", "steps")
         return json.dumps({key: data.pop(key) for key in order} | data, ensure_ascii=False, allow_nan=False)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from rsd_cli.cli import prm_score, prm_train
+from rsd_cli.cli import prm_calibrate, prm_score, prm_train
 
 app = typer.Typer(help="Reward models: score, train, calibrate, import.", no_args_is_help=True)
 app.command("score")(prm_score.score)
+app.command("calibrate")(prm_calibrate.calibrate)
 app.command("train")(prm_train.train)

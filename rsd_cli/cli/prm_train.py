@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rsd_cli.cli import options
+from rsd_cli.cli.questions import Task, read_questions
 from rsd_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def train(
 
     plan = Plan(samples, completions, temperature=temperature, max_tokens=max_tokens, seed=seed)
     folder = Folder(work, {"model": model, "problems": problems.name} | asdict(plan))
-    tasks = _read_problems(problems, rows)
+    tasks = read_questions(problems, rows, need_gold=True)
     with Interrupt() as interrupt, ExitStack() as stack:
         studio = _open_studio(stack, folder, plan, interrupt, model, (models, offline, threads, seats))
         rollouts = studio.sample(tasks)
@@ -74,37 +75,6 @@ def train(
     if interrupt():
         raise typer.Exit(interrupt.exit_code)
     _write(output, studio, rollouts, labelled)
-
-
-@dataclass(frozen=True)
-class Task:
-    """A problem with its gold answer."""
-
-    id: str
-    question: str
-    gold: str
-
-
-def _read_problems(path: Path, rows: int) -> list[Task]:
-    """The first rows of a JSONL file."""
-    from rsd_cli.evaluation.grading import gsm8k_gold
-
-    try:
-        lines = path.read_text("utf-8").splitlines()[:rows]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} can't be read: {error}.", "Name a JSONL file.") from error
-    return [_task(path, number, line, gsm8k_gold) for number, line in enumerate(lines)]
-
-
-def _task(path: Path, number: int, line: str, gold_of: Callable[[str], str]) -> Task:
-    try:
-        row = json.loads(line)
-        return Task(str(number), str(row["question"]), gold_of(str(row["answer"])))
-    except (ValueError, KeyError, TypeError):
-        raise UsageError(
-            f"Line {number + 1} of {path} has no question with an answer.",
-            'Each line is a JSON object like {"question": "…", "answer": "…"}.',
-        ) from None
 
 
 class Folder:
@@ -179,10 +149,10 @@ class Studio:
         """The first held-out rollouts, one of a problem, with a share of their steps labelled."""
         from rsd_cli.evaluation.grading import is_right
         from rsd_cli.rewards.rollouts import complete
-        from rsd_cli.rewards.starter import is_held_out
+        from rsd_cli.rewards.starter import is_labelled
 
         by_id = {task.id: task for task in tasks}
-        wanted = [r for r in rollouts if r.sample == 0 and r.id in by_id and is_held_out(r.id)]
+        wanted = [r for r in rollouts if r.sample == 0 and r.id in by_id and is_labelled(r.id)]
         wanted = sorted(wanted, key=lambda rollout: rollout.key)[:most]
         labelled = self.folder.read("labelled.jsonl")
         done = {rollout.key for rollout in labelled}
@@ -198,7 +168,7 @@ class Studio:
     def _question(self, task: Task) -> Question:
         from rsd_cli.rewards.rollouts import Question
 
-        return Question(task.id, task.question, task.gold, tuple(self.prompt(task.question)))
+        return Question(task.id, task.question, task.answer, tuple(self.prompt(task.question)))
 
     def _run(
         self,
@@ -285,7 +255,8 @@ def _write(output: Path, studio: Studio, rollouts: list[Rollout], labelled: list
         "right": f"{sum(rollout.right for rollout in rollouts) / len(rollouts):.0%} of the rollouts",
         "completions": f"{len(labelled):,} held-out rollouts, a step in {1 / plan.labelled:.0f}, "
         f"{plan.completions} from each; good if one of them reaches the answer",
-        "fit": f"{chosen.fit.name}, chosen by AUC on validation problems ({chosen.fit.validation_auc:.3f})",
+        "fit": f"{chosen.chosen.name}, chosen by cross-validated AUC over problems ({chosen.chosen.auc:.3f})",
+        "calibration": f"Platt's scaling on {chosen.n_calibration:,} steps",
         "inputs": ", ".join(chosen.inputs),
     }
     size = len(rollouts[0].steps[0].hidden)

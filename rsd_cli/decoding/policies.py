@@ -16,6 +16,7 @@ from rsd_cli.records import Rejected
 if TYPE_CHECKING:
     from rsd_cli.records import Author, EndedBy, Role
 
+AUDITED = 0.25  # share of an audited answer's steps that the target writes as well
 Accepts = Callable[[float], bool]
 
 
@@ -52,6 +53,7 @@ class Keep:
     step: Proposal
     reward: float | None = None
     rejected: Rejected | None = None
+    audited: float | None = None
 
 
 Request = Write | Judge | Keep
@@ -63,6 +65,11 @@ def threshold(delta: float) -> Accepts:
     return lambda reward: reward >= delta
 
 
+def known(reward: float) -> float | None:
+    """A reward as records have it: null where the PRM gave none."""
+    return None if math.isnan(reward) else reward
+
+
 def rsd(accepts: Accepts) -> Policy:
     """Reward-guided speculative decoding (paper, Algorithm 1): a rejected step is rewritten, unscored."""
     while True:
@@ -72,8 +79,23 @@ def rsd(accepts: Accepts) -> Policy:
             ended: EndedBy | None = yield Keep(draft, reward)
         else:
             step: Proposal = yield Write("target")
-            known = None if math.isnan(reward) else reward
-            ended = yield Keep(step, rejected=Rejected(draft.text, known, len(draft.ids)))
+            ended = yield Keep(step, rejected=Rejected(draft.text, known(reward), len(draft.ids)))
+        if ended:
+            return ended
+
+
+def audit() -> Policy:
+    """The draft's answer with every reward; at some steps the target's step earns one too, and is dropped."""
+    due = AUDITED / 2
+    while True:
+        draft: Proposal = yield Write("draft")
+        reward: float = yield Judge(draft)
+        due, earned = due + AUDITED, None
+        if due >= 1:
+            due -= 1
+            step: Proposal = yield Write("target")
+            earned = known((yield Judge(step)))
+        ended: EndedBy | None = yield Keep(draft, known(reward), audited=earned)
         if ended:
             return ended
 
@@ -98,5 +120,6 @@ class Strategy:
 STRATEGIES: dict[str, Strategy] = {
     "rsd": Strategy(("draft", "prm", "target"), rsd),
     "target": Strategy(("target",), lambda _accepts: alone("target")),
+    "audit": Strategy(("draft", "prm", "target"), lambda _accepts: audit()),
     "draft": Strategy(("draft",), lambda _accepts: alone("draft")),
 }

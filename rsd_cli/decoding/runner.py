@@ -180,7 +180,12 @@ class Runner:
 
     def _judge_in_place(self, trajectory: Trajectory, step: Proposal, family: DraftHead) -> None:
         """Read the state of the draft's own last token, in the decode that its next step begins with."""
-        context = [*self._participant(trajectory, "draft").context, *step.ids]
+        draft = self._participant(trajectory, "draft").context
+        if step.author != "draft":
+            own = self._trio.engine("draft").model.tokenize(step.text)
+            self._trio.engine("draft").submit(trajectory.seat, family.own_job([*draft, *own], None))
+            return
+        context = [*draft, *step.ids]
         seed, left = trajectory.coming_seed("draft"), trajectory.tokens_left - len(step.ids)
         ahead = self._job("draft", context, seed, left) if step.ended == "separator" and left > 0 else None
         self._trio.engine("draft").submit(trajectory.seat, family.own_job(context, ahead))

@@ -142,8 +142,17 @@ class Trajectory:
         step = request.step
         self.kept.append(step)
         self.tokens += len(step.ids)
+        spent = round(step.ms, 1)
         self.steps.append(
-            Step(step.text, step.author, request.reward, len(step.ids), round(step.ms, 1), request.rejected)
+            Step(
+                step.text,
+                step.author,
+                request.reward,
+                len(step.ids),
+                spent,
+                request.rejected,
+                request.audited,
+            )
         )
         for role, participant in self.participants.items():
             participant.keep(step, role)

@@ -23,7 +23,7 @@ def registry_files(models_file: Path | None) -> Iterator[Path]:
     candidates = [
         *((path.expanduser(), True) for path in (models_file, Path(asked) if asked else None) if path),
         (Path("models.yaml"), False),
-        (_user_file(), False),
+        (user_file(), False),
         (packed_file(), True),
     ]
     seen: set[Path] = set()
@@ -36,7 +36,8 @@ def registry_files(models_file: Path | None) -> Iterator[Path]:
             yield path
 
 
-def _user_file() -> Path:
+def user_file() -> Path:
+    """The file in the user configuration directory, there or not."""
     from platformdirs import user_config_path
 
     return user_config_path("rsd") / "models.yaml"

@@ -16,7 +16,7 @@ from rsd_cli.rewards.families import Solution
 from rsd_cli.rewards.features import FEATURES
 from rsd_cli.rewards.heads import Head, Layer
 from rsd_cli.rewards.quality import Bin, auc, calibration_error, reliability
-from rsd_cli.rewards.training import Examples, Fit, fit, part_of
+from rsd_cli.rewards.training import Chosen, Examples, Fit, choose, fold_of, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from rsd_cli.rewards.rollouts import Rollout, SeenStep
 
 INPUTS = (HIDDEN, *FEATURES)
-TRAINING, VALIDATION = 60, 75  # percentiles of problems: up to here for training, up to there for choosing
+TRAINING = 60  # percentile of problems: those below are never labelled by completions
+HELD_OUT = 75  # those from here on are seen by nothing but the report
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ def seen_steps(rollouts: Sequence[Rollout], low: int = 0, high: int = 100) -> li
     ]
 
 
-def is_held_out(problem: str) -> bool:
-    """Whether a problem is never trained on: it serves to calibrate or to report."""
+def is_labelled(problem: str) -> bool:
+    """Whether completions may label a problem's steps: to calibrate on, or to report."""
     return part_of(problem) >= TRAINING
 
 
@@ -72,6 +73,7 @@ def examples(steps: Sequence[Seen], good: Callable[[Seen], bool], inputs: Sequen
         rows,
         np.array([good(seen) for seen in steps], np.float64),
         weight * len(steps) / weight.sum(),
+        np.array([fold_of(seen.rollout.id) for seen in steps]),
         len(steps[0].step.hidden) if HIDDEN in inputs else 0,
     )
 
@@ -113,41 +115,34 @@ class Trained:
 
     fit: Fit
     inputs: tuple[str, ...]
-    n_rollouts: int
+    chosen: Chosen
     n_training: int
+    n_calibration: int
 
 
 def train_head(
     rollouts: Sequence[Rollout], labelled: Sequence[Rollout], inputs: Sequence[str] = INPUTS
 ) -> Trained:
-    """Fit on outcomes of the training problems; choose and calibrate on the validation problems.
-
-    Calibration is on completions' labels where there are any, since those are what a reward claims.
-    """
-    training = seen_steps(rollouts, 0, TRAINING)
-    fitted = fit(
-        examples(training, outcome, inputs),
-        _validation(rollouts, inputs),
-        _calibration(rollouts, labelled, inputs),
-    )
-    return Trained(fitted, tuple(inputs), len(rollouts), len(training))
-
-
-def _validation(rollouts: Sequence[Rollout], inputs: Sequence[str]) -> Examples:
-    return examples(seen_steps(rollouts, TRAINING, VALIDATION), outcome, inputs)
-
-
-def _calibration(rollouts: Sequence[Rollout], labelled: Sequence[Rollout], inputs: Sequence[str]) -> Examples:
-    tried = [seen for seen in seen_steps(labelled, TRAINING, VALIDATION) if seen.step.reaches is not None]
-    return examples(tried, reaches, inputs) if tried else _validation(rollouts, inputs)
+    """Fit on outcomes, and calibrate on what completions say where they were tried, else on outcomes."""
+    steps = seen_steps(rollouts, 0, HELD_OUT)
+    chosen = choose(examples(steps, outcome, inputs))
+    tried = {
+        (seen.rollout.key, seen.index): reaches(seen)
+        for seen in seen_steps(labelled, 0, HELD_OUT)
+        if seen.step.reaches is not None
+    } or {(seen.rollout.key, seen.index): outcome(seen) for seen in steps}
+    rows = np.array([(seen.rollout.key, seen.index) in tried for seen in steps])
+    good = [float(tried[key]) for seen in steps if (key := (seen.rollout.key, seen.index)) in tried]
+    fitted = chosen.calibrated(rows, np.array(good))
+    return Trained(fitted, tuple(inputs), chosen, len(steps), len(good))
 
 
 def held_out(trained: Trained, rollouts: Sequence[Rollout], labelled: Sequence[Rollout]) -> Iterator[Figures]:
-    """Figures on the problems that neither training nor choosing saw: by completions, and by the outcome."""
-    tried = [seen for seen in seen_steps(labelled, VALIDATION) if seen.step.reaches is not None]
+    """Figures on the problems that neither training nor calibration saw: by completions, and by the outcome."""
+    tried = [seen for seen in seen_steps(labelled, HELD_OUT) if seen.step.reaches is not None]
     for label, steps, good in (
         ("completions", tried, reaches),
-        ("outcome", seen_steps(rollouts, VALIDATION), outcome),
+        ("outcome", seen_steps(rollouts, HELD_OUT), outcome),
     ):
         if steps:
             rows = examples(steps, good, trained.inputs)

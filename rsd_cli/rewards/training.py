@@ -1,12 +1,14 @@
 """Fits a head: logistic regression or a small MLP over standardised inputs, then Platt's calibration. NumPy only.
 
-It sees arrays, not models or files. Splits are by group (the problem), so that no problem is on two sides.
+It sees arrays, not models or files. What is chosen is chosen by cross-validation over problems, so that no
+problem is on two sides.
 """
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,18 +16,22 @@ import numpy as np
 from rsd_cli.rewards.quality import auc
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # L2 on a state's inputs, per example
 FEATURE_PENALTY = 0.003  # L2 on the few others
 WIDTHS = (32,)  # hidden units of the MLPs that are tried
 NEWTON_STEPS = 12
-EPOCHS, BATCH, RATE = 60, 64, 1e-3
+EPOCHS, BATCH, RATE, DECAY = 30, 64, 3e-4, 0.3
+FOLDS = 5
+PRIOR = 10.0  # how strongly Platt's slope leans to 1, in labels
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Steps as rows: inputs [n, d], whether each is good [n], and its weight [n].
+    """Steps as rows: inputs [n, d], whether each is good [n], its weight [n] and its problem's fold [n].
 
     The first `n_state` inputs are a hidden state: many, and each says little.
     """
@@ -33,7 +39,18 @@ class Examples:
     inputs: NDArray[np.float64]
     good: NDArray[np.float64]
     weight: NDArray[np.float64]
+    fold: NDArray[np.int_]
     n_state: int = 0
+
+    def where(self, chosen: NDArray[np.bool_]) -> Examples:
+        """A part of the rows."""
+        return replace(
+            self,
+            inputs=self.inputs[chosen],
+            good=self.good[chosen],
+            weight=self.weight[chosen],
+            fold=self.fold[chosen],
+        )
 
 
 @dataclass(frozen=True)
@@ -46,14 +63,12 @@ class Dense:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted head: standardisation [d], dense layers with ReLU between, Platt's a and b, and how it was chosen."""
+    """A fitted head: standardisation [d], dense layers with ReLU between, Platt's a and b."""
 
     shift: NDArray[np.float64]
     scale: NDArray[np.float64]
     layers: tuple[Dense, ...]
     platt: tuple[float, float] = (1.0, 0.0)
-    name: str = ""
-    validation_auc: float = float("nan")
 
     def logits(self, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Uncalibrated logits [n] of inputs [n, d]."""
@@ -78,16 +93,44 @@ def part_of(group: str, parts: int = 100) -> int:
     return zlib.crc32(group.encode()) % parts
 
 
-def fit(train: Examples, validation: Examples, calibration: Examples) -> Fit:
-    """The candidate with the best AUC on the validation problems, calibrated on further labels."""
-    fits = [_linear(train, penalty) for penalty in PENALTIES]
-    scored = [_scored(candidate, validation) for candidate in fits]
-    scored += [_scored(mlp, validation) for width in WIDTHS for mlp in [_mlp(train, width)]]
-    return _calibrated(max(scored, key=lambda candidate: candidate.validation_auc), calibration)
+def fold_of(group: str) -> int:
+    """The fold of a problem in cross-validation; independent of `part_of`."""
+    return zlib.crc32(f"fold/{group}".encode()) % FOLDS
 
 
-def _scored(candidate: Fit, validation: Examples) -> Fit:
-    return replace(candidate, validation_auc=auc(candidate.logits(validation.inputs), validation.good))
+@dataclass(frozen=True)
+class Chosen:
+    """The best recipe, fitted on all rows: its name, its AUC and the logits [n] that it gave to unseen problems."""
+
+    fit: Fit
+    name: str
+    auc: float
+    unseen: NDArray[np.float64]
+
+    def calibrated(self, rows: NDArray[np.bool_], good: NDArray[np.float64]) -> Fit:
+        """Platt's scaling (1999) on the unseen logits of some rows; its slope leans to 1 where labels are few."""
+        return replace(self.fit, platt=_platt(self.unseen[rows], good))
+
+
+def choose(train: Examples) -> Chosen:
+    """The recipe with the best cross-validated AUC."""
+    recipes: dict[str, Callable[[Examples], Fit]] = {
+        f"logistic regression, L2 {penalty:g}": partial(_linear, penalty=penalty) for penalty in PENALTIES
+    }
+    recipes |= {f"MLP of {width}": partial(_mlp, width=width) for width in WIDTHS}
+    unseen = {name: _unseen(train, recipe) for name, recipe in recipes.items()}
+    scores = {name: auc(logits, train.good) for name, logits in unseen.items()}
+    best = max(scores, key=lambda name: scores[name])
+    return Chosen(recipes[best](train), best, scores[best], unseen[best])
+
+
+def _unseen(train: Examples, recipe: Callable[[Examples], Fit]) -> NDArray[np.float64]:
+    """Each row's logit from a fit that did not see its problem."""
+    logits = np.zeros(len(train.good))
+    for fold in np.unique(train.fold):
+        out = train.fold == fold
+        logits[out] = recipe(train.where(~out)).logits(train.inputs[out])
+    return logits
 
 
 def _standardise(train: Examples) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -113,7 +156,7 @@ def _linear(train: Examples, penalty: float) -> Fit:
         w = w - step
         if np.abs(step).max() < 1e-6:
             break
-    return Fit(shift, scale, (Dense(w[None, :-1], w[-1:]),), name=f"logistic regression, L2 {penalty:g}")
+    return Fit(shift, scale, (Dense(w[None, :-1], w[-1:]),))
 
 
 def _mlp(train: Examples, width: int) -> Fit:
@@ -135,9 +178,9 @@ def _mlp(train: Examples, width: int) -> Fit:
                 first[i] += 0.1 * (gradient - first[i])
                 second[i] += 0.001 * (gradient**2 - second[i])
                 update = (first[i] / (1 - 0.9**step)) / (np.sqrt(second[i] / (1 - 0.999**step)) + 1e-8)
-                values[i] = values[i] * (1 - RATE * 0.3) - RATE * 0.3 * update
+                values[i] = values[i] * (1 - RATE * DECAY) - RATE * update
     w1, b1, w2, b2 = values
-    return Fit(shift, scale, (Dense(w1.T, b1), Dense(w2.T, b2)), name=f"MLP of {width}")
+    return Fit(shift, scale, (Dense(w1.T, b1), Dense(w2.T, b2)))
 
 
 def _gradients(
@@ -153,10 +196,13 @@ def _gradients(
     return [x.T @ back, back.sum(axis=0), hidden.T @ error, error.sum(axis=0)]
 
 
-def _calibrated(candidate: Fit, labels: Examples) -> Fit:
-    """Platt's scaling (1999): a logistic regression of the outcome on the logit."""
-    logit = candidate.logits(labels.inputs)[:, None]
-    platt = _linear(Examples(logit, labels.good, labels.weight), 0)
-    a = float(platt.layers[0].weight[0, 0] / platt.scale[0])
-    b = float(platt.layers[0].bias[0] - a * platt.shift[0])
-    return replace(candidate, platt=(a, b))
+def _platt(logits: NDArray[np.float64], good: NDArray[np.float64]) -> tuple[float, float]:
+    """a and b of sigmoid(a logit + b), by Newton's method."""
+    x = np.stack([logits, np.ones(len(logits))], axis=1)
+    w, lean = np.array([1.0, 0.0]), np.diag([PRIOR, 1e-6])
+    for _ in range(NEWTON_STEPS):
+        p = sigmoid(x @ w)
+        gradient = x.T @ (p - good) + lean @ (w - [1.0, 0.0])
+        curvature = (x * (p * (1 - p))[:, None]).T @ x + lean
+        w = w - np.linalg.solve(curvature, gradient)
+    return float(w[0]), float(w[1])

@@ -1,0 +1,293 @@
+"""`rsd prm calibrate`: finds a trio's threshold from questions, instead of letting the user guess it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rsd_cli.cli import options
+from rsd_cli.cli.questions import Task, read_questions
+from rsd_cli.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rsd_cli.cli.interrupt import Interrupt
+    from rsd_cli.cli.trio import LoadedTrio
+    from rsd_cli.decoding.trajectory import Settings
+    from rsd_cli.display.calibration import Report
+    from rsd_cli.evaluation.calibration import Costs, Gain, JudgedStep, Measured
+
+BUDGET = 0.4  # share of tokens by the target that is recommended where nothing was measured
+
+
+def calibrate(
+    questions: Annotated[
+        Path, typer.Argument(metavar="FILE", help="JSONL with question, and answer where it is known.")
+    ],
+    trio: options.Trio = "starter",
+    draft: options.Draft = None,
+    target: options.Target = None,
+    prm: options.Prm = None,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Questions to use, from the top.")] = 50,
+    share: Annotated[
+        float | None,
+        typer.Option("--target-share", min=0, max=1, help="Wanted share of tokens by the target."),
+    ] = None,
+    sweep: Annotated[
+        int,
+        typer.Option(
+            "--sweep", min=0, max=20, help="Thresholds to run besides draft and target alone; needs answers."
+        ),
+    ] = 0,
+    record: Annotated[
+        Path | None,
+        typer.Option("--record", metavar="FILE", help="Keep every answer here; continued if there."),
+    ] = None,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="The report as a picture.")
+    ] = None,
+    save: Annotated[
+        bool, typer.Option("--save", help="Write the threshold to the trio in your models.yaml.")
+    ] = False,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", min=1, help="Longest answer.")] = 512,
+    seats: Annotated[int, typer.Option("--seats", min=1, max=256, help="Answers side by side.")] = 8,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of sampling and of the intervals.")] = 0,
+    as_json: options.AsJson = False,
+    no_color: options.NoColor = False,
+    models: options.ModelsFile = None,
+    offline: options.Offline = False,
+    yes: options.Yes = False,
+    threads: options.Threads = 0,
+    gpu_layers: options.GpuLayers = "",
+) -> None:
+    """Find a threshold for a trio.
+
+    The draft answers every question and the PRM scores each step; at every fourth step the target writes one
+    too, to see what it would have earned. With --sweep, answers are graded at several thresholds.
+    """
+    from rsd_cli.cli import setup
+    from rsd_cli.cli.interrupt import Interrupt
+    from rsd_cli.cli.trio import LoadedTrio, Shape
+    from rsd_cli.decoding.prompts import MATHS
+    from rsd_cli.decoding.trajectory import Settings
+    from rsd_cli.registry.loading import load_registry
+
+    tasks = read_questions(questions, rows, need_gold=sweep > 0)
+    entry = load_registry(models).trio(trio)
+    if save and (draft or target or prm):
+        raise UsageError("--save goes with a trio as it is.", "Leave out --draft, --target and --prm.")
+    access = setup.Access(models, offline, yes=yes)
+    cast = setup.find(setup.Choice(trio, draft, target, prm), access, setup.roles_of("audit")).trio
+    shape = Shape(n_seats=seats, threads=threads, gpu_layers=setup.parse_layers(gpu_layers))
+    setup.check_memory(cast.models, shape)
+    sampling = setup.make_sampling(cast.sampling)
+    settings = Settings("audit", max_tokens=max_tokens, system=MATHS, seed=seed, sampling=sampling)
+    about = {"trio": trio, "prm": cast.prm.name, "questions": questions.name, "max_tokens": max_tokens}
+    answers = Answers(record, about | {"seed": seed})
+    with Interrupt() as interrupt:
+        loaded = LoadedTrio(cast.models, cast.prm, shape, interrupt)
+        try:
+            report = Calibration(loaded, tasks, settings, answers, interrupt).report(trio, share, sweep)
+        finally:
+            loaded.close()
+    if report is None:
+        raise typer.Exit(interrupt.exit_code)
+    _deliver(report, svg, as_json=as_json, color=not no_color)
+    if save:
+        from rsd_cli.registry.editing import set_threshold
+
+        typer.echo(f"written to {set_threshold(entry, round(report.threshold, 3))}", err=True)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One question in one run: its steps as records have them."""
+
+    run: str
+    id: str
+    steps: list[dict[str, Any]]
+
+    @property
+    def text(self) -> str:
+        """The answer."""
+        return "".join(step["text"] for step in self.steps)
+
+
+class Answers:
+    """What was answered, in memory and, if wanted, in a file that a later run continues."""
+
+    def __init__(self, path: Path | None, about: dict[str, Any]) -> None:
+        from rsd_cli.output import LineFile
+
+        self._done: dict[tuple[str, str], Answered] = {}
+        known = path.read_text("utf-8").splitlines() if path and path.is_file() else []
+        if known and json.loads(known[0]) != about:
+            raise OutputError(
+                f"{path} holds another calibration: {known[0][:200]}.", "Name another --record."
+            )
+        for line in known[1:]:
+            self._remember(Answered(**json.loads(line)))
+        self._file = LineFile(path) if path else None
+        if self._file and not known:
+            self._file.append(json.dumps(about))
+
+    def _remember(self, answered: Answered) -> None:
+        self._done[answered.run, answered.id] = answered
+
+    def add(self, answered: Answered) -> None:
+        """Keep one."""
+        self._remember(answered)
+        if self._file:
+            self._file.append(json.dumps(asdict(answered), ensure_ascii=False))
+
+    def get(self, run: str, task: str) -> Answered | None:
+        """One, if it is there."""
+        return self._done.get((run, task))
+
+
+@dataclass
+class Calibration:
+    """The runs over all questions, and what they say."""
+
+    loaded: LoadedTrio
+    tasks: list[Task]
+    settings: Settings
+    answers: Answers
+    interrupt: Interrupt
+
+    def report(self, name: str, share: float | None, sweep: int) -> Report | None:
+        """Everything; None if it was interrupted."""
+        from rsd_cli.display.calibration import Report
+        from rsd_cli.evaluation.calibration import curve
+
+        audited = self._run("audit", 0)
+        if audited is None:
+            return None
+        steps = [step for answered in audited for step in _judged(answered)]
+        runs = self._sweep(steps, audited, sweep) if sweep else []
+        if runs is None:
+            return None
+        threshold, reason = _recommend(steps, runs, share)
+        return Report(
+            f"{name}: {len(self.tasks)} questions, {len(steps)} steps of the draft",
+            tuple(step.reward for step in steps),
+            tuple(step.earned for step in steps if step.earned is not None),
+            tuple(curve(steps, self._costs())),
+            tuple(runs),
+            threshold,
+            reason,
+        )
+
+    def _costs(self) -> Costs:
+        from rsd_cli.evaluation.calibration import Costs
+
+        parameters = {role: model.parameters for role, model in self.loaded.ids().items()}
+        return Costs(parameters["draft"], parameters["target"], parameters.get("prm", 0))
+
+    def _sweep(
+        self, steps: Sequence[JudgedStep], audited: list[Answered], sweep: int
+    ) -> list[tuple[Measured, Gain | None]] | None:
+        """Draft alone (the audited answers), thresholds at even shares of the target, target alone."""
+        from rsd_cli.evaluation.calibration import above_chord, threshold_for
+
+        thresholds = [round(threshold_for(steps, i / (sweep + 1)), 4) for i in range(1, sweep + 1)]
+        target = self._run("target", 1)
+        between = [self._run("rsd", threshold) for threshold in thresholds]
+        if target is None or any(answers is None for answers in between):
+            return None
+        first, last = self._measured(0, audited), self._measured(1, target)
+        runs: list[tuple[Measured, Gain | None]] = [(first, None)]
+        for threshold, answers in zip(thresholds, between, strict=True):
+            measured = self._measured(threshold, answers or [])
+            runs.append((measured, above_chord(measured, first, last, self.settings.seed)))
+        return [*runs, (last, None)]
+
+    def _measured(self, threshold: float, answers: list[Answered]) -> Measured:
+        from rsd_cli.evaluation.calibration import Graded, Measured
+        from rsd_cli.evaluation.grading import is_right
+
+        graded = [
+            Graded(
+                is_right(answered.text, task.answer),
+                sum(step["tokens"] for step in answered.steps if step["author"] == "target"),
+                sum(step["tokens"] for step in answered.steps),
+            )
+            for task, answered in zip(self.tasks, answers, strict=True)
+        ]
+        return Measured(threshold, tuple(graded))
+
+    def _run(self, strategy: str, threshold: float) -> list[Answered] | None:
+        """Answer what is missing; None if that was interrupted."""
+        from rsd_cli.decoding.runner import Finished, Runner
+        from rsd_cli.decoding.trajectory import Problem
+        from rsd_cli.display.counting import counting
+
+        run = f"{strategy} {threshold:g}"
+        missing = [task for task in self.tasks if self.answers.get(run, task.id) is None]
+        settings = replace(self.settings, strategy=strategy, threshold=threshold)
+        runner = Runner(self.loaded, settings, self.loaded.shape.n_seats)
+        done = len(self.tasks) - len(missing)
+        with counting(run, len(self.tasks), done) as tell:
+            for happened in runner.run(Problem(task.id, task.question) for task in missing):
+                if isinstance(happened, Finished) and happened.ended_by != "interrupted":
+                    trajectory = happened.trajectory
+                    steps = [asdict(step) for step in trajectory.steps]
+                    self.answers.add(Answered(run, trajectory.problem.id, steps))
+                    tell("")
+        answered = [self.answers.get(run, task.id) for task in self.tasks]
+        return None if self.interrupt() else [one for one in answered if one is not None]
+
+
+def _judged(answered: Answered) -> list[JudgedStep]:
+    from rsd_cli.evaluation.calibration import JudgedStep
+
+    return [
+        JudgedStep(
+            float("nan") if step["reward"] is None else step["reward"], step["tokens"], step["audited"]
+        )
+        for step in answered.steps
+    ]
+
+
+def _recommend(
+    steps: Sequence[JudgedStep], runs: Sequence[tuple[Measured, Gain | None]], share: float | None
+) -> tuple[float, str]:
+    """The wanted share, else the largest gain that was measured, else a budget."""
+    from rsd_cli.evaluation.calibration import threshold_for
+
+    if share is not None:
+        return threshold_for(steps, share), f"the target writes an estimated {share:.0%} of the tokens"
+    gains = [(gain, run) for run, gain in runs if gain]
+    if gains:
+        gain, run = max(gains, key=lambda pair: pair[0].mean)
+        return run.threshold, f"{100 * gain.mean:+.1f} points above the chord, the most of those measured"
+    reason = f"the target writes an estimated {BUDGET:.0%} of the tokens; --sweep measures accuracy"
+    return threshold_for(steps, BUDGET), reason
+
+
+def _deliver(report: Report, svg: Path | None, *, as_json: bool, color: bool) -> None:
+    from rsd_cli.display.calibration import save_svg, show_calibration
+    from rsd_cli.display.consoles import stdout_console
+
+    if svg:
+        save_svg(svg, report)
+    if not as_json:
+        show_calibration(stdout_console(color=color), report)
+        return
+    runs = [
+        {
+            "threshold": run.threshold,
+            "target_share": run.target_share,
+            "accuracy": run.accuracy,
+            "above_chord": asdict(gain) if gain else None,
+        }
+        for run, gain in report.runs
+    ]
+    data = {"threshold": report.threshold, "reason": report.reason, "runs": runs}
+    points = [asdict(point) for point in report.points]
+    typer.echo(json.dumps(data | {"rewards": report.rewards, "earned": report.earned, "curve": points}))

@@ -1,0 +1,60 @@
+"""Questions with gold answers from a JSONL file, for the commands that train and calibrate."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rsd_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+FORM = 'Each line is a JSON object like {"question": "…", "answer": "…"}.'
+
+
+@dataclass(frozen=True)
+class Task:
+    """A problem; `gold` is its answer where that is known."""
+
+    id: str
+    question: str
+    gold: str | None
+
+    @property
+    def answer(self) -> str:
+        """The gold answer of a task that has one."""
+        return self.gold or ""
+
+
+def read_questions(path: Path, rows: int, *, need_gold: bool) -> list[Task]:
+    """The first rows of the file; the answer may be GSM8K's, with the number behind ####."""
+    from rsd_cli.evaluation.grading import gsm8k_gold
+
+    try:
+        lines = [line for line in path.read_text("utf-8-sig").splitlines() if line.strip()][:rows]
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}.", "Name a JSONL file.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 (byte {error.start}).", "Save it as UTF-8.") from error
+    if not lines:
+        raise UsageError(f"{path} is empty.", FORM)
+    tasks = [_task(path, number, line, gsm8k_gold) for number, line in enumerate(lines, start=1)]
+    for number, task in enumerate(tasks, start=1):
+        if need_gold and task.gold is None:
+            raise UsageError(f"Line {number} of {path} has no answer.", FORM)
+    return tasks
+
+
+def _task(path: Path, number: int, line: str, gold_of: Callable[[str], str]) -> Task:
+    try:
+        row = json.loads(line)
+        question = row.get("question", row.get("problem"))
+        if not isinstance(question, str) or not question.strip():
+            raise TypeError
+    except (ValueError, TypeError, AttributeError):
+        raise UsageError(f"Line {number} of {path} has no question.", FORM) from None
+    gold = row.get("answer")
+    return Task(str(number - 1), question, None if gold is None else gold_of(str(gold)))

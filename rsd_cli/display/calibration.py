@@ -1,0 +1,87 @@
+"""A calibration as a table, plots of characters, and SVG."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from rsd_cli.evaluation.calibration import Gain, Measured, Point
+
+BAR, BINS = 30, 10
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a calibration says."""
+
+    title: str
+    rewards: tuple[float, ...]
+    earned: tuple[float, ...]
+    points: tuple[Point, ...]
+    runs: tuple[tuple[Measured, Gain | None], ...]
+    threshold: float
+    reason: str
+
+
+def show_calibration(console: Console, report: Report) -> None:
+    """Distribution, estimates at every threshold, measured runs, recommendation."""
+    console.print(Text(report.title, style="bold"))
+    console.print()
+    console.print(_distribution("rewards of the draft's steps", report.rewards))
+    if report.earned:
+        console.print(_distribution("rewards of the target's steps in their place", report.earned))
+    console.print(_estimates(report.points))
+    if report.runs:
+        console.print(_measured(report.runs))
+    console.print(Text(f"threshold {report.threshold:.3f}: {report.reason}", style="bold green"))
+
+
+def save_svg(path: Path, report: Report) -> None:
+    """The same as a picture."""
+    with path.with_suffix(".txt").open("w") as nowhere:
+        console = Console(record=True, width=100, file=nowhere, force_terminal=True, highlight=False)
+        show_calibration(console, report)
+    path.with_suffix(".txt").unlink()
+    console.save_svg(str(path), title="rsd prm calibrate")
+
+
+def _distribution(title: str, rewards: Sequence[float]) -> Table:
+    counts, edges = np.histogram(rewards, BINS, (0, 1))
+    table = _table(title, "reward", "steps", "")
+    for count, edge in zip(counts, edges, strict=False):
+        label = f"{edge:.1f}-{edge + 1 / BINS:.1f}"
+        table.add_row(label, str(count), Text("█" * round(BAR * count / max(1, counts.max())), style="cyan"))
+    return table
+
+
+def _estimates(points: Sequence[Point]) -> Table:
+    table = _table("estimated at every threshold", "threshold", "target writes", "compute", "")
+    for point in points:
+        bar = Text("█" * round(BAR * point.target_share), style="magenta")
+        table.add_row(f"{point.threshold:.2f}", f"{point.target_share:.0%}", f"{point.compute:.0%}", bar)
+    return table
+
+
+def _measured(runs: Sequence[tuple[Measured, Gain | None]]) -> Table:
+    table = _table("measured", "threshold", "target writes", "accuracy", "above the chord", "")
+    for run, gain in runs:
+        above = f"{100 * gain.mean:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})" if gain else ""
+        bar = Text("█" * round(BAR * run.accuracy), style="green")
+        table.add_row(f"{run.threshold:.3f}", f"{run.target_share:.0%}", f"{run.accuracy:.1%}", above, bar)
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="left" if not column else "right")
+    return table
