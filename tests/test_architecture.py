@@ -30,7 +30,7 @@ ONLY_IN = {
 }
 PURE = ("rsd_cli.decoding", "rsd_cli.rewards", "rsd_cli.records", "rsd_cli.errors")
 ONLY_PURE_KNOW_NOT = {"subprocess", "socket", "requests", "pathlib", "os", "sys", "io"}
-FILES_OF_REWARDS = ("rsd_cli.rewards.heads", "rsd_cli.rewards.spec")  # heads are files
+FILES_OF_REWARDS = tuple(f"rsd_cli.rewards.{name}" for name in ("heads", "spec", "pickles", "checkpoints"))
 
 
 def tree(name):

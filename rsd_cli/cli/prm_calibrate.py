@@ -186,6 +186,8 @@ class Calibration:
     def _costs(self) -> Costs:
         from rsd_cli.evaluation.calibration import Costs
 
+        for role in self.loaded.models:
+            self.loaded.engine(role)  # not every run needs every model
         parameters = {role: model.parameters for role, model in self.loaded.ids().items()}
         return Costs(parameters["draft"], parameters["target"], parameters.get("prm", 0))
 

@@ -66,7 +66,9 @@ def train(
     from rsd_cli.rewards.rollouts import Plan
 
     plan = Plan(samples, completions, temperature=temperature, max_tokens=max_tokens, seed=seed)
-    folder = Folder(work, {"model": model, "problems": problems.name} | asdict(plan))
+    settings = asdict(plan) | {"model": model, "problems": problems.name}
+    del settings["samples"]  # more of them are welcome
+    folder = Folder(work, settings)
     tasks = read_questions(problems, rows, need_gold=True)
     with Interrupt() as interrupt, ExitStack() as stack:
         studio = _open_studio(stack, folder, plan, interrupt, model, (models, offline, threads, seats))

@@ -86,7 +86,7 @@ def rsd(accepts: Accepts) -> Policy:
 
 def audit() -> Policy:
     """The draft's answer with every reward; at some steps the target's step earns one too, and is dropped."""
-    due = AUDITED / 2
+    due = 0.5  # so that the second step is the first to be audited
     while True:
         draft: Proposal = yield Write("draft")
         reward: float = yield Judge(draft)

@@ -159,8 +159,11 @@ class Runner:
             seed=seed,
             separator=self._settings.separator,
             max_tokens=max_tokens,
-            watch=author == "draft" and isinstance(self._trio.family, Confidence),
+            watch=isinstance(self._trio.family, Confidence) and self._is_judged(author),
         )
+
+    def _is_judged(self, author: Author) -> bool:
+        return author == "draft" or self._settings.strategy == "audit"
 
     def _judge(self, trajectory: Trajectory, step: Proposal) -> float | None:
         family = self._trio.family

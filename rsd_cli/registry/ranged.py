@@ -66,6 +66,36 @@ def download(address: Address, part: Part) -> None:
     return None
 
 
+def read_range(address: Address, start: int, length: int) -> bytes:
+    """Some bytes of a file; raises SourceError if they don't come, also after some tries."""
+    for attempt in range(RETRIES + 1):
+        try:
+            return _range(address, start, length)
+        except _PassingError as error:  # noqa: PERF203 - a retry
+            if attempt == RETRIES:
+                raise SourceError(str(error)) from None
+            time.sleep(min(error.pause * 2**attempt, LONGEST_PAUSE))
+    raise AssertionError("the last try returns or raises")
+
+
+def _range(address: Address, start: int, length: int) -> bytes:
+    try:
+        with _open(address, start, start + length - 1) as response:
+            if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+                raise SourceError("the server sends no parts of files")
+            _offset(response, start)
+            data: bytes = response.read(length)
+    except urllib.error.HTTPError as error:
+        if error.code in PASSING:
+            raise _PassingError(f"HTTP {error.code}", _asked_pause(error.headers)) from None
+        raise SourceError(EXPLAINED.get(error.code, f"HTTP {error.code}")) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _PassingError(f"the connection to {_host(address.url)} broke: {_plain(error)}") from None
+    if len(data) < length:
+        raise _PassingError(f"the connection ended after {len(data)} of {length} bytes")
+    return data
+
+
 def _attempt(address: Address, part: Part, *, resume: bool) -> None:
     offset = part.present if resume else 0
     if part.entry.size and offset >= part.entry.size:
@@ -84,11 +114,11 @@ def _attempt(address: Address, part: Part, *, resume: bool) -> None:
         raise _PassingError(f"the connection to {_host(address.url)} broke: {_plain(error)}") from None
 
 
-def _open(address: Address, offset: int) -> http.client.HTTPResponse:
+def _open(address: Address, offset: int, last: int | None = None) -> http.client.HTTPResponse:
     headers = {"User-Agent": "rsd", "Accept-Encoding": "identity"}
     request = urllib.request.Request(address.url, headers=headers)  # noqa: S310 - the schema checks the scheme
-    if offset:
-        request.add_header("Range", f"bytes={offset}-")
+    if offset or last is not None:
+        request.add_header("Range", f"bytes={offset}-{'' if last is None else last}")
     for name, value in address.secret_headers.items():
         request.add_unredirected_header(name, value)
     opener = urllib.request.build_opener(_Http, _Https(context=_certificates()))

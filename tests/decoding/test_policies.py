@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from rsd_cli.decoding.policies import STRATEGIES, Judge, Keep, Proposal, Write, alone, rsd, threshold
+from rsd_cli.decoding.policies import STRATEGIES, Judge, Keep, Proposal, Write, alone, audit, rsd, threshold
 from rsd_cli.records import Rejected
 
 
@@ -92,6 +92,7 @@ def test_a_model_alone_writes_every_step_and_is_never_judged(author):
 def test_every_strategy_needs_the_roles_that_it_asks():
     assert {name: set(strategy.roles) for name, strategy in STRATEGIES.items()} == {
         "rsd": {"draft", "prm", "target"},
+        "audit": {"draft", "prm", "target"},
         "target": {"target"},
         "draft": {"draft"},
     }
@@ -103,3 +104,23 @@ def test_a_strategy_first_asks_the_first_of_its_roles(name):
     first = next(strategy.start(threshold(0.5)))
     assert isinstance(first, Write)
     assert first.author == strategy.roles[0]
+
+
+def test_an_audit_keeps_the_draft_and_asks_what_the_target_would_have_earned():
+    policy = audit()
+    kept: list[Keep] = []
+    request = next(policy)
+    while len(kept) < 10:
+        if request == Write("draft"):
+            request = policy.send(DRAFT)
+        elif request == Write("target"):
+            request = policy.send(TARGET)
+        elif isinstance(request, Judge):
+            request = policy.send(0.3 if request.step is DRAFT else 0.8)
+        else:
+            assert isinstance(request, Keep)
+            kept.append(request)
+            request = policy.send(None)
+    assert all(keep.step is DRAFT and keep.reward == 0.3 for keep in kept)
+    assert [i for i, keep in enumerate(kept) if keep.audited is not None] == [1, 5, 9]
+    assert kept[1].audited == 0.8

@@ -1,0 +1,66 @@
+"""`rsd prm import`: takes the head out of a published checkpoint, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rsd_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rsd_cli.registry.hubfiles import HubFiles
+    from rsd_cli.rewards.checkpoints import LocalFiles
+
+
+def import_head(
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="REPO_OR_DIR", help="A Hugging Face repository, or a directory.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The head to write.")],
+    revision: Annotated[
+        str | None, typer.Option("--revision", help="A branch, tag or commit of the repository.")
+    ] = None,
+    separator: Annotated[
+        str | None,
+        typer.Option("--separator", help="What ends a step, if not as published; \\n is a newline."),
+    ] = None,
+    base: Annotated[
+        str, typer.Option("--base", metavar="MODEL", help="The model whose states it reads, for messages.")
+    ] = "",
+) -> None:
+    """Take the head out of a checkpoint.
+
+    Reads only the byte ranges of the head's tensors, also over the network. Nothing in a checkpoint is executed.
+    """
+    from rsd_cli.rewards.checkpoints import Checkpoint
+    from rsd_cli.rewards.published import take_head
+
+    files = _files(checkpoint, revision)
+    text = separator.replace("\\n", "\n") if separator is not None else None
+    head = take_head(Checkpoint(files), base, text)
+    head.save(output)
+    shapes = ", ".join(f"{layer.weight.shape[1]:,} to {len(layer.bias):,}" for layer in head.layers)
+    read = getattr(files, "read_bytes", None)
+    typer.echo(
+        f"{head.facts['layout']}: {head.activation} of layers {shapes}; separator {head.separator!r}"
+        + (f"; {read:,} bytes read" if read is not None else "")
+        + ("; all weights are zero" if head.is_zero else ""),
+        err=True,
+    )
+    typer.echo(str(output))
+
+
+def _files(checkpoint: str, revision: str | None) -> LocalFiles | HubFiles:
+    from rsd_cli.rewards.checkpoints import LocalFiles
+
+    path = Path(checkpoint).expanduser()
+    if path.is_dir():
+        return LocalFiles(path)
+    name = checkpoint.removeprefix("hf://")
+    if name.count("/") != 1 or path.is_absolute() or name.startswith("."):
+        raise UsageError(f"{checkpoint!r} is neither a directory nor a repository.", "For example: user/repo")
+    from rsd_cli.registry.hubfiles import HubFiles
+
+    return HubFiles(name, revision)

@@ -1,0 +1,104 @@
+"""A Hugging Face checkpoint's tensors by name, wherever its files lie; reads headers, then what is asked for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from rsd_cli.errors import ModelError
+from rsd_cli.rewards.heads import LocalFile
+from rsd_cli.rewards.pickles import open_pickled
+from rsd_cli.rewards.tensors import open_tensors
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rsd_cli.rewards.pickles import PickledFile
+    from rsd_cli.rewards.tensors import Bytes, TensorFile
+
+INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+WHOLE = ("model.safetensors", "pytorch_model.bin")
+LARGEST_INDEX = 20_000_000
+
+
+class Files(Protocol):
+    """The files of a checkpoint."""
+
+    @property
+    def name(self) -> str:
+        """How errors call it."""
+        ...
+
+    def names(self) -> list[str]:
+        """What files there are."""
+        ...
+
+    def open(self, name: str) -> Bytes:
+        """One of them, to read ranges of."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalFiles:
+    """A directory."""
+
+    directory: Path
+
+    @property
+    def name(self) -> str:
+        """How errors call it."""
+        return str(self.directory)
+
+    def names(self) -> list[str]:
+        """Its files."""
+        return sorted(path.name for path in self.directory.iterdir() if path.is_file())
+
+    def open(self, name: str) -> Bytes:
+        """One of them."""
+        return LocalFile(self.directory / name)
+
+
+@dataclass
+class Checkpoint:
+    """Tensors by name, in safetensors or, where there are none, in PyTorch's format; whole or in shards."""
+
+    files: Files
+    _opened: dict[str, TensorFile | PickledFile] = field(default_factory=dict)
+
+    def places(self) -> dict[str, str]:
+        """Each tensor's file."""
+        names = self.files.names()
+        for index, whole in zip(INDICES, WHOLE, strict=True):
+            if whole in names:
+                return dict.fromkeys(self._open(whole).stored, whole)
+            if index in names:
+                return self._index(index)
+        raise ModelError(
+            f"{self.files.name} has no {' or '.join(WHOLE)}.", "Name a checkpoint's repository or directory."
+        )
+
+    def tensor(self, name: str) -> NDArray[np.float32]:
+        """One tensor's values."""
+        return self._open(self.places()[name]).tensor(name)
+
+    def _index(self, name: str) -> dict[str, str]:
+        source = self.files.open(name)
+        try:
+            if source.size > LARGEST_INDEX:
+                raise ValueError
+            places = json.loads(source.read(0, source.size))["weight_map"]
+            return {str(tensor): str(file) for tensor, file in places.items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ModelError(f"{source.name} is no index of tensors.") from None
+
+    def _open(self, name: str) -> TensorFile | PickledFile:
+        if name not in self._opened:
+            if "/" in name or name not in self.files.names():
+                raise ModelError(f"{self.files.name} has no file {name[:100]!r}.")
+            opener = open_tensors if name.endswith(".safetensors") else open_pickled
+            self._opened[name] = opener(self.files.open(name))
+        return self._opened[name]

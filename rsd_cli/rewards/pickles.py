@@ -1,0 +1,178 @@
+"""pytorch_model.bin without PyTorch: a zip with a pickle, read by an unpickler that knows tensors and nothing else.
+
+Nothing that a pickle names is imported or called; what it may name stands in one table. Values are read by byte
+range, one tensor at a time.
+"""
+
+from __future__ import annotations
+
+import collections
+import io
+import math
+import pickle
+import zipfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rsd_cli.errors import ModelError
+from rsd_cli.rewards.tensors import DTYPES, decoded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rsd_cli.rewards.tensors import Bytes
+
+LARGEST_PICKLE = 50_000_000
+BUFFER = 1 << 16
+STORAGES = {"DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16"}
+LOCAL_HEADER = 30  # bytes of a zip member's header before its name
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A member of the archive that holds values; a type that no head has is None."""
+
+    dtype: str | None
+    key: str
+
+
+@dataclass(frozen=True)
+class Pickled:
+    """A tensor as the pickle describes it: where its values start in its storage, in values."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PickledFile:
+    """The tensors of one archive."""
+
+    source: Bytes
+    stored: Mapping[str, Pickled]
+    folder: str
+    archive: zipfile.ZipFile
+
+    def tensor(self, name: str) -> NDArray[np.float32]:
+        """A tensor's values in single precision; reads its bytes and no others."""
+        at = self.stored[name]
+        if at.storage.dtype is None or at.stride != _row_major(at.shape):
+            raise _refused(self.source, f"tensor {name!r} is stored in a form that no head has")
+        width = DTYPES[at.storage.dtype]
+        start = self._start(f"{self.folder}data/{at.storage.key}") + at.offset * width
+        return decoded(self.source.read(start, math.prod(at.shape) * width), at.storage.dtype).reshape(
+            at.shape
+        )
+
+    def _start(self, member: str) -> int:
+        """Where the bytes of an uncompressed member begin."""
+        try:
+            info = self.archive.getinfo(member)
+        except KeyError:
+            raise _refused(self.source, f"it has no member {member!r}") from None
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise _refused(self.source, f"its member {member!r} is compressed")
+        header = self.source.read(info.header_offset, LOCAL_HEADER)
+        names, extra = int.from_bytes(header[26:28], "little"), int.from_bytes(header[28:30], "little")
+        return info.header_offset + LOCAL_HEADER + names + extra
+
+
+def open_pickled(source: Bytes) -> PickledFile:
+    """Read the table of tensors; raises ModelError for anything else that the pickle wants."""
+    try:
+        archive = zipfile.ZipFile(io.BufferedReader(_File(source), BUFFER))
+        name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+        if archive.getinfo(name).file_size > LARGEST_PICKLE:
+            raise _refused(source, "its table is too large")
+        tensors = _Tensors(archive.read(name), source).load()
+    except (zipfile.BadZipFile, StopIteration, NotImplementedError):
+        raise _refused(source, "it is no archive of the kind that torch.save has written since 1.6") from None
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        TypeError,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+    ) as error:
+        raise _refused(source, str(error)) from None
+    if not isinstance(tensors, dict):
+        raise _refused(source, "it holds no table of tensors")
+    stored = {str(key): value for key, value in tensors.items() if isinstance(value, Pickled)}
+    return PickledFile(source, stored, name.removesuffix("data.pkl"), archive)
+
+
+def _refused(source: Bytes, reason: str) -> ModelError:
+    return ModelError(
+        f"{source.name} is refused: {reason}.",
+        "Use a checkpoint in safetensors, or one that holds tensors only.",
+    )
+
+
+def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+
+
+def _rebuild(storage: Storage, offset: int, shape: Any, stride: Any, *_ignored: Any) -> Pickled:  # noqa: ANN401
+    return Pickled(storage, int(offset), tuple(map(int, shape)), tuple(map(int, stride)))
+
+
+def _parameter(tensor: Pickled, *_ignored: Any) -> Pickled:  # noqa: ANN401
+    return tensor
+
+
+KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+}
+
+
+class _Tensors(pickle.Unpickler):
+    def __init__(self, data: bytes, source: Bytes) -> None:
+        super().__init__(io.BytesIO(data))
+        self._source = source
+
+    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - the unpickler's own face
+        if (module, name) in KNOWN:
+            return KNOWN[module, name]
+        if module == "torch" and name.endswith("Storage"):
+            return name  # stands for the type, and can't be called
+        raise _refused(self._source, f"its pickle asks for {module}.{name}, which is no tensor"[:200])
+
+    def persistent_load(self, pid: Any) -> Storage:  # noqa: ANN401 - the unpickler's own face
+        kind, type_name, key = pid[:3]
+        if kind != "storage":
+            raise _refused(self._source, f"its pickle asks for {kind!r}")
+        return Storage(STORAGES.get(str(type_name)), str(key))
+
+
+class _File(io.RawIOBase):
+    """A source as a seekable file, for zipfile."""
+
+    def __init__(self, source: Bytes) -> None:
+        self._source, self._at = source, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._source.size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
+        length = max(0, min(len(buffer), self._source.size - self._at))
+        if length:
+            buffer[:length] = self._source.read(self._at, length)
+        self._at += length
+        return length

@@ -1,0 +1,77 @@
+"""Heads as they are published: which tensors of a checkpoint are the head, and how it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rsd_cli.errors import ModelError
+from rsd_cli.rewards.heads import Head, Layer
+
+if TYPE_CHECKING:
+    from rsd_cli.rewards.checkpoints import Checkpoint
+    from rsd_cli.rewards.heads import Activation
+
+
+@dataclass(frozen=True)
+class Published:
+    """A layout: dense layers by name, outputs, and what is read of them."""
+
+    models: str
+    layers: tuple[str, ...]
+    outputs: int
+    activation: Activation
+    classes: tuple[int, ...]
+    separator: str
+
+
+PUBLISHED = (
+    Published("Skywork-o1-Open-PRM", ("v_head.summary",), 1, "sigmoid", (0,), "\n"),
+    Published("Qwen2.5-Math-PRM, ReasonFlux-PRM-7B", ("score.0", "score.2"), 2, "softmax", (1,), "<extra_0>"),
+    Published("TRL's stepwise models, PURE", ("score",), 2, "softmax", (1,), "\n"),
+    Published("ReasonEval", ("score_head",), 3, "softmax", (1, 2), ""),
+    Published("one score per token", ("score",), 1, "sigmoid", (0,), "\n"),
+)
+PREFIXES = ("", "model.", "base_model.model.", "module.")
+
+
+def take_head(checkpoint: Checkpoint, base: str = "", separator: str | None = None) -> Head:
+    """The head of a checkpoint in one of the published layouts; raises ModelError with what there is instead."""
+    names = set(checkpoint.places())
+    for layout in PUBLISHED:
+        for prefix in PREFIXES:
+            if all(f"{prefix}{layer}.weight" in names for layer in layout.layers):
+                layers = tuple(_layer(checkpoint, f"{prefix}{layer}", names) for layer in layout.layers)
+                if len(layers[-1].bias) == layout.outputs:
+                    return _head(layout, layers, base or checkpoint.files.name, separator)
+    outside = sorted(name for name in names if "layers." not in name and "embed" not in name)[:6]
+    raise ModelError(
+        f"{checkpoint.files.name} has no head in a published layout; beside its layers it has "
+        f"{', '.join(outside) or 'nothing'}.",
+        "A PRM that answers with its vocabulary needs no head: use the family marker.",
+    )
+
+
+def _layer(checkpoint: Checkpoint, name: str, names: set[str]) -> Layer:
+    weight = checkpoint.tensor(f"{name}.weight")
+    if weight.ndim != 2:
+        raise ModelError(
+            f"{name}.weight of {checkpoint.files.name} has the shape {weight.shape}, not two sizes."
+        )
+    bias = checkpoint.tensor(f"{name}.bias") if f"{name}.bias" in names else np.zeros(len(weight), np.float32)
+    return Layer(weight, bias)
+
+
+def _head(layout: Published, layers: tuple[Layer, ...], base: str, separator: str | None) -> Head:
+    return Head(
+        family="value-head",
+        activation=layout.activation,
+        hidden_size=layers[0].weight.shape[1],
+        layers=layers,
+        classes=layout.classes,
+        separator=layout.separator if separator is None else separator,
+        base=base,
+        facts={"layout": layout.models},
+    )

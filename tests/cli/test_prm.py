@@ -1,0 +1,220 @@
+"""rsd prm: score, train, calibrate and import, as a user runs them."""
+
+import json
+import signal
+import time
+
+import numpy as np
+import pytest
+import yaml
+
+from rsd_cli.rewards.heads import load_head
+from tests.cli.command import trio
+from tests.rewards.checkpoint_files import pytorch_bin, safetensors, serving, write
+
+PROBLEM = {"problem": "What is 1 + 2?", "steps": ["We add 1 and 2.", "1 + 2 = 3"]}
+TEXT = "What is 1 + 2?\n\nWe add 1 and 2.\n\n1 + 2 = 3\n"
+SHORT = ("--threads", "1")
+
+
+def questions(home, n=30):
+    path = home / "questions.jsonl"
+    rows = [{"question": f"What is {i} + 2?", "answer": f"We add.\n#### {i + 2}"} for i in range(n)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_text_is_scored_as_a_table_with_bars(rsd):
+    done = rsd("prm", "score", "-", "--prm", "opinion", *SHORT, stdin=TEXT.encode())
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["1", "2"]
+    assert "We add 1 and 2." in lines[2]
+    assert "█" in done.out
+
+
+def test_json_lines_are_scored_alike_in_any_number_of_seats(rsd):
+    lines = "".join(json.dumps(PROBLEM | {"id": name}) + "\n" for name in "abc")
+    by_seats = []
+    for seats in ("1", "3"):
+        done = rsd(
+            "prm", "score", "-", "--prm", "opinion", "--json", "--seats", seats, *SHORT, stdin=lines.encode()
+        )
+        assert done.code == 0, done.err
+        rows = {row["id"]: row for row in map(json.loads, done.out.splitlines())}
+        assert set(rows) == set("abc")
+        assert all(len(row["rewards"]) == 2 and row["score"] == min(row["rewards"]) for row in rows.values())
+        by_seats.append([reward for name in "abc" for reward in rows[name]["rewards"]])
+    assert by_seats[0] == pytest.approx(by_seats[1], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "word"),
+    [
+        ("only a question", (), "no question with steps"),
+        ('{"problem": "x"}', (), "Line 1"),
+        ('{"problem": "x", "steps": []}', (), "Line 1"),
+        ('{"problem": "x", "steps": [1]}', (), "Line 1"),
+        ("{broken", (), "Line 1"),
+        (TEXT, ("--aggregate", "median"), "median"),
+        (TEXT, ("--prm", "confidence"), "confidence"),
+    ],
+)
+def test_what_can_not_be_scored_is_refused(text, options, word, rsd):
+    named = options if "--prm" in options else ("--prm", "opinion", *options)
+    rsd("prm", "score", "-", *named, *SHORT, stdin=text.encode()).refused(2, word)
+
+
+@pytest.fixture
+def trained(rsd):
+    """A head that the command made on a tiny model, and how the command ended."""
+    args = (
+        "prm",
+        "train",
+        questions(rsd.home),
+        "--work",
+        "work",
+        "--model",
+        "draft",
+        "-o",
+        "head.safetensors",
+    )
+    done = rsd(
+        *args, "--rows", "30", "--samples", "1", "--label", "4", "-n", "24", "--completions", "2", *SHORT
+    )
+    assert done.code == 0, done.err
+    return done
+
+
+def test_a_head_is_trained_with_a_card_and_used_by_its_draft(rsd, trained):
+    head = load_head(rsd.home / "head.safetensors")
+    assert (head.family, head.base) == ("draft-head", "draft")
+    assert head.inputs[0] == "hidden"
+    card = (rsd.home / "head.md").read_text()
+    for words in ("AUC", "calibration error", "Reliability by outcome", "the state alone", "seed 0"):
+        assert words in card
+    assert trained.out.strip() == "head.safetensors"
+    declared = yaml.safe_load((rsd.home / "models.yaml").read_text())
+    prm = {"family": "draft-head", "model": "draft", "head": "head.safetensors", "threshold": 0.5}
+    declared["prms"]["own"] = prm | {"calibrated_on": "nothing"}
+    declared["trios"]["own"] = trio("draft", "target", "own", 0.0)
+    rsd.write_models(yaml.safe_dump(declared))
+    record = json.loads(rsd("ask", "What is 1 + 2?", "--trio", "own", "-n", "40", "--json").out)
+    plain = json.loads(rsd("ask", "What is 1 + 2?", "--strategy", "draft", "-n", "40", "--json").out)
+    assert record["answer"] == plain["answer"]
+    assert all(0 <= step["reward"] <= 1 for step in record["steps"])
+    assert "prm" not in record["models"]
+    assert record["usage"]["draft"]["generated"] == plain["usage"]["draft"]["generated"]
+    assert record["usage"]["draft"]["fed"] == plain["usage"]["draft"]["fed"]
+    assert record["flops"]["prm"] == 0
+    other = rsd("ask", "What is 1 + 2?", "--trio", "own", "--draft", "judge", "-n", "10", "--json")
+    assert "prm" in json.loads(other.out)["models"]
+    scored = rsd("prm", "score", "-", "--prm", "own", "--json", *SHORT, stdin=TEXT.encode())
+    assert len(json.loads(scored.out)["rewards"]) == 2
+
+
+def test_training_goes_on_where_it_was_interrupted_and_refuses_another_run(rsd):
+    args = ["prm", "train", questions(rsd.home), "--work", "work", "--model", "draft", "-o", "h.safetensors"]
+    args += ["--rows", "30", "--label", "2", "-n", "24", "--samples", "1", *SHORT]
+    running = rsd.start(*args)
+    kept = rsd.home / "work" / "rollouts.jsonl"
+    end = time.monotonic() + 60
+    while not (kept.exists() and kept.stat().st_size) and time.monotonic() < end:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+    before = kept.read_bytes().splitlines()
+    kept.write_bytes(b"\n".join(before) + b'\n{"id": "cut')
+    assert rsd(*args).code == 0
+    after = kept.read_bytes().splitlines()
+    assert after[: len(before)] == before
+    keys = [(row["id"], row["sample"]) for row in map(json.loads, after)]
+    assert len(keys) == len(set(keys)) == 30
+    rsd(*args, "--seed", "5").refused(5, "seed", "--work")
+
+
+def test_a_threshold_is_found_and_written_beside_what_is_there(rsd):
+    config = rsd.home / "xdg_config_home" / "rsd" / "models.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text(
+        "# mine\ntrios:\n  other: {draft: draft, target: target, prm: confidence, threshold: 0.1, use_for: x}\n"
+    )
+    args = ("prm", "calibrate", questions(rsd.home), "--trio", "tiny", "--rows", "4", "-n", "30", *SHORT)
+    done = rsd(*args, "--target-share", "0.5", "--save", "--svg", "report.svg", "--record", "answers.jsonl")
+    assert done.code == 0, done.err
+    for words in ("rewards of the draft's steps", "estimated at every threshold", "threshold 0."):
+        assert words in done.out
+    text = config.read_text()
+    assert text.startswith("# mine")
+    declared = yaml.safe_load(text)["trios"]
+    assert set(declared) == {"other", "tiny"}
+    assert f"threshold {declared['tiny']['threshold']:.3f}" in done.out
+    assert (rsd.home / "report.svg").read_text().startswith("<svg")
+    again = rsd(*args, "--target-share", "0.9", "--save", "--record", "answers.jsonl", "--json")
+    report = json.loads(again.out)
+    assert yaml.safe_load(config.read_text())["trios"]["tiny"]["threshold"] == round(report["threshold"], 3)
+    assert len((rsd.home / "answers.jsonl").read_text().splitlines()) == 1 + 4
+    shares = [point["target_share"] for point in report["curve"]]
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+
+
+def test_a_sweep_measures_accuracy_between_draft_and_target(rsd):
+    args = ("prm", "calibrate", questions(rsd.home), "--trio", "judged", "--rows", "3", "-n", "30", *SHORT)
+    done = rsd(*args, "--sweep", "1", "--json")
+    assert done.code == 0, done.err
+    report = json.loads(done.out)
+    first, middle, last = report["runs"]
+    assert (first["threshold"], first["target_share"]) == (0, 0)
+    assert (last["threshold"], last["target_share"]) == (1, 1)
+    assert middle["above_chord"]["low"] <= middle["above_chord"]["mean"] <= middle["above_chord"]["high"]
+    rsd(*args, "--record", "a.jsonl")
+    rsd(*args, "--record", "a.jsonl", "--seed", "3").refused(5, "--record")
+
+
+def test_questions_without_answers_can_not_be_graded(rsd):
+    (rsd.home / "q.jsonl").write_text('{"question": "What?"}\n')
+    rsd("prm", "calibrate", "q.jsonl", "--sweep", "1").refused(2, "Line 1", "no answer")
+    rsd("prm", "calibrate", "gone.jsonl").refused(2, "gone.jsonl")
+    (rsd.home / "empty.jsonl").write_text("\n")
+    rsd("prm", "calibrate", "empty.jsonl").refused(2, "empty")
+
+
+BIG = {"model.embed_tokens.weight": np.zeros((4000, 1024), np.float32)}
+
+
+@pytest.mark.parametrize("stored", ["safetensors", "pytorch"])
+def test_a_head_is_imported_from_a_hub_by_its_bytes_alone(stored, rsd):
+    head = {
+        "v_head.summary.weight": np.ones((1, 1024), np.float32),
+        "v_head.summary.bias": np.ones(1, np.float32),
+    }
+    name, made = (
+        ("model.safetensors", safetensors) if stored == "safetensors" else ("pytorch_model.bin", pytorch_bin)
+    )
+    with serving("some/prm") as hub:
+        hub.files = {name: made(BIG | head), "config.json": b"{}"}
+        env = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
+        done = rsd("prm", "import", "some/prm", "-o", "h.safetensors", env=env)
+    assert done.code == 0, done.err
+    assert load_head(rsd.home / "h.safetensors").hidden_size == 1024
+    assert hub.sent < 1_000_000 < len(hub.files[name])
+    assert done.out.strip() == "h.safetensors"
+
+
+def test_a_head_is_imported_from_a_directory(rsd):
+    write(rsd.home / "m", {"model.safetensors": safetensors({"score.weight": np.ones((2, 8), np.float32)})})
+    done = rsd("prm", "import", "m", "-o", "h.safetensors", "--separator", r"\n\n")
+    assert done.code == 0, done.err
+    assert load_head(rsd.home / "h.safetensors").separator == "\n\n"
+    rsd("prm", "import", "nothing-here", "-o", "h.safetensors").refused(2, "nothing-here")
+
+
+def test_a_head_for_another_model_is_refused_with_both_numbers(rsd):
+    write(rsd.home / "m", {"model.safetensors": safetensors({"score.weight": np.ones((2, 999), np.float32)})})
+    rsd("prm", "import", "m", "-o", "h.safetensors")
+    text = (rsd.home / "models.yaml").read_text()
+    rsd.write_models(
+        text.replace("family: judge", "family: value-head\n    layout: trl\n    head: h.safetensors")
+    )
+    rsd("ask", "What?", "--trio", "judged", "-n", "5").refused(3, "999", "64")

