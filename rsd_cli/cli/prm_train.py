@@ -238,15 +238,13 @@ def _open_studio(
 def _write(output: Path, studio: Studio, rollouts: list[Rollout], labelled: list[Rollout]) -> None:
     """Fit, and write the head with its card beside it."""
     from rsd_cli.rewards.card import Variant, model_card
-    from rsd_cli.rewards.draft_head import HIDDEN
-    from rsd_cli.rewards.features import FEATURES
-    from rsd_cli.rewards.starter import as_head, held_out, train_head
+    from rsd_cli.rewards.starter import VARIANTS, as_head, held_out, train_head
 
     chosen = train_head(rollouts, labelled)
     figures = tuple(held_out(chosen, rollouts, labelled))
     variants = [
         Variant(name, tuple(held_out(train_head(rollouts, labelled, inputs), rollouts, labelled)))
-        for name, inputs in (("the state alone", (HIDDEN,)), ("features of the text alone", tuple(FEATURES)))
+        for name, inputs in VARIANTS.items()
     ]
     plan, found = studio.plan, studio.found
     facts = {

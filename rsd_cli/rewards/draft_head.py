@@ -15,7 +15,7 @@ from rsd_cli.engine.templates import Message
 from rsd_cli.rewards.features import FEATURES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -29,11 +29,11 @@ HIDDEN = "hidden"  # the first input of a head: the state, n_embd values
 
 
 def head_inputs(
-    names: Sequence[str], hidden: NDArray[np.floating], solution: Solution
+    names: Sequence[str], seen: Mapping[str, NDArray[np.floating]], solution: Solution
 ) -> NDArray[np.float32]:
-    """The inputs in the order of their names: the state [n_embd] if it is one, then features of the text."""
-    values = np.array([FEATURES[name](solution) for name in names if name != HIDDEN], np.float32)
-    return np.concatenate([np.asarray(hidden, np.float32), values]) if HIDDEN in names else values
+    """The inputs in the order of their names: what decoding gave (`seen`), else features of the text."""
+    parts = [seen[name] if name in seen else np.array([FEATURES[name](solution)]) for name in names]
+    return np.concatenate(parts).astype(np.float32)
 
 
 class DraftHead:
@@ -69,4 +69,4 @@ class DraftHead:
         """The calibrated reward of the newest step; NaN where the model computed none."""
         if observed.hidden is None:
             raise TypeError("a draft-head reads states")
-        return self._head.reward(head_inputs(self._head.inputs, observed.hidden, solution))
+        return self._head.reward(head_inputs(self._head.inputs, {HIDDEN: observed.hidden}, solution))

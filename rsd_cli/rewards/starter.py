@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 
     from rsd_cli.rewards.rollouts import Rollout, SeenStep
 
+MEAN = "mean"  # the mean state of the step's tokens
+STATES = (HIDDEN, MEAN)
 INPUTS = (HIDDEN, *FEATURES)
+VARIANTS = {
+    "the state alone": (HIDDEN,),
+    "features of the text alone": tuple(FEATURES),
+    "the tokens' probabilities and entropy alone": ("logprob", "lowest", "entropy"),
+    "mean state of the step's tokens, and features": (MEAN, *FEATURES),
+    "both states, features, probabilities": (HIDDEN, MEAN, *FEATURES, "logprob", "lowest", "entropy"),
+}
 TRAINING = 60  # percentile of problems: those below are never labelled by completions
 HELD_OUT = 75  # those from here on are seen by nothing but the report
 
@@ -41,6 +50,15 @@ class Seen:
     def step(self) -> SeenStep:
         """The step itself."""
         return self.rollout.steps[self.index]
+
+    @property
+    def observed(self) -> dict[str, NDArray[np.floating]]:
+        """What decoding gave, by the names of inputs."""
+        step = self.step
+        figures = {"logprob": step.logprob, "lowest": step.lowest, "entropy": step.entropy}
+        return {HIDDEN: step.hidden, MEAN: step.mean} | {
+            name: np.array([value]) for name, value in figures.items()
+        }
 
     @property
     def solution(self) -> Solution:
@@ -66,7 +84,7 @@ def is_labelled(problem: str) -> bool:
 
 def examples(steps: Sequence[Seen], good: Callable[[Seen], bool], inputs: Sequence[str] = INPUTS) -> Examples:
     """Rows of inputs with labels; every solution weighs the same, however many steps it has."""
-    rows = np.array([head_inputs(inputs, seen.step.hidden, seen.solution) for seen in steps], np.float64)
+    rows = np.array([head_inputs(inputs, seen.observed, seen.solution) for seen in steps], np.float64)
     counts = Counter(seen.rollout.key for seen in steps)
     weight = np.array([1 / counts[seen.rollout.key] for seen in steps])
     return Examples(
@@ -74,7 +92,7 @@ def examples(steps: Sequence[Seen], good: Callable[[Seen], bool], inputs: Sequen
         np.array([good(seen) for seen in steps], np.float64),
         weight * len(steps) / weight.sum(),
         np.array([fold_of(seen.rollout.id) for seen in steps]),
-        len(steps[0].step.hidden) if HIDDEN in inputs else 0,
+        sum(len(steps[0].observed[name]) for name in inputs if name in STATES),
     )
 
 
