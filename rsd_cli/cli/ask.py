@@ -193,7 +193,11 @@ def _record(finished: Finished, run: Run, loaded: LoadedTrio) -> Record:
 
 
 def _deliver(record: Record, output: Output) -> None:
-    """The record to the trace, the answer to stdout."""
+    """The record to the trace, the answer to stdout; steps that got no reward are worth a word."""
+    unjudged = sum(step.rejected is not None and step.rejected.reward is None for step in record.steps)
+    if unjudged and not output.quiet:
+        word = "steps" if unjudged > 1 else "step"
+        typer.echo(f"The PRM gave no reward for {unjudged} {word}; the target wrote them.", err=True)
     if output.trace:
         output.trace.append(record.to_json())
         output.trace.close()

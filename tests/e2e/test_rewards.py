@@ -1,0 +1,98 @@
+"""Families on the real small models: published token counts, and rewards that grow as they are read whole."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rsd_cli.cli import setup
+from rsd_cli.decoding.prompts import MATHS
+from rsd_cli.engine.jobs import Observed
+from rsd_cli.engine.llama import ContextOptions, Model
+from rsd_cli.engine.seats import Engine
+from rsd_cli.engine.templates import ChatTemplate, Renderer
+from rsd_cli.rewards.draft_head import DraftHead
+from rsd_cli.rewards.families import Solution
+from rsd_cli.rewards.heads import load_head
+from rsd_cli.rewards.judge import Judge
+from rsd_cli.rewards.marker import Marker
+from rsd_cli.rewards.scoring import score
+from rsd_cli.rewards.value_head import EXTRA_0, LAYOUTS, ValueHead
+from tests.rewards.test_readers import a_head
+
+pytestmark = pytest.mark.model
+
+GOLDEN = json.loads(Path(__file__).with_name("skywork_golden.json").read_text("utf-8"))["cases"]
+QUESTION = "Natalia sold clips to 48 friends in April, and half as many in May. How many altogether?"
+STEPS = ("In May she sold 48 / 2 = 24 clips.\n\n", "Together that is 48 + 24 = 72.\n\n", "\\boxed{72}\n\n")
+WRONG = (STEPS[0], "Together that is 48 - 24 = 20.\n\n", "\\boxed{20}\n\n")
+
+
+@pytest.fixture(scope="module")
+def qwen():
+    model = Model(setup.find_model("qwen2.5-coder-0.5b", setup.Access(quiet=True)).path)
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="module")
+def template(qwen):
+    renderer = Renderer()
+    yield ChatTemplate(qwen, renderer)
+    renderer.close()
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: f"{case['id']} {case['condition']}")
+def test_skyworks_inputs_have_the_published_number_of_tokens(case, qwen, template):
+    solution = Solution(case["problem"], tuple(step + "\n" for step in case["steps"]))
+    ids = LAYOUTS["skywork"](qwen, template, solution, "\n")
+    assert len(ids) == case["input_tokens"]
+    assert (case["target_token_index"], ids[-1]) == (len(ids) - 1, 198)
+    assert ids.count(198) == len(case["steps"])
+
+
+def test_qwens_prms_read_at_an_id_that_no_text_gives(qwen, template):
+    ids = LAYOUTS["qwen-prm"](qwen, template, Solution(QUESTION, STEPS), "")
+    assert [i for i, token in enumerate(ids) if token == EXTRA_0][-1] == len(ids) - 1
+    assert ids.count(EXTRA_0) == len(STEPS)
+    assert EXTRA_0 not in qwen.tokenize("<extra_0><|quad_end|>")
+
+
+def families(model, template):
+    head = a_head(model.n_embd)
+    yield "judge", Judge(model, template)
+    yield "skywork", ValueHead(model, template, head, "skywork", "\n\n")
+    yield "qwen-prm", ValueHead(model, template, head, "qwen-prm", "")
+    yield "trl", ValueHead(model, template, head, "trl", "\n")
+    yield "rlhflow", Marker(model, template, "rlhflow")
+    yield "math-psa", Marker(model, template, "math-psa")
+    yield "versaprm", Marker(model, template, "versaprm")
+    yield "genprm-direct", Marker(model, template, "genprm-direct")
+    starter = Path(setup.__file__).parent.parent / "heads" / "starter-0.5b.safetensors"
+    yield "draft-head", DraftHead(model, template, load_head(starter), MATHS)
+
+
+@pytest.mark.parametrize("seats", [1, 8])
+def test_rewards_that_grow_equal_rewards_from_scratch(seats, qwen, template):
+    """Also with a rejected step between; the bar is 0.02."""
+    grown, fresh = Engine(qwen, ContextOptions(512, seats)), Engine(qwen, ContextOptions(512, 1))
+    solutions = [(str(i), Solution(QUESTION, WRONG if i % 2 else STEPS)) for i in range(min(seats, 4))]
+    for name, reader in families(qwen, template):
+        for one in score(grown, reader, solutions):
+            again = [read(fresh, reader, Solution(QUESTION, one.solution.steps[: i + 1])) for i in range(3)]
+            assert np.abs(np.subtract(one.rewards, again)).max() <= 0.02, name
+        read(grown, reader, Solution(QUESTION, WRONG[:2]), release=False)
+        after = read(grown, reader, Solution(QUESTION, STEPS[:2]))
+        assert abs(after - read(fresh, reader, Solution(QUESTION, STEPS[:2]))) <= 0.02, name
+    grown.close()
+    fresh.close()
+
+
+def read(engine, reader, solution, *, release=True):
+    engine.submit(0, reader.job(solution))
+    while engine.busy:
+        seen = [update for update in engine.step() if isinstance(update, Observed)]
+    if release:
+        engine.release(0)
+    return reader.reward(seen[0], solution)
