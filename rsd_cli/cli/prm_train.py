@@ -71,7 +71,9 @@ def train(
     folder = Folder(work, settings)
     tasks = read_questions(problems, rows, need_gold=True)
     with Interrupt() as interrupt, ExitStack() as stack:
-        studio = _open_studio(stack, folder, plan, interrupt, model, (models, offline, threads, seats))
+        studio = _open_studio(
+            stack, folder, problems.name, plan, interrupt, model, (models, offline, threads, seats)
+        )
         rollouts = studio.sample(tasks)
         labelled = studio.label(tasks, rollouts, label)
     if interrupt():
@@ -124,6 +126,7 @@ class Studio:
     engine: Engine
     prompt: Callable[[str], list[int]]
     folder: Folder
+    problems: str
     plan: Plan
     interrupt: Interrupt
 
@@ -208,6 +211,7 @@ class Studio:
 def _open_studio(
     stack: ExitStack,
     folder: Folder,
+    problems: str,
     plan: Plan,
     interrupt: Interrupt,
     name: str,
@@ -232,7 +236,7 @@ def _open_studio(
     def prompt(question: str) -> list[int]:
         return template.encode([Message("system", MATHS), Message("user", question)])
 
-    return Studio(found, engine, prompt, folder, plan, interrupt)
+    return Studio(found, engine, prompt, folder, problems, plan, interrupt)
 
 
 def _write(output: Path, studio: Studio, rollouts: list[Rollout], labelled: list[Rollout]) -> None:
@@ -249,7 +253,8 @@ def _write(output: Path, studio: Studio, rollouts: list[Rollout], labelled: list
     plan, found = studio.plan, studio.found
     facts = {
         "base": f"{found.name}, sha256 {found.sha256 or 'unknown'}",
-        "rollouts": f"{len(rollouts):,} of {plan.samples} a problem, temperature {plan.temperature:g}, "
+        "rollouts": f"{len(rollouts):,} of {len({rollout.id for rollout in rollouts}):,} problems of "
+        f"{studio.problems}, temperature {plan.temperature:g}, "
         f"at most {plan.max_tokens} tokens, seed {plan.seed}",
         "steps": f"{sum(len(rollout.steps) for rollout in rollouts):,}, of which {chosen.n_training:,} to train on",
         "right": f"{sum(rollout.right for rollout in rollouts) / len(rollouts):.0%} of the rollouts",

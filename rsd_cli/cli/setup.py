@@ -92,20 +92,22 @@ def _look_up(choice: Choice, access: Access, roles: tuple[Role, ...]) -> Found:
     names: dict[Role, str | None] = {
         "draft": draft,
         "target": choice.target or trio.target,
-        "prm": None if prm.family == "draft-head" and prm.model == draft else prm.model,
+        "prm": prm.model_beside(draft),
     }
-    spec = _spec(prm) if "prm" in roles else PrmSpec(prm.name, prm.family)
     entries = {role: registry.model(name, offline=access.offline) for role in roles if (name := names[role])}
+    spec = _spec(prm, entries, access) if "prm" in roles else PrmSpec(prm.name, prm.family)
     models, seconds = _present(entries, access)
     threshold = prm.threshold if choice.prm else trio.threshold
     return Found(FoundTrio(models, spec, threshold, trio.sampling.model_dump()), seconds)
 
 
-def _spec(prm: PrmEntry) -> PrmSpec:
+def _spec(prm: PrmEntry, entries: dict[Role, ModelEntry], access: Access) -> PrmSpec:
     """What the PRM needs; a head that is not there is refused before anything is downloaded for it."""
     from rsd_cli.rewards.spec import PrmSpec
 
     head = _head_file(prm.head) if prm.head else None
+    if prm.family == "value-head" and not head and "prm" in entries:
+        head = _head_beside(entries["prm"], access)
     if prm.family in HEADED and not (head and head.is_file()):
         raise ModelError(
             f"PRM {prm.name} is of the family {prm.family} and its head "
@@ -126,6 +128,14 @@ def _head_file(name: str) -> Path:
     return packed if packed.is_file() else Path(name).expanduser().absolute()
 
 
+def _head_beside(entry: ModelEntry, access: Access) -> Path | None:
+    """Where a conversion leaves a head: beside the GGUF, if that is on this machine."""
+    from rsd_cli.registry.store import Store
+
+    path = Store(offline=access.offline, verify=access.verify).locate(entry)
+    return path.with_name(f"{path.stem}.head.safetensors") if path else None
+
+
 def find_model(name: str, access: Access) -> FoundModel:
     """One model by name, path or reference."""
     from rsd_cli.registry.loading import load_registry
@@ -141,10 +151,10 @@ def find_prm(name: str, access: Access) -> FoundTrio:
 
     registry: Registry = load_registry(access.models_file)
     prm = registry.prm(name, offline=access.offline)
-    spec = _spec(prm)
     entries: dict[Role, ModelEntry] = (
         {"prm": registry.model(prm.model, offline=access.offline)} if prm.model else {}
     )
+    spec = _spec(prm, entries, access)
     return FoundTrio(_present(entries, access)[0], spec, prm.threshold, {})
 
 

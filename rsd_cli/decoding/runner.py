@@ -169,14 +169,14 @@ class Runner:
         family = self._trio.family
         if isinstance(family, Confidence):
             return family.reward(step.logprob, len(step.ids))
-        if isinstance(family, DraftHead) and self._trio.critic == "draft":
-            self._judge_in_place(trajectory, step, family)
-            return None
         if family is None:
             raise TypeError("this strategy has no PRM")
         try:
-            self._participant(trajectory, "prm")
-            self._trio.engine("prm").submit(trajectory.seat, family.job(trajectory.solution(step)))
+            if isinstance(family, DraftHead) and self._trio.critic == "draft":
+                self._judge_in_place(trajectory, step, family)
+            else:
+                self._participant(trajectory, "prm")
+                self._trio.engine("prm").submit(trajectory.seat, family.job(trajectory.solution(step)))
         except ContextOverflow:
             return NO_REWARD
         return None

@@ -17,6 +17,7 @@ from rsd_cli.registry.names import RULE, is_valid_name, suggestion
 
 FAMILIES = ("judge", "confidence", "draft-head", "value-head", "marker", "genprm-direct")
 WITHOUT_MODEL = frozenset({"confidence"})
+WITH_HEAD = frozenset({"value-head", "draft-head"})
 LAYOUTS = {  # of published models; `rewards` has one for each
     "value-head": ("skywork", "qwen-prm", "trl", "reasoneval"),
     "marker": ("math-shepherd", "rlhflow", "versaprm", "math-psa"),
@@ -191,7 +192,10 @@ class ModelEntry(_Declared):
 
 
 class PrmEntry(_Declared):
-    """A reward model: a scoring protocol (family) over a model, or over the draft itself."""
+    """A reward model: a scoring protocol (family) over a model, or over the draft itself.
+
+    `head` is a path, relative to the file that names it, or the name of a head that comes with the package.
+    """
 
     name: Name
     family: str
@@ -212,7 +216,23 @@ class PrmEntry(_Declared):
         if self.layout not in layouts:
             known = ", ".join(str(layout) for layout in layouts if layout) or "none"
             raise ValueError(f"layout {self.layout!r} is unknown to the family {self.family}; it has {known}")
+        if self.family == "draft-head" and not self.head:
+            raise ValueError("family draft-head needs a head")
+        if self.head and self.family not in WITH_HEAD:
+            raise ValueError(f"family {self.family} takes no head")
         return self
+
+    def declared_in(self, declaration: Path) -> PrmEntry:
+        """The entry with its head where it lies, if that is a path seen from the file that declares it."""
+        if not self.head:
+            return self
+        path = declaration.parent / Path(self.head).expanduser()
+        is_path = len(Path(self.head).parts) > 1 or path.is_file()
+        return self.model_copy(update={"head": str(path.absolute())}) if is_path else self
+
+    def model_beside(self, draft: str) -> str | None:
+        """The model that it needs besides a draft; none if it is a head on that draft."""
+        return None if self.family == "draft-head" and self.model == draft else self.model
 
 
 class Sampling(_Declared):

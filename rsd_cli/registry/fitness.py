@@ -93,7 +93,8 @@ def trio_facts(name: str, registry: Registry, store: Store, n_ctx: int, room: Ro
 def _roles(name: str, registry: Registry) -> dict[str, ModelEntry]:
     """The model of every role that has one."""
     trio = registry.trio(name)
-    names = {"draft": trio.draft, "target": trio.target, "prm": registry.prm(trio.prm, offline=True).model}
+    prm = registry.prm(trio.prm, offline=True).model_beside(trio.draft)
+    names = {"draft": trio.draft, "target": trio.target, "prm": prm}
     return {role: registry.model(model, offline=True) for role, model in names.items() if model}
 
 

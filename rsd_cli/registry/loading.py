@@ -63,6 +63,7 @@ def _add(document: Document, registry: Registry, mentions: list[_Reference]) -> 
     sections = _sections(document)
     _add_entries(document, "models", sections, ModelEntry, registry.models)
     prms = _add_entries(document, "prms", sections, PrmEntry, registry.prms)
+    registry.prms.update({prm.name: prm.declared_in(document.path) for prm in prms})
     trios = _add_entries(document, "trios", sections, TrioEntry, registry.trios)
     mentions.extend(_mention(document, "prms", prm.name, "model", prm.model) for prm in prms if prm.model)
     for role in ("draft", "target", "prm"):

@@ -38,9 +38,12 @@ class Layout:
 
 
 def math_shepherd(model: Model, _template: ChatTemplate, solution: Solution) -> list[int]:
-    """math-shepherd-mistral-7b-prm (model card): "Step i: ..." and the marker behind each, a line each."""
+    """math-shepherd-mistral-7b-prm (model card): "Step i: ..." and the marker behind each, a line each.
+
+    No token of its vocabulary reaches over a space or a line's end, so the pieces have the ids of the whole text.
+    """
     marker = single_token(model, " ки")
-    ids = [*_start(model), *model.tokenize(solution.question, starts=True)]
+    ids = [*_start(model), *model.tokenize(solution.question.rstrip(), starts=True)]
     for number, step in enumerate(solution.bare, start=1):
         text = step if step.startswith(f"Step {number}:") else f"Step {number}: {step}"
         ids += [*model.tokenize((" " if number == 1 else "\n") + text), marker]
@@ -65,18 +68,18 @@ def rlhflow(_model: Model, template: ChatTemplate, solution: Solution) -> list[i
 def versaprm(model: Model, _template: ChatTemplate, solution: Solution) -> list[int]:
     """VersaPRM (arXiv 2502.06737): question, empty line, and four newlines as one token behind each step."""
     marker = single_token(model, " \n\n\n\n")
-    ids = [*_start(model), *model.tokenize(solution.question + " \n\n")]
+    ids = [*_start(model), *model.tokenize(solution.question.strip() + " \n\n")]
     for step in solution.bare:
         ids += [*model.tokenize(step), marker]
     return ids
 
 
 def math_psa(model: Model, _template: ChatTemplate, solution: Solution) -> list[int]:
-    """Math-psa (OpenR, arXiv 2410.09671): question and steps, five newlines as one token behind each step."""
+    """Math-psa (OpenR, arXiv 2410.09671): a space before each step, five newlines as one token behind it."""
     marker = single_token(model, " \n\n\n\n\n")
-    ids = [*_start(model), *model.tokenize(solution.question + " ")]
+    ids = [*_start(model), *model.tokenize(solution.question.rstrip())]
     for step in solution.bare:
-        ids += [*model.tokenize(step), marker]
+        ids += [*model.tokenize(" " + step), marker]
     return ids
 
 
@@ -92,7 +95,7 @@ def genprm(model: Model, template: ChatTemplate, solution: Solution) -> list[int
     ids = [*before, *model.tokenize(TEACHER), *asked]
     if not paragraphs:
         return [*ids, *model.tokenize(f"Question: {solution.question}\n\n")]
-    verdict, answer = model.tokenize(VERDICT), model.tokenize("Yes}$\n</output>")
+    verdict, answer = model.tokenize(VERDICT), model.tokenize("Yes}$\n</output>\n")
     for number, paragraph in enumerate(paragraphs):
         if number:
             ids += [*answer, *around[2 * number - 1]]

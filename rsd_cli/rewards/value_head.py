@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rsd_cli.engine.jobs import Read
 from rsd_cli.engine.templates import Message
 from rsd_cli.errors import ModelError
+from rsd_cli.rewards.families import Solution
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from rsd_cli.engine.jobs import Observed
     from rsd_cli.engine.llama import Model
     from rsd_cli.engine.templates import ChatTemplate
-    from rsd_cli.rewards.families import Solution
     from rsd_cli.rewards.heads import Head
 
 QWEN_SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
@@ -31,12 +31,14 @@ QWEN_START = "<|endoftext|>"  # what Skywork's tokenizer begins with; the stock 
 def skywork(model: Model, _template: ChatTemplate, solution: Solution, separator: str) -> list[int]:
     """Skywork-o1-Open-PRM (its repository's io_utils.py): bos, problem, newline; each piece, then one separator id.
 
-    The card splits at a newline, the RSD paper's code at an empty line. Score: sigmoid(w h + b).
+    The card splits at a newline, the RSD paper's code at an empty line. Line feeds at the end are left out, since
+    each would be one more scored piece; other white space stays. Score: sigmoid(w h + b).
     """
-    end = separator_id(model, separator)
+    end = separator_ids(model, separator)[-1]
     start = [model.bos] if model.bos >= 0 else model.tokenize(QWEN_START, special=True)
     ids = [*start, *model.tokenize(solution.question + "\n")]
-    for piece in solution.text.split(separator) if solution.steps else ():
+    text = "".join(solution.steps).rstrip("\n")
+    for piece in text.split(separator) if solution.steps else ():
         ids += [*model.tokenize(piece), end]
     return ids
 
@@ -62,21 +64,23 @@ def trl(model: Model, _template: ChatTemplate, solution: Solution, separator: st
 
     Also PURE (arXiv 2504.15275), whose p1 - p0 orders as p1 does. Score: softmax, class 1.
     """
+    end = separator_ids(model, separator)
     ids = [*_start(model), *model.tokenize(solution.question)]
     for step in solution.bare:
-        ids += [*model.tokenize(step), *model.tokenize(separator)]
+        ids += [*model.tokenize(step), *end]
     return ids
 
 
 def reasoneval(model: Model, _template: ChatTemplate, solution: Solution, _separator: str) -> list[int]:
-    """ReasonEval (its repository's README): read at a step's own last token, separators are dropped.
+    """ReasonEval (its repository's codes/examples.py): read at a step's own last token, separators are dropped.
 
-    Score: softmax over negative, neutral, positive; validity is neutral + positive.
+    Each piece between separators gets the space that its SentencePiece tokenizer puts before a text. Score:
+    softmax over negative, neutral, positive; validity is neutral + positive.
     """
     head = f"Question:\n{solution.question}\nAnswer:\nLet's think step by step.\n"
     ids = [*_start(model), *model.tokenize(head, starts=True)]
     for step in solution.bare:
-        ids += model.tokenize(step)
+        ids += model.tokenize(step, starts=True)
     return ids
 
 
@@ -88,14 +92,15 @@ LAYOUTS: dict[str, Callable[[Model, ChatTemplate, Solution, str], list[int]]] = 
 }
 
 
-def separator_id(model: Model, separator: str) -> int:
-    """The last token of the separator, which is where its authors read."""
+def separator_ids(model: Model, separator: str) -> list[int]:
+    """The tokens of the separator, the last of which is where the authors read."""
     ids = model.tokenize(separator)
     if not ids:
         raise ModelError(
-            f"{model.path.name} has no token for the separator {separator!r}.", "Name another separator."
+            f"{model.path.name} has no token for the separator {separator!r}.",
+            "Name one in models.yaml (separator: TEXT).",
         )
-    return ids[-1]
+    return ids
 
 
 def _start(model: Model) -> list[int]:
@@ -109,6 +114,7 @@ class ValueHead:
         head.check_fits(model.n_embd, model.path.name)
         self._model, self._template, self._head = model, template, head
         self._layout, self._separator = LAYOUTS[layout], separator or head.separator
+        self.context(Solution(""))  # refuses a model without the layout's tokens before its first step
 
     def context(self, solution: Solution) -> list[int]:
         """The published layout up to the token to read at."""

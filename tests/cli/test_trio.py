@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import time
 from typing import Any
 
 import pytest
 
+from rsd_cli.cli.ask import Output, _deliver
 from rsd_cli.cli.trio import LoadedTrio, Shape
 from rsd_cli.cli.warm import FoundModel
+from rsd_cli.decoding.recording import Circumstances, make_record
+from rsd_cli.decoding.runner import Finished, Runner
+from rsd_cli.decoding.trajectory import Problem, Settings
 from rsd_cli.engine.llama import DecodeAborted
 from rsd_cli.errors import ModelError, UsageError
 from rsd_cli.rewards.families import Confidence
 from rsd_cli.rewards.spec import PrmSpec
+from tests.engine.driving import NO_END
 
 
 @pytest.fixture
@@ -89,3 +96,26 @@ def test_an_aborted_load_leaves_a_trio_that_can_be_described(trio, tiny):
         made.load("draft").result()
     assert made.loaded() == {}
     assert made.ids() == {}
+
+
+def test_a_prm_with_a_shorter_context_than_its_draft_leaves_long_steps_to_the_target(trio, tiny, capsys):
+    made = trio(
+        "judge",
+        draft=tiny(favour=NO_END),
+        target=tiny("other", favour={"<eos>": 300.0}),
+        prm=tiny("qwen2", n_ctx_train=256),
+    )
+    settings = Settings(threshold=0.0, max_tokens=300, system="")
+    (finished,) = (
+        one for one in Runner(made, settings).run([Problem("p", "What?")]) if isinstance(one, Finished)
+    )
+    (step,) = finished.trajectory.steps
+    assert step.author == "target"
+    assert step.rejected is not None
+    assert (step.rejected.reward, step.rejected.tokens) == (None, 300)
+    now = time.perf_counter()
+    record = make_record(finished, Circumstances(made.ids(), {}, now, now, now, None, 0))
+    _deliver(record, Output(as_json=True, quiet=False, color=False, trace=None))
+    said = capsys.readouterr()
+    assert "PRM gave no reward for 1 step" in said.err
+    assert json.loads(said.out)["steps"][0]["rejected"]["reward"] is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from dataclasses import replace
 
@@ -11,6 +13,7 @@ from rsd_cli.decoding.events import Judged, Judging, Kept, Reading, Streamed
 from rsd_cli.decoding.recording import Circumstances, make_record
 from rsd_cli.decoding.runner import Finished, Runner
 from rsd_cli.decoding.trajectory import Problem, Settings
+from rsd_cli.engine.jobs import Read
 from rsd_cli.engine.llama import Sampling
 from rsd_cli.errors import UsageError
 from rsd_cli.records import ModelId
@@ -245,6 +248,36 @@ def test_confidence_watches_the_draft_and_needs_no_prm_model(trio):
     assert rejected
     assert all(0.15 <= reward <= 1 for reward in rewards)
     assert all(0 <= reward < 0.15 for reward in rejected if reward is not None)
+
+
+@pytest.mark.parametrize("reward", [math.nan, math.inf, -math.inf])
+def test_a_reward_that_is_no_number_rejects_the_step_and_is_null(reward, trio):
+    made = trio(favour=ENDLESS)
+    made.family.reward = lambda _observed, _solution: reward
+    finished, happened = answered(made, PROBLEMS[:2], replace(SETTINGS, threshold=0.0))
+    verdicts = [one for one in happened if isinstance(one, Judged)]
+    assert verdicts
+    assert {(one.reward, one.accepted) for one in verdicts} == {(None, False)}
+    for one in finished:
+        steps = json.loads(record_of(made, one).to_json())["steps"]
+        assert {step["author"] for step in steps} == {"target"}
+        assert {step["rejected"]["reward"] for step in steps} == {None}
+
+
+@pytest.mark.parametrize("seats", [1, 3])
+def test_a_step_that_the_prm_cannot_hold_is_written_by_the_target(seats, trio):
+    """The PRM's own layout may need more tokens than the draft's: that ends no answer."""
+    made = trio(favour=ENDLESS, seats=seats)
+    made.family.job = lambda _solution: Read([1] * (made.engine("prm").n_ctx + 1), (0,), ())
+    finished, _ = answered(made, PROBLEMS[:4], seats=seats)
+    assert len(finished) == 4
+    for one in finished:
+        assert one.ended_by in ("max_steps", "max_tokens", "eog")
+        for step in one.trajectory.steps:
+            assert step.author == "target"
+            assert step.rejected is not None
+            assert step.rejected.reward is None
+        assert one.usage["prm"].fed == 0
 
 
 class Flag:

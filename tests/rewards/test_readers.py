@@ -17,7 +17,7 @@ from rsd_cli.rewards.judge import Judge
 from rsd_cli.rewards.marker import LAYOUTS as MARKERS
 from rsd_cli.rewards.marker import Layout, Marker, math_shepherd, rlhflow, single_token
 from rsd_cli.rewards.scoring import score
-from rsd_cli.rewards.value_head import LAYOUTS, ValueHead, separator_id
+from rsd_cli.rewards.value_head import LAYOUTS, ValueHead, separator_ids
 
 QUESTION = "What is 1 + 2?"
 STEPS = ("We add 1 and 2.\n\n", "1 + 2 = 3\n\n", "So the answer is 3.\n\n")
@@ -27,7 +27,7 @@ OTHER = (STEPS[0], "1 + 2 = 4\n\n", "So 4.\n\n")
 def a_head(n_embd, inputs=("hidden",), outputs=1, **options):
     random = np.random.default_rng(0)
     width = n_embd + len(inputs) - 1
-    layer = Layer(random.normal(0, 0.3, (outputs, width)).astype(np.float32), np.zeros(outputs, np.float32))
+    layer = Layer(random.normal(0, 0.1, (outputs, width)).astype(np.float32), np.zeros(outputs, np.float32))
     settings: dict[str, Any] = {
         "family": "value-head",
         "activation": "sigmoid",
@@ -53,8 +53,9 @@ def readers(model, template):
     three = a_head(model.n_embd, outputs=3, activation="softmax", classes=(1, 2))
     yield "reasoneval", ValueHead(model, template, three, "reasoneval", "")
     yield "draft-head", DraftHead(model, template, a_head(model.n_embd, ("hidden", *FEATURES)), "Think.")
-    yield "rlhflow", Marker(model, template, "rlhflow")
-    yield "genprm-direct", Marker(model, template, "genprm-direct")
+    yield "qwen-prm", ValueHead(model, template, head, "qwen-prm", "")
+    for layout in MARKERS:
+        yield layout, Marker(model, template, layout)
 
 
 FAMILIES = (
@@ -64,15 +65,23 @@ FAMILIES = (
     "trl",
     "reasoneval",
     "draft-head",
-    "rlhflow",
-    "genprm-direct",
+    "qwen-prm",
+    *MARKERS,
 )
 
 
 @pytest.fixture
-def reader(tiny_model, templates):
-    model = tiny_model("qwen2")
-    return lambda name: dict(readers(model, templates(model)))[name]
+def reader(tiny_model, templates, monkeypatch):
+    """Tiny vocabularies lack most markers; where they do, some token stands for them."""
+    end = tiny_model("qwen2").tokenize("\n\n")[0]
+    monkeypatch.setattr("rsd_cli.rewards.marker.single_token", lambda _model, _text: end)
+    monkeypatch.setattr("rsd_cli.rewards.value_head.EXTRA_0", end)
+    monkeypatch.setattr("rsd_cli.rewards.value_head.EXTRA_0_NAMES", ("\n\n",))
+
+    def make(name, kind="qwen2"):
+        return dict(readers(tiny_model(kind), templates(tiny_model(kind))))[name]
+
+    return make
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -99,13 +108,18 @@ def test_rewards_that_grow_equal_rewards_from_scratch(name, seats, reader, tiny_
             assert 0 <= reward <= 1
 
 
+@pytest.mark.parametrize("kind", ["qwen2", "hybrid"])
+@pytest.mark.parametrize("seats", [1, 3])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_rejected_step_leaves_no_trace(name, reader, tiny_engine):
-    made, engine, fresh = reader(name), tiny_engine("qwen2", n_ctx=1024), tiny_engine("qwen2", n_ctx=1024)
-    rejected, kept = Solution(QUESTION, OTHER[:2]), Solution(QUESTION, STEPS[:2])
-    for solution in (rejected.before, rejected):
-        alone(engine, made, solution, release=False)
-    assert alone(engine, made, kept) == pytest.approx(alone(fresh, made, kept), abs=0.02)
+def test_a_rejected_step_leaves_no_trace(name, seats, kind, reader, tiny_engine):
+    made, fresh = reader(name, kind), tiny_engine(kind, n_ctx=1024)
+    engine = tiny_engine(kind, n_seats=seats, n_ctx=1024)
+    paths = [(OTHER, STEPS) if seat % 2 else (STEPS, OTHER) for seat in range(seats)]
+    together(engine, made, [Solution(QUESTION, rejected[:1]) for rejected, _ in paths])
+    together(engine, made, [Solution(QUESTION, rejected[:2]) for rejected, _ in paths])
+    kept = [Solution(QUESTION, steps) for _, steps in paths]
+    rewards = together(engine, made, kept)
+    assert rewards == pytest.approx([alone(fresh, made, solution) for solution in kept], abs=0.005)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -117,6 +131,16 @@ def test_a_new_step_costs_its_own_tokens(name, reader, tiny_engine):
     alone(engine, made, second, release=False)
     own = len(made.job(second).context) - len(made.context(second.before))
     assert engine.seats[0].usage.fed - before <= own
+
+
+def together(engine, made, solutions):
+    """The rewards of a solution in every seat, read side by side; the seats keep what they read."""
+    for seat, solution in enumerate(solutions):
+        engine.submit(seat, made.job(solution))
+    seen: dict[int, Observed] = {}
+    while engine.busy:
+        seen |= {update.seat: update for update in engine.step() if isinstance(update, Observed)}
+    return [made.reward(seen[seat], solution) for seat, solution in enumerate(solutions)]
 
 
 def alone(engine, made, solution, *, release=True):
@@ -138,7 +162,7 @@ def test_a_step_beyond_the_context_has_no_reward(reader, tiny_engine):
 def test_skywork_reads_each_piece_apart_and_then_one_separator(tiny_model, templates):
     model = tiny_model("qwen2")
     ids = LAYOUTS["skywork"](model, templates(model), Solution(QUESTION, STEPS[:2]), "\n\n")
-    end = separator_id(model, "\n\n")
+    end = separator_ids(model, "\n\n")[-1]
     pieces = [*model.tokenize("We add 1 and 2."), end, *model.tokenize("1 + 2 = 3"), end]
     assert ids[-len(pieces) :] == pieces
     assert ids[: -len(pieces)][-len(model.tokenize(QUESTION + "\n")) :] == model.tokenize(QUESTION + "\n")
