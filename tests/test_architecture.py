@@ -24,13 +24,19 @@ ONLY_IN = {
     "rich": ("rsd_cli.display",),
     "yaml": ("rsd_cli.registry",),
     "huggingface_hub": ("rsd_cli.registry",),
-    "llama_cpp": ("rsd_cli.engine.llama", "rsd_cli.engine.floor"),  # the floor that bench compares with
-    "ctypes": ("rsd_cli.engine.llama", "rsd_cli.cli.supervisor"),
+    "llama_cpp": (
+        "rsd_cli.engine.llama",
+        "rsd_cli.engine.floor",  # what bench compares with
+        "rsd_cli.engine.quantize",
+    ),
+    "ctypes": ("rsd_cli.engine.llama", "rsd_cli.engine.quantize", "rsd_cli.cli.supervisor"),
     "jinja2": ("rsd_cli.engine.template_worker",),
 }
 PURE = ("rsd_cli.decoding", "rsd_cli.rewards", "rsd_cli.records", "rsd_cli.errors")
 ONLY_PURE_KNOW_NOT = {"subprocess", "socket", "requests", "pathlib", "os", "sys", "io"}
-FILES_OF_REWARDS = tuple(f"rsd_cli.rewards.{name}" for name in ("heads", "spec", "pickles", "checkpoints"))
+FILES_OF_REWARDS = tuple(
+    f"rsd_cli.rewards.{name}" for name in ("heads", "spec", "pickles", "checkpoints", "convert")
+)
 
 
 def tree(name):

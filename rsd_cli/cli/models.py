@@ -182,10 +182,12 @@ class _Verified:
 
 
 def _open(models: Path | None, *, offline: bool = False) -> tuple[Registry, Store]:
+    from rsd_cli.cli.prm_convert import converter
     from rsd_cli.registry.loading import load_registry
     from rsd_cli.registry.store import Store
 
-    return load_registry(models), Store(offline=offline)
+    registry = load_registry(models)
+    return registry, Store(offline=offline, convert=converter(registry, offline=offline))
 
 
 def _entries(names: list[str], registry: Registry, *, offline: bool) -> list[ModelEntry]:

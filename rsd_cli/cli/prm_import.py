@@ -37,7 +37,7 @@ def import_head(
     from rsd_cli.rewards.checkpoints import Checkpoint
     from rsd_cli.rewards.published import take_head
 
-    files = _files(checkpoint, revision)
+    files = checkpoint_files(checkpoint, revision)
     text = separator.replace("\\n", "\n") if separator is not None else None
     head = take_head(Checkpoint(files), base, text)
     head.save(output)
@@ -52,7 +52,8 @@ def import_head(
     typer.echo(str(output))
 
 
-def _files(checkpoint: str, revision: str | None) -> LocalFiles | HubFiles:
+def checkpoint_files(checkpoint: str, revision: str | None) -> LocalFiles | HubFiles:
+    """A directory's or a repository's files."""
     from rsd_cli.rewards.checkpoints import LocalFiles
 
     path = Path(checkpoint).expanduser()

@@ -133,6 +133,8 @@ def _head_beside(entry: ModelEntry, access: Access) -> Path | None:
     from rsd_cli.registry.store import Store
 
     path = Store(offline=access.offline, verify=access.verify).locate(entry)
+    if path is None and any(source.kind == "convert" for source in entry.sources):
+        raise ModelError(f"{entry.name} has to be converted first.", f"Run `rsd models pull {entry.name}`.")
     return path.with_name(f"{path.stem}.head.safetensors") if path else None
 
 

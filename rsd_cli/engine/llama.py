@@ -66,7 +66,13 @@ _log_callback = C.llama_log_callback(_keep_errors)  # llama.cpp keeps only a poi
 C.llama_backend_init()
 
 
-def _reason() -> str:
+def listen() -> None:
+    """Keep what llama.cpp complains about for `reason`, and the rest off the screen."""
+    _errors.clear()
+    C.llama_log_set(_log_callback, ctypes.c_void_p(0))  # importing the package itself replaces it
+
+
+def reason() -> str:
     """What llama.cpp last complained about, as half a sentence."""
     lines = [line for line in _errors if line]
     _errors.clear()
@@ -86,14 +92,13 @@ class Model:
         goes_on = C.llama_progress_callback(lambda _progress, _data: not (aborted and aborted()))
         params.progress_callback = goes_on
         params.n_gpu_layers = gpu_layers if C.llama_supports_gpu_offload() else 0
-        _errors.clear()
-        C.llama_log_set(_log_callback, ctypes.c_void_p(0))  # importing the package itself replaces it
+        listen()
         self._model: Any = C.llama_model_load_from_file(os.fsencode(path), params)
         if not self._model and aborted and aborted():
             raise DecodeAborted
         if not self._model:
             raise ModelError(
-                f"llama.cpp could not load {path}{_reason()}.", "Check the file with `rsd models verify`."
+                f"llama.cpp could not load {path}{reason()}.", "Check the file with `rsd models verify`."
             )
         self._vocab: Any = C.llama_model_get_vocab(self._model)
         self.n_vocab = int(C.llama_vocab_n_tokens(self._vocab))
@@ -337,7 +342,7 @@ class Context:
         if not self.pointer:
             raise ResourceError(
                 f"llama.cpp could not make a context of {options.n_ctx:,} tokens x {options.n_seats} "
-                f"for {model.path.name}{_reason()}.",
+                f"for {model.path.name}{reason()}.",
                 "Try a smaller --ctx, or --kv-type q8_0.",
             )
         C.llama_set_abort_callback(self.pointer, self._abort, None)
@@ -400,9 +405,9 @@ class Context:
             raise DecodeAborted
         if code in (_NO_SLOT, -2):
             raise ResourceError(
-                f"llama.cpp found no memory for {n} more tokens{_reason()}.", "Try a smaller --ctx."
+                f"llama.cpp found no memory for {n} more tokens{reason()}.", "Try a smaller --ctx."
             )
-        raise EngineError(f"llama_decode of {n} tokens failed with code {code}{_reason()}.")
+        raise EngineError(f"llama_decode of {n} tokens failed with code {code}{reason()}.")
 
     def logit(self, row: int, token: int) -> float:
         """One logit of an output row; NaN and infinity are an engine error (damaged weights)."""
@@ -439,7 +444,7 @@ class Context:
         data = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
         self.cut(seat, 0)
         if not C.llama_state_seq_set_data_ext(self.pointer, data, len(state), seat, 0):
-            raise EngineError(f"llama.cpp could not restore a snapshot of {len(state):,} bytes{_reason()}.")
+            raise EngineError(f"llama.cpp could not restore a snapshot of {len(state):,} bytes{reason()}.")
 
     def close(self) -> None:
         """Free the KV memory and the batch."""

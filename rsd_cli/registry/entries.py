@@ -134,7 +134,22 @@ class UrlSource(_Declared):
         return self.url
 
 
-Source = Annotated[HubSource | WheelSource | PathSource | UrlSource, Field(discriminator="kind")]
+class ConvertSource(_Declared):
+    """A checkpoint that is turned into a GGUF on this machine, with the GGUF of the model that it came from."""
+
+    kind: Literal["convert"]
+    repo: Repo
+    revision: str = "main"
+    base: Name
+    quant: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = "q8_0"
+
+    def __str__(self) -> str:
+        return f"{self.repo}@{self.revision[:12]} converted to {self.quant}, with {self.base}"
+
+
+Source = Annotated[
+    HubSource | WheelSource | PathSource | UrlSource | ConvertSource, Field(discriminator="kind")
+]
 
 
 @dataclass(frozen=True)

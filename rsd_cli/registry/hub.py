@@ -69,6 +69,23 @@ def address(source: HubSource) -> Address:
     return Address(url, {"Authorization": f"Bearer {token}"} if token else {}, CONNECT_TIMEOUT)
 
 
+def fetch_checkpoint(repo: str, revision: str) -> Path:
+    """A checkpoint's weights in the hub's own cache, continued if they are there in part; their directory."""
+    from huggingface_hub import hf_hub_download
+
+    listing = list_files(repo, revision, offline=False)
+    names = [file.path for file in listing.files if "/" not in file.path]
+    ending = ".safetensors" if any(name.endswith(".safetensors") for name in names) else ".bin"
+    wanted = [name for name in names if name.removesuffix(".index.json").endswith(ending)]
+    if not wanted:
+        raise SourceError(f"{repo} has no weights among its {len(names)} files")
+    try:
+        paths = [hf_hub_download(repo, name, revision=listing.revision) for name in wanted]
+    except Exception as error:  # noqa: BLE001 - which one depends on the http library that the hub package uses
+        raise SourceError(f"{repo}: {error}", network=True) from None
+    return Path(paths[0]).parent
+
+
 def list_files(repo: str, revision: str | None, *, offline: bool) -> Listing:
     """The files of a repository; from the local cache where the network is forbidden, needless or down."""
     from huggingface_hub import constants

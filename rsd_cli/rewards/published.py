@@ -54,6 +54,11 @@ def take_head(checkpoint: Checkpoint, base: str = "", separator: str | None = No
     )
 
 
+def has_head(checkpoint: Checkpoint) -> bool:
+    """Whether there is anything that a published head could be; a marker PRM has none."""
+    return any("score" in name or "v_head" in name for name in checkpoint.places())
+
+
 def _layer(checkpoint: Checkpoint, name: str, names: set[str]) -> Layer:
     weight = checkpoint.tensor(f"{name}.weight")
     if weight.ndim != 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import pickle
@@ -142,10 +143,22 @@ def serving(repo: str) -> Iterator[Hub]:
             if data is None:
                 self.answer(404, b"")
                 return
+            if "Range" not in self.headers:
+                hub.sent += len(data)
+                self.answer(200, data)
+                return
             first, last = self.headers["Range"].removeprefix("bytes=").split("-")
             part = data[int(first) : int(last) + 1]
             hub.sent += len(part)
             self.answer(206, part, f"bytes {first}-{last}/{len(data)}")
+
+        def do_HEAD(self) -> None:
+            data = hub.files.get(self.path.split("?")[0].removeprefix(f"/{repo}/resolve/{COMMIT}/"))
+            self.send_response(404 if data is None else 200)
+            self.send_header("Content-Length", str(len(data or b"")))
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("ETag", f'"{hashlib.sha256(data or b"").hexdigest()}"')
+            self.end_headers()
 
         def answer(self, code: int, body: bytes, content_range: str = "") -> None:
             self.send_response(code)

@@ -1,0 +1,60 @@
+"""llama.cpp's own quantizer, for GGUF files that this tool makes. It chooses nothing and loads no model."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from rsd_cli.engine.llama import DecodeAborted, listen, reason
+from rsd_cli.errors import ModelError, UsageError
+
+# isort: split
+import llama_cpp.llama_cpp as C  # noqa: N812 - behind our own module, which prepares the environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+PREFIX = "LLAMA_FTYPE_MOSTLY_"
+AS_WRITTEN = "f16"
+POLL_SECONDS = 0.1
+
+
+def quantizations() -> dict[str, int]:
+    """llama.cpp's file types by the names that its own tools use, in small letters."""
+    known = {
+        name.removeprefix(PREFIX).lower(): getattr(C, name) for name in dir(C) if name.startswith(PREFIX)
+    }
+    return {name: int(number) for name, number in known.items() if not name.startswith(("iq1", "iq2"))}
+
+
+def check_quantization(name: str) -> None:
+    """Raises UsageError for a name that llama.cpp does not know, or one that needs an importance matrix."""
+    if name not in quantizations():
+        common = [known for known in ("f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m") if known in quantizations()]
+        raise UsageError(f"{name!r} is no quantization of llama.cpp.", f"Common ones: {', '.join(common)}.")
+
+
+def quantize(source: Path, output: Path, name: str, aborted: Callable[[], bool]) -> None:
+    """Write `source` quantized. Raises ModelError if llama.cpp can't, DecodeAborted when asked to stop.
+
+    llama.cpp offers no way to stop it, so it runs beside, and an abandoned run ends with the process.
+    """
+    params = C.llama_model_quantize_default_params()
+    params.ftype = quantizations()[name]
+    codes: list[int] = []
+
+    def work() -> None:
+        codes.append(C.llama_model_quantize(os.fsencode(source), os.fsencode(output), params))
+
+    listen()
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        if aborted():
+            raise DecodeAborted
+        time.sleep(POLL_SECONDS)
+    if codes != [0]:
+        raise ModelError(f"llama.cpp could not write {output} as {name}{reason()}.", "Is the disk full?")

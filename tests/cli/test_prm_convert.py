@@ -1,0 +1,197 @@
+"""Round trips: a GGUF written as a checkpoint in Hugging Face names, and converted back."""
+
+import json
+import re
+
+import gguf
+import numpy as np
+import pytest
+import yaml
+
+from rsd_cli.engine.jobs import Observed, Read
+from rsd_cli.engine.llama import ContextOptions, Model
+from rsd_cli.engine.quantize import quantize
+from rsd_cli.engine.seats import Engine
+from rsd_cli.rewards.heads import load_head
+from tests.rewards.checkpoint_files import safetensors, serving, write
+from tests.tiny_gguf import write_llama, write_mamba
+
+NAMES = {  # of Hugging Face's, for llama and qwen2
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+
+
+def published_name(name):
+    block = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
+    if block:
+        return f"model.layers.{block[1]}.{NAMES[block[2]]}.{block[3]}"
+    stem, kind = name.rsplit(".", 1)
+    return f"{NAMES[stem]}.{kind}"
+
+
+def halves(values, heads):
+    """The inverse of what llama.cpp's converter does to the rows of queries and keys."""
+    return values.reshape(heads, values.shape[0] // heads // 2, 2, -1).swapaxes(1, 2).reshape(values.shape)
+
+
+def as_checkpoint(path):
+    """A GGUF's tensors, dequantized, as a checkpoint has them."""
+    reader = gguf.GGUFReader(path)
+    architecture = reader.get_field("general.architecture").contents()
+    tensors = {}
+    for tensor in reader.tensors:
+        values = gguf.dequantize(tensor.data, tensor.tensor_type).reshape(tensor.shape[::-1])
+        if architecture == "llama" and re.search(r"attn_[qk]\.weight", tensor.name):
+            heads = "head_count_kv" if "attn_k" in tensor.name else "head_count"
+            values = halves(values, reader.get_field(f"llama.attention.{heads}").contents())
+        tensors[published_name(tensor.name)] = values
+    return tensors
+
+
+def checkpoint(directory, tensors, dtype="F32"):
+    return write(directory, {"model.safetensors": safetensors(tensors, dtype)})
+
+
+def logits(path):
+    model = Model(path)
+    engine = Engine(model, ContextOptions(64, 1))
+    ids = model.tokenize("Hello World 1 + 1 = 2")
+    engine.submit(0, Read(ids, tuple(range(min(model.n_vocab, 500))), ()))
+    observed = None
+    while observed is None:
+        observed = next((update for update in engine.step() if isinstance(update, Observed)), None)
+    engine.close()
+    model.close()
+    return np.array(observed.logits)
+
+
+@pytest.fixture
+def base(rsd):
+    return write_llama(rsd.home / "base.gguf")
+
+
+def converted(rsd, tensors, *more):
+    checkpoint(rsd.home / "hf", tensors)
+    return rsd("prm", "convert", "hf", "--base", "base.gguf", "-o", "out.gguf", *more)
+
+
+def apart(one, other):
+    """The largest difference, in parts of the logits that tell tokens apart."""
+    return np.abs((one - other) / (1 + np.abs(other))).max()
+
+
+def test_a_gguf_survives_the_way_over_a_checkpoint(rsd, base):
+    done = converted(rsd, as_checkpoint(base), "--quant", "f16")
+    assert done.code == 0, done.err
+    assert done.out == "out.gguf\n"
+    assert apart(logits(rsd.home / "out.gguf"), logits(base)) < 0.02  # as far as 16 bits go
+    assert not list(rsd.home.glob("*.part"))
+
+
+def test_it_is_quantized_as_its_base_would_be(rsd, base):
+    done = converted(rsd, as_checkpoint(base), "--quant", "q8_0")
+    assert done.code == 0, done.err
+    assert "llama_model_loader" not in done.err
+    quantize(base, rsd.home / "direct.gguf", "q8_0", lambda: False)
+    assert apart(logits(rsd.home / "out.gguf"), logits(rsd.home / "direct.gguf")) < 0.15
+    assert not list(rsd.home.glob("*.part"))
+
+
+def test_the_head_is_written_beside(rsd, base):
+    tensors = as_checkpoint(base)
+    width = tensors["model.norm.weight"].size
+    del tensors["output.weight" if "output.weight" in tensors else "lm_head.weight"]  # as reward models are
+    tensors["v_head.summary.weight"] = np.ones((1, width), np.float32)
+    tensors["v_head.summary.bias"] = np.zeros(1, np.float32)
+    done = converted(rsd, tensors)
+    assert done.code == 0, done.err
+    assert load_head(rsd.home / "out.head.safetensors").hidden_size == width
+    assert np.isfinite(logits(rsd.home / "out.gguf")).all()
+
+
+def test_another_base_is_refused_with_both_sizes(rsd, base):
+    tensors = as_checkpoint(base)
+    name = "model.layers.0.mlp.up_proj.weight"
+    rows, columns = tensors[name].shape
+    tensors[name] = np.zeros((rows + 2, columns), np.float32)
+    converted(rsd, tensors).refused(3, f"({rows + 2}, {columns})", f"({rows}, {columns})")
+    assert not list(rsd.home.glob("out*"))
+
+
+def test_another_number_of_layers_is_refused(rsd, base):
+    tensors = as_checkpoint(base)
+    deeper = {name.replace("layers.0.", "layers.9."): v for name, v in tensors.items() if "layers.0." in name}
+    converted(rsd, tensors | deeper).refused(3, "10 layers")
+
+
+def test_a_missing_tensor_is_named(rsd, base):
+    tensors = as_checkpoint(base)
+    del tensors["model.layers.0.self_attn.v_proj.weight"]
+    converted(rsd, tensors).refused(3, "blk.0.attn_v.weight")
+
+
+def test_values_that_are_not_finite_are_refused(rsd, base):
+    tensors = as_checkpoint(base)
+    tensors["model.norm.weight"] = np.full_like(tensors["model.norm.weight"], np.nan)
+    done = converted(rsd, tensors)
+    assert done.code == 3
+    assert "output_norm.weight" in done.err
+    assert not list(rsd.home.glob("out*"))
+
+
+def test_an_unknown_quantization_is_refused_with_common_ones(rsd, base):
+    converted(rsd, as_checkpoint(base), "--quant", "q3").refused(2, "q3", "q4_k_m")
+
+
+def test_a_base_of_another_architecture_is_refused(rsd):
+    write_mamba(rsd.home / "base.gguf")
+    converted(rsd, {"x": np.zeros((2, 2), np.float32)}).refused(3, "mamba")
+
+
+def test_a_trio_pulls_what_has_to_be_converted(rsd, base):
+    """Base and checkpoint fetched, converted, and the head taken, by one command."""
+    tensors = as_checkpoint(base)
+    width = tensors["model.norm.weight"].size
+    tensors["score.weight"] = np.ones((2, width), np.float32)
+    entry = {"kind": "convert", "repo": "some/prm", "revision": "main", "base": "of-the-prm", "quant": "q8_0"}
+    models = {
+        "models": {
+            "of-the-prm": {"unverified": "a test", "sources": [{"kind": "path", "path": str(base)}]},
+            "made": {"unverified": "made here", "sources": [entry]},
+        },
+        "prms": {
+            "stepwise": {
+                "family": "value-head",
+                "layout": "trl",
+                "model": "made",
+                "threshold": 0.5,
+                "calibrated_on": "a test",
+            }
+        },
+    }
+    rsd.write_models(yaml.safe_dump(models))
+    with serving("some/prm") as hub:
+        hub.files["model.safetensors"] = safetensors(tensors, "F32")
+        env = {
+            "HF_ENDPOINT": hub.url,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(rsd.home / "hf-home"),
+            "HF_HUB_DISABLE_XET": "1",
+        }
+        done = rsd("models", "pull", "made", env=env)
+    assert done.code == 0, done.err
+    lines = json.dumps({"problem": "1 + 2?", "steps": ["We add", "so 3"]})
+    scored = rsd("prm", "score", "-", "--prm", "stepwise", "--json", "--threads", "1", stdin=lines.encode())
+    assert scored.code == 0, scored.err
+    assert len(json.loads(scored.out)["rewards"]) == len(["We add", "so 3"])
