@@ -45,16 +45,22 @@ def halves(values, heads):
     return values.reshape(heads, values.shape[0] // heads // 2, 2, -1).swapaxes(1, 2).reshape(values.shape)
 
 
+def value(reader, key):
+    field = reader.get_field(key)
+    assert field, key
+    return field.contents()
+
+
 def as_checkpoint(path):
     """A GGUF's tensors, dequantized, as a checkpoint has them."""
     reader = gguf.GGUFReader(path)
-    architecture = reader.get_field("general.architecture").contents()
+    architecture = value(reader, "general.architecture")
     tensors = {}
     for tensor in reader.tensors:
         values = gguf.dequantize(tensor.data, tensor.tensor_type).reshape(tensor.shape[::-1])
         if architecture == "llama" and re.search(r"attn_[qk]\.weight", tensor.name):
             heads = "head_count_kv" if "attn_k" in tensor.name else "head_count"
-            values = halves(values, reader.get_field(f"llama.attention.{heads}").contents())
+            values = halves(values, value(reader, f"llama.attention.{heads}"))
         tensors[published_name(tensor.name)] = values
     return tensors
 
