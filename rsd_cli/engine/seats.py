@@ -8,6 +8,7 @@ beyond the separator that a step must not cross.
 from __future__ import annotations
 
 import codecs
+import math
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ import numpy as np
 
 from rsd_cli.engine.jobs import ContextOverflow, Drawn, Fed, Observed, Read, Sampled, Write, Written
 from rsd_cli.engine.llama import Context, DecodeAborted, Row, Sampler
-from rsd_cli.errors import RSDError
+from rsd_cli.errors import EngineError, RSDError
 from rsd_cli.records import RoleTime, Usage
 
 if TYPE_CHECKING:
@@ -270,7 +271,12 @@ class Engine:
 
     def _draw(self, sampler: Sampler, output: int) -> int:
         token = sampler.draw(self.context, output)
-        self.context.logit(output, token)
+        logit = self.context.logit(output, token)
+        if not math.isfinite(logit):
+            raise EngineError(
+                f"{self.model.path.name} computed a logit of {logit}: its weights are damaged.",
+                "Check the file with `rsd models verify`.",
+            )
         return token
 
     def _sample(self, seat: Seat, job: Write, writing: Writing, output: int) -> list[Update]:

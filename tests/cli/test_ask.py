@@ -224,3 +224,12 @@ def test_an_output_encoding_without_a_character_is_no_reason_to_fail(rsd):
 
 def test_a_trace_may_go_to_a_device(rsd):
     assert rsd("ask", QUESTION, "-n", "5", "--trace", os.devnull).code == 0
+
+
+def test_a_judge_of_nan_rejects_every_step_and_says_so(rsd, tiny):
+    judge = str(tiny("qwen2", seed=3, nan=True))
+    done = rsd("ask", QUESTION, "--trio", "tiny", "--prm", judge, "--threshold", "0", "--json", "-n", "40")
+    made = record(done)
+    assert b"The PRM gave no reward for" in done.stderr
+    assert {step["author"] for step in made["steps"]} == {"target"}
+    assert {step["rejected"]["reward"] for step in made["steps"]} == {None}

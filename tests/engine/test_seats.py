@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
@@ -303,10 +304,9 @@ def test_weights_that_compute_nan_are_an_engine_error(kind, temperature, tiny_en
     assert caught.value.exit_code == 6
 
 
-def test_reading_nan_is_an_engine_error(tiny_engine):
+def test_a_nan_that_is_read_is_for_the_reader_to_judge(tiny_engine):
     engine = tiny_engine(nan=True)
-    with pytest.raises(EngineError, match="nan"):
-        logits_after(engine, prompt(engine))
+    assert all(map(math.isnan, logits_after(engine, prompt(engine))))
 
 
 def test_time_is_counted_for_reading_and_for_writing(tiny_engine):
