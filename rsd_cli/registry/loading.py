@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from rsd_cli.errors import UsageError
 from rsd_cli.registry import references, strictyaml
 from rsd_cli.registry.entries import (
+    ConvertSource,
     HubSource,
     ModelEntry,
     PathSource,
@@ -28,7 +29,7 @@ from rsd_cli.registry.names import RULE, is_valid_name, nearest
 from rsd_cli.registry.schema import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
@@ -61,13 +62,22 @@ def load_registry(models_file: Path | None = None) -> Registry:
 
 def _add(document: Document, registry: Registry, mentions: list[_Reference]) -> None:
     sections = _sections(document)
-    _add_entries(document, "models", sections, ModelEntry, registry.models)
+    models = _add_entries(document, "models", sections, ModelEntry, registry.models)
+    for model in models:
+        mentions.extend(_bases(document, model))
     prms = _add_entries(document, "prms", sections, PrmEntry, registry.prms)
     registry.prms.update({prm.name: prm.declared_in(document.path) for prm in prms})
     trios = _add_entries(document, "trios", sections, TrioEntry, registry.trios)
     mentions.extend(_mention(document, "prms", prm.name, "model", prm.model) for prm in prms if prm.model)
     for role in ("draft", "target", "prm"):
         mentions.extend(_mention(document, "trios", t.name, role, getattr(t, role)) for t in trios)
+
+
+def _bases(document: Document, model: ModelEntry) -> Iterator[_Reference]:
+    for index, source in enumerate(model.sources):
+        if isinstance(source, ConvertSource):
+            place = document.at(("models", model.name, "sources", index, "base"))
+            yield _Reference(place, source.base, "model")
 
 
 def _mention(document: Document, section: str, entry: str, key: str, name: str) -> _Reference:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from rsd_cli.errors import ModelError
@@ -69,6 +70,7 @@ class Checkpoint:
     files: Files
     _opened: dict[str, TensorFile | PickledFile] = field(default_factory=dict)
 
+    @cached_property
     def places(self) -> dict[str, str]:
         """Each tensor's file."""
         names = self.files.names()
@@ -83,11 +85,11 @@ class Checkpoint:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Each tensor's shape; reads the headers of all files."""
-        return {name: self._open(file).stored[name].shape for name, file in self.places().items()}
+        return {name: self._open(file).stored[name].shape for name, file in self.places.items()}
 
     def tensor(self, name: str) -> NDArray[np.float32]:
         """One tensor's values."""
-        return self._open(self.places()[name]).tensor(name)
+        return self._open(self.places[name]).tensor(name)
 
     def _index(self, name: str) -> dict[str, str]:
         source = self.files.open(name)

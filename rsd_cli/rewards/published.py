@@ -39,7 +39,7 @@ PREFIXES = ("", "model.", "base_model.model.", "module.")
 
 def take_head(checkpoint: Checkpoint, base: str = "", separator: str | None = None) -> Head:
     """The head of a checkpoint in one of the published layouts; raises ModelError with what there is instead."""
-    names = set(checkpoint.places())
+    names = set(checkpoint.places)
     for layout in PUBLISHED:
         for prefix in PREFIXES:
             if all(f"{prefix}{layer}.weight" in names for layer in layout.layers):
@@ -56,7 +56,7 @@ def take_head(checkpoint: Checkpoint, base: str = "", separator: str | None = No
 
 def has_head(checkpoint: Checkpoint) -> bool:
     """Whether there is anything that a published head could be; a marker PRM has none."""
-    return any("score" in name or "v_head" in name for name in checkpoint.places())
+    return any("score" in name or "v_head" in name for name in checkpoint.places)
 
 
 def _layer(checkpoint: Checkpoint, name: str, names: set[str]) -> Layer:
