@@ -44,6 +44,9 @@ def calibrate(
             "--sweep", min=0, max=20, help="Thresholds to run besides draft and target alone; needs answers."
         ),
     ] = 0,
+    at: Annotated[
+        str, typer.Option("--at", metavar="X,...", help="Thresholds to run as well; needs answers.")
+    ] = "",
     record: Annotated[
         Path | None,
         typer.Option("--record", metavar="FILE", help="Keep every answer here; continued if there."),
@@ -68,7 +71,7 @@ def calibrate(
     """Find a threshold for a trio.
 
     The draft answers every question and the PRM scores each step; at every fourth step the target writes one
-    too, to see what it would have earned. With --sweep, answers are graded at several thresholds.
+    too, to see what it would have earned. With --sweep or --at, answers are graded at several thresholds.
     """
     from rsd_cli.cli import setup
     from rsd_cli.cli.interrupt import Interrupt
@@ -77,7 +80,8 @@ def calibrate(
     from rsd_cli.decoding.trajectory import Settings
     from rsd_cli.registry.loading import load_registry
 
-    tasks = read_questions(questions, rows, need_gold=sweep > 0)
+    asked = _thresholds(at)
+    tasks = read_questions(questions, rows, need_gold=bool(sweep or asked))
     entry = load_registry(models).trio(trio)
     if save and (draft or target or prm):
         raise UsageError("--save goes with a trio as it is.", "Leave out --draft, --target and --prm.")
@@ -92,7 +96,7 @@ def calibrate(
     with Interrupt() as interrupt:
         loaded = LoadedTrio(cast.models, cast.prm, shape, interrupt)
         try:
-            report = Calibration(loaded, tasks, settings, answers, interrupt).report(trio, share, sweep)
+            report = Calibration(loaded, tasks, settings, answers, interrupt).report(trio, share, sweep, asked)
         finally:
             loaded.close()
     if report is None:
@@ -102,6 +106,16 @@ def calibrate(
         from rsd_cli.registry.editing import set_threshold
 
         typer.echo(f"written to {set_threshold(entry, round(report.threshold, 3))}", err=True)
+
+
+def _thresholds(text: str) -> list[float]:
+    try:
+        thresholds = [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        thresholds = [-1.0]
+    if not all(0 <= threshold <= 1 for threshold in thresholds):
+        raise UsageError(f"--at {text!r} is no list of thresholds from 0 to 1.", "For example: --at 0.3,0.5")
+    return thresholds
 
 
 @dataclass(frozen=True)
@@ -160,7 +174,7 @@ class Calibration:
     answers: Answers
     interrupt: Interrupt
 
-    def report(self, name: str, share: float | None, sweep: int) -> Report | None:
+    def report(self, name: str, share: float | None, sweep: int, at: Sequence[float]) -> Report | None:
         """Everything; None if it was interrupted."""
         from rsd_cli.display.calibration import Report
         from rsd_cli.evaluation.calibration import curve
@@ -169,7 +183,7 @@ class Calibration:
         if audited is None:
             return None
         steps = [step for answered in audited for step in _judged(answered)]
-        runs = self._sweep(steps, audited, sweep) if sweep else []
+        runs = self._sweep(steps, audited, sweep, at) if sweep or at else []
         if runs is None:
             return None
         threshold, reason = _recommend(steps, runs, share)
@@ -192,12 +206,13 @@ class Calibration:
         return Costs(parameters["draft"], parameters["target"], parameters.get("prm", 0))
 
     def _sweep(
-        self, steps: Sequence[JudgedStep], audited: list[Answered], sweep: int
+        self, steps: Sequence[JudgedStep], audited: list[Answered], sweep: int, at: Sequence[float]
     ) -> list[tuple[Measured, Gain | None]] | None:
-        """Draft alone (the audited answers), thresholds at even shares of the target, target alone."""
+        """Draft alone (the audited answers), thresholds `at` and at even shares of the target, target alone."""
         from rsd_cli.evaluation.calibration import above_chord, threshold_for
 
-        thresholds = [round(threshold_for(steps, i / (sweep + 1)), 4) for i in range(1, sweep + 1)]
+        even = [round(threshold_for(steps, i / (sweep + 1)), 4) for i in range(1, sweep + 1)]
+        thresholds = sorted({*even, *at})
         target = self._run("target", 1)
         between = [self._run("rsd", threshold) for threshold in thresholds]
         if target is None or any(answers is None for answers in between):

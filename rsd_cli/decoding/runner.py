@@ -89,13 +89,17 @@ class Runner:
                 yield from self._fill(waiting)
                 if not self._seated:
                     return
-                for role, engine in self._trio.loaded().items():
-                    if engine.busy:
-                        for update in engine.step():
-                            yield from self._route(role, update)
+                for role, engine in self._next():
+                    for update in engine.step():
+                        yield from self._route(role, update)
         except DecodeAborted:
             for trajectory in list(self._seated.values()):
                 yield from self._interrupt(trajectory)
+
+    def _next(self) -> list[tuple[Role, Engine]]:
+        """The engine whose batch is fullest: the others' seats wait until theirs is worth a pass, too."""
+        busy = [(role, engine) for role, engine in self._trio.loaded().items() if engine.n_waiting]
+        return [max(busy, key=lambda pair: pair[1].n_waiting)] if busy else []
 
     def _fill(self, waiting: Iterator[Problem]) -> Iterator[events.Event | Finished]:
         while self._free:
