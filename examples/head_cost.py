@@ -16,7 +16,7 @@ from rsd_cli.cli import setup
 from rsd_cli.cli.questions import Task, read_questions
 from rsd_cli.cli.trio import LoadedTrio, Shape
 from rsd_cli.decoding.prompts import MATHS
-from rsd_cli.decoding.runner import Finished, Runner
+from rsd_cli.decoding.runner import Runner, finished
 from rsd_cli.decoding.trajectory import Problem, Settings
 
 
@@ -26,9 +26,10 @@ def answer(loaded: LoadedTrio, strategy: str, tasks: list[Task], max_tokens: int
     problems = [Problem(task.id, task.question) for task in tasks]
     started, decoded, text = time.perf_counter(), 0, ""
     for happened in Runner(loaded, settings, loaded.shape.n_seats).run(problems):
-        if isinstance(happened, Finished):
-            decoded += happened.usage["draft"].decoded
-            text += happened.trajectory.text
+        done = finished(happened)
+        if done:
+            decoded += done.usage["draft"].decoded
+            text += done.trajectory.text
     return time.perf_counter() - started, decoded, text
 
 

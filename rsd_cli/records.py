@@ -11,7 +11,7 @@ SCHEMA = 1
 
 Role = Literal["draft", "target", "prm"]
 Author = Literal["draft", "target"]
-EndedBy = Literal["eog", "max_tokens", "max_steps", "context", "interrupted", "error"]
+EndedBy = Literal["eog", "max_tokens", "max_steps", "context", "timeout", "interrupted", "error"]
 
 
 @dataclass(frozen=True)

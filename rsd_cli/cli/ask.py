@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -17,7 +17,7 @@ from rsd_cli.cli import options
 
 if TYPE_CHECKING:
     from rsd_cli.cli.trio import LoadedTrio
-    from rsd_cli.decoding.runner import Finished
+    from rsd_cli.decoding.events import Event
     from rsd_cli.decoding.trajectory import Problem, Settings
     from rsd_cli.display.ask import AskDisplay
     from rsd_cli.output import LineFile
@@ -104,23 +104,23 @@ def ask(
     access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet)
     layers = setup.parse_layers(gpu_layers)
     found = setup.find(setup.Choice(trio, draft, target, prm), access, roles)
-    cast = found.trio
+    chosen = found.trio
 
     from rsd_cli.cli.trio import LoadedTrio, Shape
     from rsd_cli.decoding.prompts import MATHS
 
     shape = Shape(ctx, 1, batch_size, threads, setup.check_kv_type(kv_type), layers)
-    setup.check_memory(cast.models, shape)
+    setup.check_memory(chosen.models, shape)
     settings = Settings(
         strategy=strategy,
-        threshold=cast.threshold if threshold is None else threshold,
+        threshold=chosen.threshold if threshold is None else threshold,
         max_tokens=max_tokens,
         max_steps=max_steps,
         system=MATHS if system is None else system,
         seed=seed,
-        sampling=setup.make_sampling(cast.sampling, temperature=temperature),
+        sampling=setup.make_sampling(chosen.sampling, temperature=temperature),
     )
-    described = {"trio": trio, "prm": cast.prm.name, **asdict(shape)}
+    described = {"trio": trio, "prm": chosen.prm.name, **asdict(shape)}
     run = Run(
         Problem(hashlib.blake2b(text.encode(), digest_size=6).hexdigest(), text),
         settings,
@@ -128,7 +128,7 @@ def ask(
         started + found.download_seconds,
     )
     with Interrupt() as interrupt:
-        loaded = LoadedTrio(cast.models, cast.prm if "prm" in roles else None, shape, interrupt)
+        loaded = LoadedTrio(chosen.models, chosen.prm if "prm" in roles else None, shape, interrupt)
         try:
             _deliver(_answer(run, loaded, output), output)
         finally:
@@ -139,15 +139,17 @@ def ask(
 
 def _answer(run: Run, loaded: LoadedTrio, output: Output) -> Record:
     """Run the question through the trio and show it."""
-    from rsd_cli.decoding.events import Ended, Event, Streamed
-    from rsd_cli.decoding.runner import Finished, Runner
+    from rsd_cli.cli.recording import recorded
+    from rsd_cli.decoding.events import Ended, Streamed
+    from rsd_cli.decoding.runner import Runner, finished
 
     with ExitStack() as stack:
         display = _display(stack, run, loaded, output)
         for happened in Runner(loaded, run.settings).run([run.problem]):
-            if isinstance(happened, Finished):
-                record = _record(happened, run, loaded)
-            event: Event = Ended(run.problem.id, record) if isinstance(happened, Finished) else happened
+            done = finished(happened)
+            if done:
+                record = recorded(done, loaded, run.described, run.started)
+            event = Ended(run.problem.id, record) if done else cast("Event", happened)
             if isinstance(event, Streamed):
                 loaded.load_all()  # while the draft writes its first step
             if display:
@@ -169,27 +171,6 @@ def _display(stack: ExitStack, run: Run, loaded: LoadedTrio, output: Output) -> 
     display = AskDisplay(console, run.problem.question, names, run.settings.strategy, time.perf_counter)
     loaded.on_loading = display.loading
     return stack.enter_context(display)
-
-
-def _record(finished: Finished, run: Run, loaded: LoadedTrio) -> Record:
-    from rsd_cli.decoding.recording import Circumstances, make_record, versions
-    from rsd_cli.engine.llama import build
-
-    target, prompt = None, 0
-    if "target" in loaded.models and finished.ended_by != "interrupted":
-        target = loaded.engine("target").model
-        prompt = len(loaded.prompt("target", run.settings.system, run.problem.question))
-    circumstances = Circumstances(
-        models=loaded.ids(),
-        settings=run.described,
-        started=run.started,
-        loaded=loaded.first_loaded_at,
-        ended=time.perf_counter(),
-        target=target,
-        target_prompt=prompt,
-        versions=versions(build()["llama_cpp_commit"]),
-    )
-    return make_record(finished, circumstances)
 
 
 def _deliver(record: Record, output: Output) -> None:

@@ -212,7 +212,7 @@ def _answer(plan: Plan, loaded: LoadedTrio) -> tuple[Record, float]:
     from rsd_cli.cli import setup
     from rsd_cli.decoding.prompts import MATHS
     from rsd_cli.decoding.recording import Circumstances, make_record
-    from rsd_cli.decoding.runner import Finished, Runner
+    from rsd_cli.decoding.runner import Runner, finished
     from rsd_cli.decoding.trajectory import Problem, Settings
 
     settings = Settings(
@@ -224,9 +224,9 @@ def _answer(plan: Plan, loaded: LoadedTrio) -> tuple[Record, float]:
     started = time.perf_counter()
     events = list(Runner(loaded, settings).run([Problem("bench", QUESTION)]))
     ended = time.perf_counter()
-    finished = next(event for event in events if isinstance(event, Finished))
+    done = next(done for event in events if (done := finished(event)))
     circumstances = Circumstances(loaded.ids(), {}, started, started, ended, None, 0)
-    return make_record(finished, circumstances), ended - started
+    return make_record(done, circumstances), ended - started
 
 
 def _measure_start(plan: Plan, trio: list[str]) -> dict[str, Any]:

@@ -240,7 +240,7 @@ class Calibration:
 
     def _run(self, strategy: str, threshold: float) -> list[Answered] | None:
         """Answer what is missing; None if that was interrupted."""
-        from rsd_cli.decoding.runner import Finished, Runner
+        from rsd_cli.decoding.runner import Runner, finished
         from rsd_cli.decoding.trajectory import Problem
         from rsd_cli.display.counting import counting
 
@@ -251,13 +251,14 @@ class Calibration:
         done = len(self.tasks) - len(missing)
         with counting(run, len(self.tasks), done) as tell:
             for happened in runner.run(Problem(task.id, task.question) for task in missing):
-                if isinstance(happened, Finished) and happened.ended_by != "interrupted":
-                    trajectory = happened.trajectory
+                answered = finished(happened)
+                if answered and answered.ended_by != "interrupted":
+                    trajectory = answered.trajectory
                     steps = [asdict(step) for step in trajectory.steps]
                     self.answers.add(Answered(run, trajectory.problem.id, steps))
                     tell("")
-        answered = [self.answers.get(run, task.id) for task in self.tasks]
-        return None if self.interrupt() else [one for one in answered if one is not None]
+        everything = [self.answers.get(run, task.id) for task in self.tasks]
+        return None if self.interrupt() else [one for one in everything if one is not None]
 
 
 def _judged(answered: Answered) -> list[JudgedStep]:

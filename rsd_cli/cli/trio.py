@@ -18,7 +18,7 @@ from rsd_cli.rewards.families import Confidence
 from rsd_cli.rewards.making import make_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from rsd_cli.cli.warm import FoundModel
@@ -110,10 +110,12 @@ class LoadedTrio:
             self._templates[role] = ChatTemplate(self.engine(role).model, self._renderer)
         return self._templates[role]
 
-    def prompt(self, role: Author, system: str, question: str) -> list[int]:
-        """The question as the role sees it before the first step."""
-        messages = [Message("system", system)] if system else []
-        return self.template(role).encode([*messages, Message("user", question)])
+    def prompt(
+        self, role: Author, system: str, question: str, before: Sequence[Message] = ()
+    ) -> list[int]:
+        """The question as the role sees it before the first step, behind what was said before."""
+        first = [Message("system", system)] if system else []
+        return self.template(role).encode([*first, *before, Message("user", question)])
 
     def ids(self) -> dict[Role, ModelId]:
         """Which weights play the roles that are loaded."""

@@ -1,7 +1,7 @@
 """Seats problems, drives their policies over the engines and yields events. The same loop for one and for many.
 
 A paused policy is a waiting problem: each answer of an engine is sent into its policy, and the policy's next
-request becomes that seat's next job.
+request becomes that seat's next job. A problem that can't be answered fails by itself.
 """
 
 from __future__ import annotations
@@ -9,32 +9,35 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from rsd_cli.decoding import events
 from rsd_cli.decoding.policies import STRATEGIES, Judge, Keep, Proposal, Write, threshold
-from rsd_cli.decoding.trajectory import Critic, Generator, Trajectory
+from rsd_cli.decoding.trajectory import Answerer, Critic, Trajectory
 from rsd_cli.engine import jobs
 from rsd_cli.engine.jobs import ContextOverflow
 from rsd_cli.engine.llama import DecodeAborted, Sampling
-from rsd_cli.errors import UsageError
+from rsd_cli.errors import ModelError, RSDError, UsageError
 from rsd_cli.rewards.draft_head import DraftHead
 from rsd_cli.rewards.families import Confidence, Solution
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from rsd_cli.decoding.policies import Request
     from rsd_cli.decoding.trajectory import Participant, Problem, Settings
     from rsd_cli.engine.llama import Model
     from rsd_cli.engine.seats import Engine
+    from rsd_cli.engine.templates import Message
     from rsd_cli.records import Author, EndedBy, Role, RoleTime, Usage
     from rsd_cli.rewards.families import Family
 
 Answer = Proposal | float | str | None  # what requests are answered with: Write, Judge, Keep
 NO_REWARD = math.nan  # of a PRM that gave none: below every threshold
 STEP_ROOM = 32  # tokens that a context must have left for one step
+IDLE_SECONDS = 0.02  # between looks at an input that is slow
 
 
 class Trio(Protocol):
@@ -48,7 +51,9 @@ class Trio(Protocol):
         """The engines that are there already."""
         ...
 
-    def prompt(self, role: Author, system: str, question: str) -> list[int]:
+    def prompt(
+        self, role: Author, system: str, question: str, before: Sequence[Message] = ()
+    ) -> list[int]:
         """The question as this role sees it before the first step, in its own template and tokens."""
         ...
 
@@ -73,46 +78,103 @@ class Finished:
     times: dict[Role, RoleTime]
 
 
-class Runner:
-    """Answers problems in as many seats as its engines have."""
+@dataclass(frozen=True)
+class Failed:
+    """A problem that could not be answered; its seat is free again."""
 
-    def __init__(self, trio: Trio, settings: Settings, n_seats: int = 1) -> None:
+    problem: Problem
+    error: RSDError
+
+
+Happened = events.Event | Finished | Failed
+
+
+def finished(happened: Happened) -> Finished | None:
+    """The finished trajectory, if that is what happened; raises what a problem failed with."""
+    if isinstance(happened, Failed):
+        raise happened.error
+    return happened if isinstance(happened, Finished) else None
+
+
+class _UnanswerableError(Exception):
+    """A model can't be asked this."""
+
+    def __init__(self, error: RSDError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class Runner:
+    """Answers problems in as many seats as its engines have.
+
+    With `side_by_side` all engines with work step at once, each in a thread (llama_decode releases the GIL): for
+    engines on several devices. On one device they take turns.
+    """
+
+    def __init__(
+        self, trio: Trio, settings: Settings, n_seats: int = 1, *, side_by_side: bool = False
+    ) -> None:
         self._trio, self._settings = trio, settings
         self._free = deque(range(n_seats))
         self._seated: dict[int, Trajectory] = {}
+        self._threads = ThreadPoolExecutor(3, "engine") if side_by_side else None
 
-    def run(self, problems: Iterable[Problem]) -> Iterator[events.Event | Finished]:
-        """Answer all problems; on an abort the seated ones end as they are and the rest is not begun."""
-        waiting = iter(problems)
+    def run(self, problems: Iterable[Problem | None]) -> Iterator[Happened]:
+        """Answer all problems; on an abort the seated ones end as they are and the rest is not begun.
+
+        A None among the problems means that the next one has not arrived yet.
+        """
+        waiting: Iterator[Problem | None] | None = iter(problems)
         try:
-            while True:
-                yield from self._fill(waiting)
-                if not self._seated:
-                    return
-                for role, engine in self._next():
-                    for update in engine.step():
-                        yield from self._route(role, update)
+            while waiting or self._seated:
+                waiting = yield from self._fill(waiting)
+                yield from self._stop_overdue()
+                for role, update in self._step():
+                    yield from self._route(role, update)
+                if waiting and not self._seated:
+                    time.sleep(IDLE_SECONDS)
         except DecodeAborted:
             for trajectory in list(self._seated.values()):
-                yield from self._interrupt(trajectory)
+                yield from self._stop(trajectory, "interrupted")
+        finally:
+            if self._threads:
+                self._threads.shutdown()
 
-    def _next(self) -> list[tuple[Role, Engine]]:
-        """The engine whose batch is fullest: the others' seats wait until theirs is worth a pass, too."""
-        busy = [(role, engine) for role, engine in self._trio.loaded().items() if engine.n_waiting]
-        return [max(busy, key=lambda pair: pair[1].n_waiting)] if busy else []
+    def _step(self) -> Iterator[tuple[Role, jobs.Update]]:
+        """One decode of the engine whose batch is fullest: the others' seats wait until theirs is worth one."""
+        busy = {role: engine for role, engine in self._trio.loaded().items() if engine.n_waiting}
+        if self._threads is None and busy:
+            role = max(busy, key=lambda role: busy[role].n_waiting)
+            yield from ((role, update) for update in busy[role].step())
+        elif self._threads:
+            steps = {role: self._threads.submit(engine.step) for role, engine in busy.items()}
+            done = [(role, step.result()) for role, step in steps.items()]
+            yield from ((role, update) for role, updates in done for update in updates)
 
-    def _fill(self, waiting: Iterator[Problem]) -> Iterator[events.Event | Finished]:
-        while self._free:
-            problem = next(waiting, None)
+    def _fill(
+        self, waiting: Iterator[Problem | None] | None
+    ) -> Generator[Happened, None, Iterator[Problem | None] | None]:
+        """Seat what has arrived; gives what is left of the input, None at its end."""
+        while self._free and waiting:
+            try:
+                problem = next(waiting)
+            except StopIteration:
+                return None
             if problem is None:
-                return
-            accepts = threshold(self._settings.threshold)
-            policy = STRATEGIES[self._settings.strategy].start(accepts)
-            trajectory = Trajectory(problem, self._free.popleft(), policy, self._settings)
+                break
+            settings = problem.settings or self._settings
+            policy = STRATEGIES[settings.strategy].start(threshold(settings.threshold))
+            trajectory = Trajectory(problem, self._free.popleft(), policy, settings)
             self._seated[trajectory.seat] = trajectory
             yield from self._advance(trajectory, None)
+        return waiting
 
-    def _advance(self, trajectory: Trajectory, answer: Answer) -> Iterator[events.Event | Finished]:
+    def _stop_overdue(self) -> Iterator[Happened]:
+        for trajectory in list(self._seated.values()):
+            if trajectory.overdue:
+                yield from self._stop(trajectory, "timeout")
+
+    def _advance(self, trajectory: Trajectory, answer: Answer) -> Iterator[Happened]:
         """Send an answer into the policy until it asks an engine for something, or is over."""
         try:
             while True:
@@ -131,10 +193,10 @@ class Runner:
                     return
         except StopIteration as stop:
             yield self._finish(trajectory, stop.value)
-        except ContextOverflow:
-            if not trajectory.steps:
-                raise
-            yield self._finish(trajectory, "context")
+        except ContextOverflow as error:
+            yield self._finish(trajectory, "context") if trajectory.steps else self._fail(trajectory, error)
+        except _UnanswerableError as unanswerable:
+            yield self._fail(trajectory, unanswerable.error)
 
     @staticmethod
     def _verdict(trajectory: Trajectory, step: Proposal, reward: float, then: Request) -> events.Judged:
@@ -153,21 +215,22 @@ class Runner:
 
     def _write(self, trajectory: Trajectory, author: Author) -> None:
         context = self._participant(trajectory, author).context
-        job = self._job(author, context, trajectory.next_seed(author), trajectory.tokens_left)
+        job = self._job(trajectory, author, context, trajectory.next_seed(author), trajectory.tokens_left)
         self._trio.engine(author).submit(trajectory.seat, job)
 
-    def _job(self, author: Author, context: Sequence[int], seed: int, max_tokens: int) -> jobs.Write:
+    def _job(
+        self, trajectory: Trajectory, author: Author, context: Sequence[int], seed: int, max_tokens: int
+    ) -> jobs.Write:
+        settings = trajectory.settings
+        is_judged = author == "draft" or settings.strategy == "audit"
         return jobs.Write(
             context=context,
-            sampling=self._settings.sampling or Sampling(),
+            sampling=settings.sampling or Sampling(),
             seed=seed,
-            separator=self._settings.separator,
+            separator=settings.separator,
             max_tokens=max_tokens,
-            watch=isinstance(self._trio.family, Confidence) and self._is_judged(author),
+            watch=is_judged and isinstance(self._trio.family, Confidence),
         )
-
-    def _is_judged(self, author: Author) -> bool:
-        return author == "draft" or self._settings.strategy == "audit"
 
     def _judge(self, trajectory: Trajectory, step: Proposal) -> float | None:
         family = self._trio.family
@@ -194,7 +257,8 @@ class Runner:
             return
         context = [*draft, *step.ids]
         seed, left = trajectory.coming_seed("draft"), trajectory.tokens_left - len(step.ids)
-        ahead = self._job("draft", context, seed, left) if step.ended == "separator" and left > 0 else None
+        goes_on = step.ended == "separator" and left > 0
+        ahead = self._job(trajectory, "draft", context, seed, left) if goes_on else None
         self._trio.engine("draft").submit(trajectory.seat, family.own_job(context, ahead))
 
     def _participant(self, trajectory: Trajectory, role: Role) -> Participant:
@@ -206,9 +270,14 @@ class Runner:
         return trajectory.participants[role]
 
     def _join(self, trajectory: Trajectory, role: Role, model: Model) -> Participant:
-        question, family = trajectory.problem.question, self._trio.family
+        problem, family = trajectory.problem, self._trio.family
+        question = problem.question
         if role != "prm":
-            return Generator(model, self._trio.prompt(role, self._settings.system, question))
+            try:
+                prompt = self._trio.prompt(role, trajectory.settings.system, question, problem.before)
+            except ModelError as error:
+                raise _UnanswerableError(error) from error
+            return Answerer(model, prompt)
         if family is None or isinstance(family, Confidence):
             raise TypeError(f"{family} reads nothing")
         return Critic(family, Solution(question))
@@ -217,13 +286,14 @@ class Runner:
     def _check_room(role: Role, engine: Engine, tokens: int) -> None:
         over = tokens + STEP_ROOM - engine.n_ctx
         if over > 0:
-            raise UsageError(
+            error = UsageError(
                 f"The question is {tokens:,} tokens long for the {role} model, {over:,} too many for its context "
                 f"of {engine.n_ctx:,} with {STEP_ROOM} left for a step.",
                 f"Shorten it, or raise --ctx (this model was trained for {engine.model.n_ctx_train:,}).",
             )
+            raise _UnanswerableError(error)
 
-    def _route(self, role: Role, update: jobs.Update) -> Iterator[events.Event | Finished]:
+    def _route(self, role: Role, update: jobs.Update) -> Iterator[Happened]:
         """Turn what an engine did for a seat into events, and its results into answers for the policy."""
         trajectory = self._seated[update.seat]
         name = trajectory.problem.id
@@ -236,6 +306,8 @@ class Runner:
             yield from self._advance(trajectory, self._proposal(role, update))
         elif isinstance(update, jobs.Observed):
             yield from self._advance(trajectory, self._reward(trajectory, update))
+        elif isinstance(update, jobs.Broken):
+            yield self._fail(trajectory, update.error)
 
     def _reward(self, trajectory: Trajectory, observed: jobs.Observed) -> float:
         """The newest step's reward; what is no finite number counts as none, so that the step is rejected."""
@@ -249,13 +321,13 @@ class Runner:
     def _proposal(author: Author, written: jobs.Written) -> Proposal:
         return Proposal(author, written.text, written.tokens, written.ended, written.logprob, written.ms)
 
-    def _interrupt(self, trajectory: Trajectory) -> Iterator[events.Event | Finished]:
+    def _stop(self, trajectory: Trajectory, ended_by: EndedBy) -> Iterator[Happened]:
         """Keep what is there of the step being written or judged, and end."""
         step = self._unfinished(trajectory)
         if step and step.text.strip():
             trajectory.keep(Keep(step))
             yield events.Kept(trajectory.problem.id, trajectory.steps[-1])
-        yield self._finish(trajectory, "interrupted")
+        yield self._finish(trajectory, ended_by)
 
     def _unfinished(self, trajectory: Trajectory) -> Proposal | None:
         if isinstance(trajectory.request, Judge):
@@ -277,10 +349,19 @@ class Runner:
             seat.count(prompt=len(participant.prompt))
             usage[role] = self._with_discarded(role, trajectory, seat.usage)
             times[role] = seat.time
+        self._leave(trajectory)
+        return Finished(trajectory, ended_by, usage, times)
+
+    def _fail(self, trajectory: Trajectory, error: RSDError) -> Failed:
+        for role in trajectory.participants:
+            self._trio.engine(role).release(trajectory.seat)
+        self._leave(trajectory)
+        return Failed(trajectory.problem, error)
+
+    def _leave(self, trajectory: Trajectory) -> None:
         del self._seated[trajectory.seat]
         self._free.append(trajectory.seat)
         trajectory.policy.close()
-        return Finished(trajectory, ended_by, usage, times)
 
     @staticmethod
     def _with_discarded(role: Role, trajectory: Trajectory, usage: Usage) -> Usage:

@@ -7,6 +7,7 @@ knows nothing of scheduling.
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,21 +17,14 @@ from rsd_cli.rewards.families import Solution
 if TYPE_CHECKING:
     from rsd_cli.decoding.policies import Keep, Policy, Proposal, Request
     from rsd_cli.engine.llama import Model, Sampling
+    from rsd_cli.engine.templates import Message
     from rsd_cli.records import EndedBy, Role
     from rsd_cli.rewards.families import Reader
 
 
 @dataclass(frozen=True)
-class Problem:
-    """A question with the name under which it is seeded and reported."""
-
-    id: str
-    question: str
-
-
-@dataclass(frozen=True)
 class Settings:
-    """What an answer depends on besides its models."""
+    """What an answer depends on besides its models. `max_seconds` is wall time in a seat; None for no limit."""
 
     strategy: str = "rsd"
     threshold: float = 0.7
@@ -40,6 +34,22 @@ class Settings:
     seed: int = 0
     sampling: Sampling | None = None
     separator: str = "\n\n"
+    max_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A question with the name under which it is seeded and reported.
+
+    `before` are earlier turns of the conversation, `settings` its own in place of the run's; `branch` tells
+    several answers to one question apart.
+    """
+
+    id: str
+    question: str
+    before: tuple[Message, ...] = ()
+    settings: Settings | None = None
+    branch: int = 0
 
 
 class Participant(Protocol):
@@ -61,7 +71,7 @@ class Participant(Protocol):
 
 
 @dataclass
-class Generator:
+class Answerer:
     """A role that writes: the question in its own tokens, and each kept step."""
 
     model: Model
@@ -116,6 +126,13 @@ class Trajectory:
     jobs: int = 0
     tokens: int = 0
     first_token_at: float | None = None
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def overdue(self) -> bool:
+        """Whether it has had its time."""
+        limit = self.settings.max_seconds
+        return limit is not None and time.perf_counter() - self.began > limit
 
     @property
     def text(self) -> str:
@@ -175,6 +192,7 @@ class Trajectory:
         return self._seed(role, self.jobs + 1)
 
     def _seed(self, role: Role, job: int) -> int:
-        """32 bits that depend on the run's seed, this problem, the role and the job, on nothing else."""
+        """32 bits that depend on the seed, this problem and branch, the role and the job, on nothing else."""
         name = f"{self.settings.seed}/{self.problem.id}/{role}/{job}"
+        name += f"/{self.problem.branch}" if self.problem.branch else ""
         return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "little")

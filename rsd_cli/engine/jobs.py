@@ -127,4 +127,20 @@ class Observed:
     hidden: NDArray[np.float32] | None = None
 
 
-Update = Fed | Sampled | Written | Observed
+@dataclass(frozen=True)
+class Broken:
+    """A job could not be done, and the seat has none now; the other seats go on."""
+
+    seat: int
+    error: RSDError
+
+
+Update = Fed | Sampled | Written | Observed | Broken
+
+
+def whole(updates: Sequence[Update]) -> Sequence[Update]:
+    """The updates; raises what broke a job, for those who can't go on without it."""
+    for update in updates:
+        if isinstance(update, Broken):
+            raise update.error
+    return updates

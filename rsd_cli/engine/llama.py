@@ -306,7 +306,10 @@ class Sampler:
 
 @dataclass(frozen=True)
 class ContextOptions:
-    """Shape of a context. `n_ctx` counts the cells of each seat; `threads` 0 means one per usable core."""
+    """Shape of a context. `n_ctx` counts the cells of each seat; `threads` 0 means one per usable core.
+
+    `forgets`: a seat's memory is cleared between trajectories, instead of serving one that begins alike.
+    """
 
     n_ctx: int = 4096
     n_seats: int = 1
@@ -314,6 +317,7 @@ class ContextOptions:
     threads: int = 0
     kv_type: str = "f16"
     flash_attention: bool | None = None
+    forgets: bool = False
 
 
 @dataclass(frozen=True)
@@ -425,6 +429,10 @@ class Context:
     def cut(self, seat: int, n: int) -> bool:
         """Drop all cells from position n on; false if this kind of memory can't."""
         return bool(C.llama_memory_seq_rm(self._memory, seat, n, -1))
+
+    def copy(self, source: int, seat: int) -> None:
+        """Give a seat the whole memory of another; between streams llama.cpp copies no less than all of it."""
+        C.llama_memory_seq_cp(self._memory, source, seat, -1, -1)
 
     def snapshot(self, seat: int) -> bytes:
         """The state of one seat that can't be cut, for `restore`."""

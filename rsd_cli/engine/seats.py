@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rsd_cli.engine.jobs import ContextOverflow, Drawn, Fed, Observed, Read, Sampled, Write, Written
+from rsd_cli.engine.jobs import Broken, ContextOverflow, Drawn, Fed, Observed, Read, Sampled, Write, Written
 from rsd_cli.engine.llama import Context, DecodeAborted, Row, Sampler
 from rsd_cli.errors import EngineError, RSDError
 from rsd_cli.records import RoleTime, Usage
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from rsd_cli.engine.llama import ContextOptions, Model
 
 SNAPSHOTS = 3  # the boundaries around the newest step, and one before them
+WORTH_COPYING = 128  # a copy moves a whole seat: it pays for one part in this many of a seat's cells, or more
+LEAST_COPIED = 16  # tokens
 
 
 @dataclass
@@ -61,12 +63,16 @@ class Seat:
     """One sequence of the model. `tokens` is what it knows; the first `cached` of them are in its memory.
 
     `pending` is the position of a token that was sampled for an earlier job and not decoded there, or -1.
+    `taken` by a trajectory, or else what it knows is what the last one left. `donor` is a seat that reads what
+    this one would read as well, and is waited for.
     """
 
     index: int
     tokens: list[int] = field(default_factory=list)
     cached: int = 0
     pending: int = -1
+    taken: bool = False
+    donor: int | None = None
     job: Job | None = None
     writing: Writing | None = None
     ahead: HeadStart | None = None
@@ -104,6 +110,8 @@ class Engine:
         self.model = model
         self.context = Context(model, options, aborted)
         self.n_ctx = self.context.n_ctx
+        self._forgets = options.forgets
+        self._worth_copying = max(LEAST_COPIED, self.n_ctx // WORTH_COPYING)
         self.seats = [Seat(i) for i in range(options.n_seats)]
         self._first = 0
         self._held: list[Update] = []  # what head starts gave, to be told by the next step
@@ -130,6 +138,8 @@ class Engine:
             return
         if ahead:
             ahead.sampler.close()
+        if not seat.taken:
+            self._take(seat, job)
         kept = common_prefix(seat.tokens, job.context)
         seat.count(discarded=len(seat.tokens) - kept)
         seat.pending = seat.cached if kept > seat.cached else -1
@@ -141,6 +151,47 @@ class Engine:
         if isinstance(job, Write):
             sampler = Sampler(self.model, job.sampling, job.seed, job.context, watch=job.watch)
             seat.writing = Writing(sampler, time.perf_counter())
+
+    def _take(self, seat: Seat, job: Job) -> None:
+        """A trajectory begins: it keeps of the seat's memory what serves it, or has another seat's copied."""
+        own = common_prefix(seat.tokens, job.context)
+        donor, shared = self._donor(seat, job) if self.model.can_cut and not self._forgets else (seat, own)
+        if shared - own < self._worth_copying:
+            self._rewind(seat, min(own, seat.cached))
+        elif shared <= donor.cached:
+            self._copy(donor, seat, shared)
+        else:
+            self._rewind(seat, 0)
+            seat.donor = donor.index
+        seat.tokens, seat.taken = seat.tokens[: seat.cached], True
+
+    def _donor(self, seat: Seat, job: Job) -> tuple[Seat, int]:
+        """The other seat that knows most of a job's context, or will once it has read; and how much that is."""
+        others = [other for other in self.seats if other is not seat and other.donor is None]
+        return max(
+            ((other, common_prefix(other.tokens, job.context)) for other in [seat, *others]),
+            key=lambda pair: (pair[1], pair[0].cached >= pair[1]),
+        )
+
+    def _copy(self, donor: Seat, seat: Seat, n: int) -> None:
+        self.context.cut(seat.index, 0)
+        self.context.copy(donor.index, seat.index)
+        self.context.cut(seat.index, n)
+        seat.tokens[:n], seat.cached = donor.tokens[:n], n
+
+    def _waits(self, seat: Seat) -> bool:
+        """Whether a seat waits for its donor; as soon as that has read what both need, it is copied."""
+        if seat.donor is None:
+            return False
+        donor, limit = self.seats[seat.donor], len(seat.tokens) - 1
+        shared = min(common_prefix(donor.tokens, seat.tokens), limit)
+        if donor.job and donor.cached < shared:
+            return True
+        seat.donor = None
+        if shared <= donor.cached and shared >= self._worth_copying:
+            self._copy(donor, seat, shared)
+            seat.count(reused=shared)
+        return False
 
     def _begin_with(self, seat: Seat, ahead: HeadStart) -> None:
         """Begin a job whose first token was drawn already; its context is in the memory."""
@@ -155,8 +206,10 @@ class Engine:
             del seat.tokens[seat.cached :]  # an aborted reading: these were never decoded
         self._drop(seat)
         seat.count(discarded=len(seat.tokens) - common_prefix(seat.tokens, kept))
-        self.context.cut(index, 0)
-        self.seats[index] = Seat(index)
+        left = 0 if self._forgets else seat.cached
+        if not left:
+            self.context.cut(index, 0)
+        self.seats[index] = Seat(index, seat.tokens[:left], left, snapshots=seat.snapshots if left else [])
         return seat
 
     def partial(self, index: int) -> Written | None:
@@ -176,7 +229,7 @@ class Engine:
         outputs = self._decode(rows, hidden=hidden)
         updates = []
         for row, output in outputs:
-            updates += self._after(self.seats[row.seat], row, output)
+            updates += self._after_or_broken(self.seats[row.seat], row, output)
         self._clock(rows, writers, (time.perf_counter() - started) * 1000)
         return updates
 
@@ -186,7 +239,7 @@ class Engine:
         Such a decode computes an output for every token, so it takes only seats with one token left; those that
         have more to read go before it, by themselves.
         """
-        waiting = [seat for seat in self._rotated() if seat.job]
+        waiting = [seat for seat in self._rotated() if seat.job and not self._waits(seat)]
         if not any(self._awaits_state(seat) for seat in waiting):
             return waiting, False
         reading = [seat for seat in waiting if self._chunk(seat, self.context.n_batch) > 1]
@@ -271,6 +324,13 @@ class Engine:
             return
         if seat.cached and seat.cached not in [at for at, _ in seat.snapshots]:
             seat.snapshots = [*seat.snapshots, (seat.cached, self.context.snapshot(seat.index))][-SNAPSHOTS:]
+
+    def _after_or_broken(self, seat: Seat, row: Row, output: int) -> list[Update]:
+        try:
+            return self._after(seat, row, output)
+        except EngineError as error:
+            self._drop(seat)
+            return [Broken(seat.index, error)]
 
     def _after(self, seat: Seat, row: Row, output: int) -> list[Update]:
         seat.advance(len(row.tokens))
@@ -357,7 +417,7 @@ class Engine:
             seat.writing.sampler.close()
         if seat.ahead:
             seat.ahead.sampler.close()
-        seat.job = seat.writing = seat.ahead = None
+        seat.job = seat.writing = seat.ahead = seat.donor = None
 
     def _rewind(self, seat: Seat, n: int) -> None:
         """Make the seat's memory end at `n` tokens, or earlier where only a snapshot lies before that."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rsd_cli.engine.cores import usable_cores
 from rsd_cli.engine.floor import Floor, HighLevel
-from rsd_cli.engine.jobs import Sampled, Write
+from rsd_cli.engine.jobs import Sampled, Write, whole
 from rsd_cli.engine.llama import Sampling
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def engine_rates(engine: Engine, prompt: list[int], n_seats: int, n_tokens: int)
         engine.submit(seat, job)
     first, drawn = started, 0
     while engine.busy:
-        drawn += sum(isinstance(update, Sampled) for update in engine.step())
+        drawn += sum(isinstance(update, Sampled) for update in whole(engine.step()))
         if drawn <= n_seats:
             first = time.perf_counter()
     done = time.perf_counter()

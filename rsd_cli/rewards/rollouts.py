@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsd_cli.engine.jobs import Observed, Read, Write, Written
+from rsd_cli.engine.jobs import Observed, Read, Write, Written, whole
 from rsd_cli.engine.llama import Sampling
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def drive(engine: Engine, tasks: Iterable[Sampled]) -> Iterator[None]:
     for seat in engine.seats:
         begin(seat.index)
     while seated:
-        for update in engine.step():
+        for update in whole(engine.step()):
             if isinstance(update, (Written, Observed)):
                 try:
                     engine.submit(update.seat, seated[update.seat].send(update))

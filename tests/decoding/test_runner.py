@@ -11,7 +11,7 @@ import pytest
 
 from rsd_cli.decoding.events import Judged, Judging, Kept, Reading, Streamed
 from rsd_cli.decoding.recording import Circumstances, make_record
-from rsd_cli.decoding.runner import Finished, Runner
+from rsd_cli.decoding.runner import Finished, Runner, finished
 from rsd_cli.decoding.trajectory import Problem, Settings
 from rsd_cli.engine.jobs import Read
 from rsd_cli.engine.llama import Sampling
@@ -46,9 +46,9 @@ def trio(tiny_model):
 
 
 def answered(trio, problems=PROBLEMS, settings=SETTINGS, seats=1):
-    """Every finished problem, in order, with all events."""
+    """Every finished problem, in order, with all events; raises what a problem failed with."""
     happened = list(Runner(trio, settings, seats).run(problems))
-    return [one for one in happened if isinstance(one, Finished)], happened
+    return [done for one in happened if (done := finished(one))], happened
 
 
 def texts(finished):
@@ -115,9 +115,9 @@ def test_no_problem_is_no_work(trio):
 
 def test_a_problems_text_does_not_depend_on_seats_or_on_its_place(trio):
     """On these files the sums are the same for one row and for three; llama.cpp promises it for none."""
-    one = texts(answered(trio())[0])
-    assert texts(answered(trio(seats=3), seats=3)[0]) == one
-    assert texts(answered(trio(), PROBLEMS[::-1])[0]) == one
+    one = texts(answered(trio(forgets=True))[0])
+    assert texts(answered(trio(seats=3, forgets=True), seats=3)[0]) == one
+    assert texts(answered(trio(forgets=True), PROBLEMS[::-1])[0]) == one
     assert len(set(one.values())) == len(PROBLEMS)
 
 

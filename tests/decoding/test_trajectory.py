@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rsd_cli.decoding.policies import Keep, Proposal, alone
-from rsd_cli.decoding.trajectory import Generator, Problem, Settings, Trajectory
+from rsd_cli.decoding.trajectory import Answerer, Problem, Settings, Trajectory
 from tests.engine.driving import text_of
 
 
@@ -74,8 +74,8 @@ def test_seeds_depend_on_nothing_else():
 
 def test_an_author_keeps_its_own_tokens_and_others_read_the_text(tiny_model):
     made, draft, target = trajectory(), tiny_model("llama"), tiny_model("other")
-    made.join("draft", Generator(draft, [7]))
-    made.join("target", Generator(target, [8, 9]))
+    made.join("draft", Answerer(draft, [7]))
+    made.join("target", Answerer(target, [8, 9]))
     # The draft spelt it letter by letter, which is not how its tokenizer would.
     ids = [token for letter in "Hello" for token in draft.tokenize(letter)]
     assert ids != draft.tokenize("Hello")
@@ -86,15 +86,15 @@ def test_an_author_keeps_its_own_tokens_and_others_read_the_text(tiny_model):
 
 def test_who_joins_late_catches_up_with_all_kept_steps(tiny_model):
     made, draft, target = trajectory(), tiny_model("llama"), tiny_model("other")
-    made.join("draft", Generator(draft, [7]))
+    made.join("draft", Answerer(draft, [7]))
     own = target.tokenize("So 2.\n\n")
     made.keep(step("Hello World.\n\n", draft.tokenize("Hello World.\n\n")))
     made.keep(step("So 2.\n\n", own, author="target"))
-    made.join("target", Generator(target, [8]))
+    made.join("target", Answerer(target, [8]))
     late = made.participants["target"]
     assert late.context == [8, *target.tokenize("Hello World.\n\n"), *own]
     assert text_of(target, late.context[1:]) == made.text
-    made.join("prm", Generator(target, [5]))
+    made.join("prm", Answerer(target, [5]))
     assert text_of(target, made.participants["prm"].context[1:]) == made.text
 
 

@@ -11,7 +11,7 @@ from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
 from rsd_cli.rewards.judge import Judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rsd_cli.engine.jobs import Observed
     from rsd_cli.engine.llama import Model
@@ -58,8 +58,9 @@ class TinyTrio:
         rule: Callable[[str], bool] | None = even,
         aborted: Callable[[], bool] | None = None,
         family: Family | None = None,
+        forgets: bool = False,
     ) -> None:
-        options = ContextOptions(n_ctx, seats, 256, threads=1)
+        options = ContextOptions(n_ctx, seats, 256, threads=1, forgets=forgets)
         self._engines = {role: Engine(model, options, aborted) for role, model in models.items()}
         self._renderer = Renderer()
         self._templates = {role: ChatTemplate(model, self._renderer) for role, model in models.items()}
@@ -81,9 +82,11 @@ class TinyTrio:
     def critic(self) -> Role:
         return "prm" if "prm" in self._engines else "draft"
 
-    def prompt(self, role: Author, system: str, question: str) -> list[int]:
-        messages = [Message("system", system)] if system else []
-        return self._templates[role].encode([*messages, Message("user", question)])
+    def prompt(
+        self, role: Author, system: str, question: str, before: Sequence[Message] = ()
+    ) -> list[int]:
+        first = [Message("system", system)] if system else []
+        return self._templates[role].encode([*first, *before, Message("user", question)])
 
     def close(self) -> None:
         for engine in self._engines.values():

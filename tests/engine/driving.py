@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rsd_cli.engine.jobs import Fed, Observed, Read, Sampled, Write, Written
+from rsd_cli.engine.jobs import Fed, Observed, Read, Sampled, Write, Written, whole
 from rsd_cli.engine.llama import Sampling
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def finish(engine: Engine) -> list[Update]:
     """Step until no seat has a job."""
     updates: list[Update] = []
     while engine.busy:
-        updates += engine.step()
+        updates += whole(engine.step())
     return updates
 
 
