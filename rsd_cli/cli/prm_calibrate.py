@@ -96,7 +96,9 @@ def calibrate(
     with Interrupt() as interrupt:
         loaded = LoadedTrio(cast.models, cast.prm, shape, interrupt)
         try:
-            report = Calibration(loaded, tasks, settings, answers, interrupt).report(trio, share, sweep, asked)
+            report = Calibration(loaded, tasks, settings, answers, interrupt).report(
+                trio, share, sweep, asked
+            )
         finally:
             loaded.close()
     if report is None:

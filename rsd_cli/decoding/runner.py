@@ -51,9 +51,7 @@ class Trio(Protocol):
         """The engines that are there already."""
         ...
 
-    def prompt(
-        self, role: Author, system: str, question: str, before: Sequence[Message] = ()
-    ) -> list[int]:
+    def prompt(self, role: Author, system: str, question: str, before: Sequence[Message] = ()) -> list[int]:
         """The question as this role sees it before the first step, in its own template and tokens."""
         ...
 

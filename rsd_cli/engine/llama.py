@@ -91,6 +91,7 @@ class Model:
         goes_on = C.llama_progress_callback(lambda _progress, _data: not (aborted and aborted()))
         params.progress_callback = goes_on
         params.n_gpu_layers = gpu_layers if C.llama_supports_gpu_offload() else 0
+        self.offloads = params.n_gpu_layers != 0
         listen()
         self._model: Any = C.llama_model_load_from_file(os.fsencode(path), params)
         if not self._model and aborted and aborted():
@@ -308,6 +309,7 @@ class Sampler:
 class ContextOptions:
     """Shape of a context. `n_ctx` counts the cells of each seat; `threads` 0 means one per usable core.
 
+    At most `n_streams` seats are decoded together and hold memory in the context; 0 means all.
     `forgets`: a seat's memory is cleared between trajectories, instead of serving one that begins alike.
     """
 
@@ -318,33 +320,36 @@ class ContextOptions:
     kv_type: str = "f16"
     flash_attention: bool | None = None
     forgets: bool = False
+    n_streams: int = 0
 
 
 @dataclass(frozen=True)
 class Row:
-    """Tokens of one seat for one decode; the last one's output is wanted if `output`."""
+    """Tokens of one stream for one decode; the last one's output is wanted if `output`."""
 
-    seat: int
+    stream: int
     position: int
     tokens: Sequence[int]
     output: bool
 
 
 class Context:
-    """KV memory of one model for `n_seats` separate sequences (streams), and the batch that feeds it."""
+    """KV memory of one model in separate streams, each with one sequence, and the batch that feeds it."""
 
     def __init__(
         self, model: Model, options: ContextOptions, aborted: Callable[[], bool] | None = None
     ) -> None:
         self.model = model
-        self.n_batch = max(options.n_batch, options.n_seats)  # every seat may write
+        all_of_them = not options.n_streams or not model.can_cut  # what can't be cut keeps its stream
+        self.n_streams = options.n_seats if all_of_them else min(options.n_streams, options.n_seats)
+        self.n_batch = max(options.n_batch, self.n_streams)  # every stream may write
         params = self._params(options)
         self._abort = C.ggml_abort_callback(lambda _data: bool(aborted and aborted()))
         _errors.clear()
         self.pointer: Any = C.llama_init_from_model(model._model, params)
         if not self.pointer:
             raise ResourceError(
-                f"llama.cpp could not make a context of {options.n_ctx:,} tokens x {options.n_seats} "
+                f"llama.cpp could not make a context of {options.n_ctx:,} tokens x {self.n_streams} "
                 f"for {model.path.name}{reason()}.",
                 "Try a smaller --ctx, or --kv-type q8_0.",
             )
@@ -355,11 +360,11 @@ class Context:
         self._view_batch(self.n_batch)
 
     def _params(self, options: ContextOptions) -> Any:
-        if not 1 <= options.n_seats <= MAX_SEATS:
-            raise UsageError(f"{options.n_seats} seats are asked for, possible are 1 to {MAX_SEATS}.")
+        if not 1 <= self.n_streams <= MAX_SEATS:
+            raise UsageError(f"{self.n_streams} seats are asked for, possible are 1 to {MAX_SEATS}.")
         params = C.llama_context_default_params()
-        params.n_ctx = options.n_ctx * options.n_seats
-        params.n_seq_max = options.n_seats
+        params.n_ctx = options.n_ctx * self.n_streams
+        params.n_seq_max = self.n_streams
         params.n_batch = params.n_ubatch = self.n_batch
         params.n_threads = params.n_threads_batch = options.threads or usable_cores()
         params.type_k = params.type_v = KV_TYPES[options.kv_type]
@@ -393,7 +398,7 @@ class Context:
             self._output[n:end] = 0
             self._output[end - 1] = row.output
             for i in range(n, end):
-                self._batch.seq_id[i][0] = row.seat
+                self._batch.seq_id[i][0] = row.stream
             last.append(end - 1)
             n = end
         self._batch.n_tokens = n
@@ -426,25 +431,21 @@ class Context:
         """A view of all logits of an output row, valid until the next decode; for evaluation, not per token."""
         return np.ctypeslib.as_array(C.llama_get_logits_ith(self.pointer, row), (self.model.n_vocab,))
 
-    def cut(self, seat: int, n: int) -> bool:
+    def cut(self, stream: int, n: int) -> bool:
         """Drop all cells from position n on; false if this kind of memory can't."""
-        return bool(C.llama_memory_seq_rm(self._memory, seat, n, -1))
+        return bool(C.llama_memory_seq_rm(self._memory, stream, n, -1))
 
-    def copy(self, source: int, seat: int) -> None:
-        """Give a seat the whole memory of another; between streams llama.cpp copies no less than all of it."""
-        C.llama_memory_seq_cp(self._memory, source, seat, -1, -1)
-
-    def snapshot(self, seat: int) -> bytes:
-        """The state of one seat that can't be cut, for `restore`."""
-        size = C.llama_state_seq_get_size_ext(self.pointer, seat, 0)
+    def snapshot(self, stream: int) -> bytes:
+        """The state of one stream, for `restore`."""
+        size = C.llama_state_seq_get_size_ext(self.pointer, stream, 0)
         data = (ctypes.c_uint8 * size)()
-        return bytes(memoryview(data)[: C.llama_state_seq_get_data_ext(self.pointer, data, size, seat, 0)])
+        return bytes(memoryview(data)[: C.llama_state_seq_get_data_ext(self.pointer, data, size, stream, 0)])
 
-    def restore(self, seat: int, state: bytes) -> None:
-        """Put a seat back to a snapshot."""
+    def restore(self, stream: int, state: bytes) -> None:
+        """Put a stream back to a snapshot, its own or another's."""
         data = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        self.cut(seat, 0)
-        if not C.llama_state_seq_set_data_ext(self.pointer, data, len(state), seat, 0):
+        self.cut(stream, 0)
+        if not C.llama_state_seq_set_data_ext(self.pointer, data, len(state), stream, 0):
             raise EngineError(f"llama.cpp could not restore a snapshot of {len(state):,} bytes{reason()}.")
 
     def close(self) -> None:

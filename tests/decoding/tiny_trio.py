@@ -58,9 +58,18 @@ class TinyTrio:
         rule: Callable[[str], bool] | None = even,
         aborted: Callable[[], bool] | None = None,
         family: Family | None = None,
-        forgets: bool = False,
+        reproducible: bool = False,
+        streams: int = 0,
     ) -> None:
-        options = ContextOptions(n_ctx, seats, 256, threads=1, forgets=forgets)
+        options = ContextOptions(
+            n_ctx,
+            seats,
+            256,
+            threads=1,
+            forgets=reproducible,
+            flash_attention=False if reproducible else None,
+            n_streams=streams,
+        )
         self._engines = {role: Engine(model, options, aborted) for role, model in models.items()}
         self._renderer = Renderer()
         self._templates = {role: ChatTemplate(model, self._renderer) for role, model in models.items()}
@@ -82,9 +91,7 @@ class TinyTrio:
     def critic(self) -> Role:
         return "prm" if "prm" in self._engines else "draft"
 
-    def prompt(
-        self, role: Author, system: str, question: str, before: Sequence[Message] = ()
-    ) -> list[int]:
+    def prompt(self, role: Author, system: str, question: str, before: Sequence[Message] = ()) -> list[int]:
         first = [Message("system", system)] if system else []
         return self._templates[role].encode([*first, *before, Message("user", question)])
 

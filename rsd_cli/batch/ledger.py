@@ -1,0 +1,222 @@
+"""The output file of a batch: whose it is, what stands in it, and that nobody else writes to it.
+
+Beside the file lies a manifest with the settings that made it; a run with others does not mix into it. A torn last
+line is cut off, and a whole one is never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import stat
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rsd_cli.batch.answers import read_back
+from rsd_cli.errors import OutputError, UsageError
+from rsd_cli.output import LineFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rsd_cli.batch.answers import Told
+
+CHUNK = 1 << 20
+
+
+def manifest_path(output: Path) -> Path:
+    """Where the settings of an output file are kept."""
+    return output.with_name(f"{output.name}.run.json")
+
+
+@dataclass
+class Done:
+    """Rows that the file has a record of, as two 64-bit numbers a row: what it was asked, and how it went."""
+
+    _contents: dict[int, int] = field(default_factory=dict)
+    _failed: set[int] = field(default_factory=set)
+
+    def add(self, told: Told) -> None:
+        """The last record of a row counts, but a good one stays good."""
+        key = _number(told.id)
+        if told.ok:
+            self._failed.discard(key)
+        elif key not in self._contents:
+            self._failed.add(key)
+        self._contents[key] = int(told.content, 16)
+
+    def knows(self, name: str) -> bool:
+        """Whether there is a record of this row."""
+        return _number(name) in self._contents
+
+    def failed(self, name: str) -> bool:
+        """Whether there is none but of a failure."""
+        return _number(name) in self._failed
+
+    def is_same(self, name: str, content: str) -> bool:
+        """Whether the row was asked the same."""
+        return self._contents.get(_number(name)) == int(content, 16)
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows have a record."""
+        return len(self._contents)
+
+    @property
+    def n_failed(self) -> int:
+        """How many of them failed."""
+        return len(self._failed)
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+class Ledger(LineFile):
+    """An output file that this process alone writes to, with what it had in it.
+
+    `torn` is how many bytes of a last line had to be cut off.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any], *, overwrite: bool = False) -> None:
+        _refuse_what_is_no_file(path)
+        super().__init__(path)
+        self._lock()
+        self.done = Done()
+        self.torn = 0
+        if overwrite:
+            os.ftruncate(self._file, 0)
+        if os.fstat(self._file).st_size:
+            self._check_settings(settings)
+            self._read()
+        self._write_manifest(settings)
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            pid = (_read_manifest(self.path) or {}).get("pid", "unknown")
+            raise OutputError(
+                f"{self.path} is being written by another rsd batch (process {pid}).",
+                "Wait for it, or name another file.",
+            ) from error
+        self.check_place()
+
+    def check_place(self) -> None:
+        """Refuse to write into a file that was moved or deleted meanwhile."""
+        try:
+            same = os.path.samestat(self.path.stat(), os.fstat(self._file))
+        except OSError:
+            same = False
+        if not same:
+            raise OutputError(
+                f"{self.path} was moved or deleted while it was written.",
+                "Put it back and run the same command again; what it holds is kept.",
+            )
+
+    def append(self, line: str) -> None:
+        """Write a line and wait until it is on disk."""
+        self.check_place()
+        super().append(line)
+
+    def _check_settings(self, settings: dict[str, Any]) -> None:
+        known = _read_manifest(self.path)
+        if known is None or "settings" not in known:
+            raise OutputError(
+                f"{self.path} is there already, and {manifest_path(self.path).name} that says how it was made is not.",
+                "Name another file, or start anew with --overwrite.",
+            )
+        before = known["settings"]
+        other = [key for key in {**before, **settings} if before.get(key) != settings.get(key)]
+        if other:
+            shown = "; ".join(
+                f"{key} was {_short(before.get(key))}, now {_short(settings.get(key))}" for key in other
+            )
+            raise OutputError(
+                f"{self.path} was made with other settings: {shown}.",
+                "Use the same again, name another file, or start anew with --overwrite.",
+            )
+
+    def _read(self) -> None:
+        """Learn what is done, and mend the end of the file."""
+        at = 0
+        for number, line in enumerate(_lines_of(self.path), start=1):
+            whole = line.endswith(b"\n")
+            try:
+                self.done.add(read_back(line))
+            except ValueError:
+                if whole:
+                    raise OutputError(
+                        f"Line {number} of {self.path} is no answer of rsd batch.",
+                        "Mend or remove it, or start anew with --overwrite.",
+                    ) from None
+                self.torn = len(line)
+                os.ftruncate(self._file, at)
+                self._sync()
+                return
+            at += len(line)
+            if not whole:
+                os.write(self._file, b"\n")
+
+    def _write_manifest(self, settings: dict[str, Any]) -> None:
+        place = manifest_path(self.path)
+        fresh = place.with_name(f"{place.name}.{os.getpid()}.new")
+        text = json.dumps(
+            {"schema": 1, "settings": settings, "pid": os.getpid()}, indent=1, ensure_ascii=False
+        )
+        try:
+            with fresh.open("w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(place)
+        except OSError:
+            with contextlib.suppress(OSError):
+                fresh.unlink()
+            raise
+        self._sync_folder()
+
+    def _sync_folder(self) -> None:
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def read_settings(output: Path) -> dict[str, Any] | None:
+    """The settings that an output file was made with, None where they are not known."""
+    known = _read_manifest(output)
+    settings = known.get("settings") if known else None
+    return settings if isinstance(settings, dict) else None
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # opening it will say why
+    if not stat.S_ISREG(mode):
+        raise UsageError(f"{path} is no regular file.", "Name a file to write to, or - for standard output.")
+
+
+def _read_manifest(output: Path) -> dict[str, Any] | None:
+    try:
+        known = json.loads(manifest_path(output).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return known if isinstance(known, dict) else None
+
+
+def _lines_of(path: Path) -> Iterator[bytes]:
+    with path.open("rb", buffering=CHUNK) as file:
+        yield from file
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}…"

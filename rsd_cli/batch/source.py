@@ -1,0 +1,121 @@
+"""Lines of a file or a pipe, as they arrive and within bounds. Knows nothing of what stands in them."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import select
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from rsd_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LONGEST_LINE = 4_000_000  # bytes; what is longer is reported, and never held in memory
+CHUNK = 1 << 16
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line by its number from 1, without its end; `data` is None where it is longer than `LONGEST_LINE`."""
+
+    number: int
+    data: bytes | None
+    size: int
+
+
+class Source:
+    """An input file. A regular file is read as it was when it was opened, as often as wanted; a pipe once."""
+
+    def __init__(self, name: str) -> None:
+        self.name = "standard input" if name == "-" else name
+        self._file = self._open(name)
+        status = os.fstat(self._file)
+        if stat.S_ISDIR(status.st_mode):
+            raise UsageError(f"{name} is a directory.", "Name a JSONL file.")
+        self.rereadable = stat.S_ISREG(status.st_mode)
+        self._size = status.st_size
+        self._zipped = self.rereadable and os.pread(self._file, 2, 0) == b"\x1f\x8b"
+
+    @staticmethod
+    def _open(name: str) -> int:
+        if name == "-":
+            return sys.stdin.fileno()
+        try:
+            return os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise UsageError(
+                f"{name} can't be read: {error.strerror}.", "Name a JSONL file, or - for standard input."
+            ) from error
+
+    def is_file(self, path: Path) -> bool:
+        """Whether a path leads to the very file that is read."""
+        try:
+            return self.rereadable and os.path.samestat(path.stat(), os.fstat(self._file))
+        except OSError:
+            return False
+
+    def lines(self) -> Iterator[Line | None]:
+        """Every line; None where a pipe has nothing to read yet."""
+        number, rest, dropped = 0, b"", 0
+        for chunk in self._chunks():
+            if chunk is None:
+                yield None
+                continue
+            *whole, rest = (rest + chunk).split(b"\n")
+            for data in whole:
+                number += 1
+                yield _line(number, data, dropped)
+                dropped = 0
+            if len(rest) > LONGEST_LINE:
+                dropped, rest = dropped + len(rest), b""
+        if rest or dropped:
+            yield _line(number + 1, rest, dropped)
+
+    def _chunks(self) -> Iterator[bytes | None]:
+        """What the file holds; its first bytes show an encoding that no line could be read in."""
+        started = False
+        for chunk in self._zip_chunks() if self._zipped else self._plain_chunks():
+            if chunk and not started:
+                started = True
+                if chunk.startswith(UTF16):
+                    raise UsageError(f"{self.name} is UTF-16.", "Save it as UTF-8.")
+                yield chunk.removeprefix(b"\xef\xbb\xbf")
+            else:
+                yield chunk
+
+    def _plain_chunks(self) -> Iterator[bytes | None]:
+        at = 0
+        read: Callable[[], bytes] = lambda: (
+            os.pread(self._file, min(CHUNK, self._size - at), at)
+            if self.rereadable
+            else os.read(self._file, CHUNK)
+        )
+        while True:
+            if not self.rereadable and not select.select([self._file], [], [], 0)[0]:
+                yield None
+                continue
+            chunk = read()
+            if not chunk:
+                return
+            at += len(chunk)
+            yield chunk
+
+    def _zip_chunks(self) -> Iterator[bytes]:
+        os.lseek(self._file, 0, os.SEEK_SET)
+        with os.fdopen(os.dup(self._file), "rb") as raw, gzip.open(raw) as unzipped:
+            try:
+                yield from iter(lambda: cast("BinaryIO", unzipped).read(CHUNK), b"")
+            except (OSError, EOFError) as error:
+                raise UsageError(f"{self.name} is a damaged gzip file: {error}.") from error
+
+
+def _line(number: int, data: bytes, dropped: int) -> Line:
+    size = dropped + len(data)
+    return Line(number, None if size > LONGEST_LINE else data.removesuffix(b"\r"), size)

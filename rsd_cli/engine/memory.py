@@ -1,0 +1,193 @@
+"""Where the memories of an engine's seats are: in the streams of a context, or parked as bytes.
+
+There may be more seats than streams. A seat with a job gets a stream; one that waits for another model gives its
+own up where somebody needs it. Whatever cuts, copies, snapshots or clears a seat's memory does it here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rsd_cli.engine.llama import DecodeAborted, Row
+from rsd_cli.engine.seat import Seat, common_prefix
+from rsd_cli.errors import RSDError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rsd_cli.engine.llama import Context
+
+SNAPSHOTS = 3  # the boundaries around the newest step, and one before them
+WORTH_COPYING = 16  # tokens; what another seat knows is copied from here on, and read anew below
+
+
+class Memory:
+    """The streams of one context and who holds them. With `forgets` nothing outlives a trajectory."""
+
+    def __init__(self, context: Context, seats: Sequence[Seat], *, forgets: bool) -> None:
+        self._context, self._can_cut = context, context.model.can_cut
+        self._shares, self._forgets = self._can_cut and not forgets, forgets
+        self._holders: list[Seat | None] = [None] * context.n_streams
+        if not self._can_cut:  # what can't be cut can't be a pad either, so it stays where it is
+            for seat in seats:
+                self._hold(seat, seat.index)
+
+    def stream(self, seat: Seat) -> int:
+        """The stream of a seat that was settled."""
+        if seat.stream is None:
+            raise ValueError(f"seat {seat.index} has no stream")
+        return seat.stream
+
+    def room(self, n_rows: int) -> int:
+        """How many tokens that many rows may have together: every other stream may be padded."""
+        return self._context.n_batch - (len(self._holders) - n_rows)
+
+    def settle(self, waiting: Sequence[Seat]) -> list[Seat]:
+        """Those of the seats that the next decode can serve, in order; the others wait for a stream or a prefix."""
+        for seat in waiting:
+            stream = self._free_stream() if seat.stream is None else None
+            if stream is not None:
+                self._enter(seat, stream)
+        settled = [seat for seat in waiting if seat.stream is not None]
+        return [seat for i, seat in enumerate(settled) if not self._waits(seat, settled[:i])]
+
+    def _free_stream(self) -> int | None:
+        """A stream that nobody holds, or else one whose holder has no job: a free seat's before a taken one's."""
+        idle = [
+            (holder is not None, holder is not None and holder.taken, stream)
+            for stream, holder in enumerate(self._holders)
+            if holder is None or not holder.job
+        ]
+        if not idle:
+            return None
+        _, _, stream = min(idle)
+        holder = self._holders[stream]
+        if holder:
+            self._park(holder, stream)
+        return stream
+
+    def _park(self, seat: Seat, stream: int) -> None:
+        if seat.taken:
+            seat.parked = self._context.snapshot(stream) if seat.cached else None
+        else:
+            seat.tokens, seat.cached = [], 0
+        self._context.cut(stream, 0)
+        self._holders[stream] = seat.stream = None
+
+    def _enter(self, seat: Seat, stream: int) -> None:
+        self._hold(seat, stream)
+        if seat.parked is not None and seat.cached:
+            self._context.restore(stream, seat.parked)
+            self._context.cut(stream, seat.cached)
+        seat.parked = None
+
+    def _hold(self, seat: Seat, stream: int) -> None:
+        self._holders[stream], seat.stream = seat, stream
+
+    def _waits(self, seat: Seat, earlier: Sequence[Seat]) -> bool:
+        """Whether a seat should wait until an earlier one has read what both need; then that is copied."""
+        if not (seat.fresh and self._shares):
+            return False
+        donors = [holder for holder in self._holders if holder and holder is not seat]
+        known = [
+            (min(common_prefix(each.tokens, seat.tokens), len(seat.tokens) - 1), each) for each in donors
+        ]
+        ready = max(
+            ((min(n, each.cached), each) for n, each in known), key=lambda pair: pair[0], default=None
+        )
+        coming = max((n for n, each in known if each in earlier), default=0)
+        best = max(seat.cached, ready[0] if ready else 0)
+        if coming - best >= WORTH_COPYING:
+            return True
+        if ready and ready[0] - seat.cached >= WORTH_COPYING:
+            self._copy(ready[1], seat, ready[0])
+        return False
+
+    def _copy(self, donor: Seat, seat: Seat, n: int) -> None:
+        stream = self.stream(seat)
+        self._context.restore(stream, self._context.snapshot(self.stream(donor)))
+        self._context.cut(stream, n)
+        seat.count(reused=n - seat.cached)
+        seat.cached, seat.fresh = n, False
+
+    def decode(self, rows: Sequence[Row], *, hidden: bool) -> list[int]:
+        """Decode; gives each row's batch index.
+
+        Where that fails midway, the seats' memory ends again where they think it does.
+        """
+        pads = self._pads(rows)
+        # llama.cpp computes streams together only where they stand in order.
+        everything = sorted([*rows, *pads], key=lambda row: row.stream)
+        try:
+            outputs = self._context.decode(everything, hidden=hidden)
+        except (DecodeAborted, RSDError):
+            for row in everything:
+                self._mend(row.stream)
+            raise
+        for row in pads:
+            self._context.cut(row.stream, row.position)
+        index = {row.stream: output for row, output in zip(everything, outputs, strict=True)}
+        return [index[row.stream] for row in rows]
+
+    def _pads(self, rows: Sequence[Row]) -> list[Row]:
+        """A token for every stream between the rows' first and last that has no row; it is cut off again.
+
+        llama.cpp goes through the weights anew wherever streams are left out: 8 of 16 streams in even gaps took
+        2.3 times as long as all 16 together.
+        """
+        if not self._can_cut:
+            return []
+        taken = {row.stream for row in rows}
+        ends = {
+            stream: holder.cached if (holder := self._holders[stream]) else 0
+            for stream in range(min(taken), max(taken))
+            if stream not in taken
+        }
+        return [
+            Row(stream, end, [0], output=False) for stream, end in ends.items() if end < self._context.n_ctx
+        ]
+
+    def _mend(self, stream: int) -> None:
+        holder = self._holders[stream]
+        end = holder.cached if holder else 0
+        if not (self._can_cut and self._context.cut(stream, end)) and holder:
+            self.clear(holder)
+
+    def rewind(self, seat: Seat, n: int) -> None:
+        """Make the seat's memory end at `n` tokens, or earlier where only a snapshot lies before that."""
+        if n == seat.cached:
+            return
+        if self._can_cut:
+            if seat.stream is not None and not self._context.cut(seat.stream, n):
+                self.clear(seat)
+            seat.cached = min(seat.cached, n)  # what is parked is cut when it comes back
+            return
+        seat.snapshots = [snapshot for snapshot in seat.snapshots if snapshot[0] <= n]
+        if seat.snapshots:
+            seat.cached, state = seat.snapshots[-1]
+            self._context.restore(self.stream(seat), state)
+        else:
+            self.clear(seat)
+
+    def remember(self, seat: Seat) -> None:
+        """Take a snapshot of a seat that can't be cut, where its job has a boundary."""
+        if self._can_cut or not seat.job or seat.cached not in seat.job.boundaries:
+            return
+        if seat.cached and seat.cached not in [at for at, _ in seat.snapshots]:
+            state = self._context.snapshot(self.stream(seat))
+            seat.snapshots = [*seat.snapshots, (seat.cached, state)][-SNAPSHOTS:]
+
+    def clear(self, seat: Seat) -> None:
+        """Empty a seat's memory."""
+        if seat.stream is not None:
+            self._context.cut(seat.stream, 0)
+        seat.cached, seat.parked, seat.snapshots = 0, None, []
+
+    def hand_over(self, seat: Seat) -> Seat:
+        """A free seat in place of this one, with what it may keep: a trajectory that begins alike goes on there."""
+        if self._forgets or seat.stream is None:
+            self.clear(seat)
+        free = Seat(seat.index, seat.tokens[: seat.cached], seat.cached, snapshots=seat.snapshots)
+        if seat.stream is not None:
+            self._hold(free, seat.stream)
+        return free
