@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -176,8 +175,3 @@ def read_back(data: bytes) -> Told:
     if not isinstance(name, str) or not isinstance(content, str):
         raise ValueError("no answer of rsd batch")  # noqa: TRY004 - the file is wrong, not the program
     return Told(name, content, ok)
-
-
-def mean(values: Sequence[float]) -> float:
-    """NaN of none."""
-    return sum(values) / len(values) if values else math.nan

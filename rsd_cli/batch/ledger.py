@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import stat
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.answers import read_back
+from rsd_cli.batch.rows import number_of
 from rsd_cli.errors import OutputError, UsageError
 from rsd_cli.output import LineFile
 
@@ -42,7 +42,7 @@ class Done:
 
     def add(self, told: Told) -> None:
         """The last record of a row counts, but a good one stays good."""
-        key = _number(told.id)
+        key = number_of(told.id)
         if told.ok:
             self._failed.discard(key)
         elif key not in self._contents:
@@ -51,15 +51,15 @@ class Done:
 
     def knows(self, name: str) -> bool:
         """Whether there is a record of this row."""
-        return _number(name) in self._contents
+        return number_of(name) in self._contents
 
     def failed(self, name: str) -> bool:
         """Whether there is none but of a failure."""
-        return _number(name) in self._failed
+        return number_of(name) in self._failed
 
     def is_same(self, name: str, content: str) -> bool:
         """Whether the row was asked the same."""
-        return self._contents.get(_number(name)) == int(content, 16)
+        return self._contents.get(number_of(name)) == int(content, 16)
 
     @property
     def n_rows(self) -> int:
@@ -70,10 +70,6 @@ class Done:
     def n_failed(self) -> int:
         """How many of them failed."""
         return len(self._failed)
-
-
-def _number(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
 class Ledger(LineFile):

@@ -283,5 +283,10 @@ def _number(
     return float(value) if kind is float else value
 
 
+def number_of(name: str) -> int:
+    """64 bits that stand for an id where many are kept."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
 def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=8).hexdigest()

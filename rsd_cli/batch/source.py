@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from rsd_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 LONGEST_LINE = 4_000_000  # bytes; what is longer is reported, and never held in memory
 CHUNK = 1 << 16
@@ -92,20 +92,20 @@ class Source:
 
     def _plain_chunks(self) -> Iterator[bytes | None]:
         at = 0
-        read: Callable[[], bytes] = lambda: (
-            os.pread(self._file, min(CHUNK, self._size - at), at)
-            if self.rereadable
-            else os.read(self._file, CHUNK)
-        )
         while True:
             if not self.rereadable and not select.select([self._file], [], [], 0)[0]:
                 yield None
                 continue
-            chunk = read()
+            chunk = self._read(at)
             if not chunk:
                 return
             at += len(chunk)
             yield chunk
+
+    def _read(self, at: int) -> bytes:
+        if self.rereadable:
+            return os.pread(self._file, min(CHUNK, self._size - at), at)
+        return os.read(self._file, CHUNK)
 
     def _zip_chunks(self) -> Iterator[bytes]:
         os.lseek(self._file, 0, os.SEEK_SET)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import rsd_cli
-from rsd_cli.cli import ask, bench, doctor, models, prm
+from rsd_cli.cli import ask, batch, bench, doctor, models, prm
 
 app = typer.Typer(
     name="rsd",
@@ -18,6 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("ask")(ask.ask)
+app.command("batch")(batch.batch)
 app.add_typer(models.app, name="models")
 app.add_typer(prm.app, name="prm")
 app.command("doctor")(doctor.doctor)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rsd_cli.rewards.spec import PrmSpec
 
 HEADED = ("value-head", "draft-head")  # families that are nothing without a head
+SEATS = (32, 16, 8, 4, 2, 1)  # twice what a CPU decodes at once, since half wait for the other model
 ASK_ABOVE = 5_000_000_000  # bytes of download that want a word first
 
 
@@ -205,9 +206,11 @@ def check_memory(models: dict[Role, FoundModel], shape: Shape) -> None:
     """Refuse before loading what can't fit; where there is plenty, nothing needs an estimate."""
     from rsd_cli.registry.memory import available_memory, needed_memory, plenty
 
-    if plenty({model.path for model in models.values()}, shape.ctx, shape.n_seats):
+    # What is parked takes room as well, but only as much as it is long.
+    if plenty({model.path for model in models.values()}, shape.ctx, shape.n_streams):
         return
-    needed = needed_memory([model.path for model in models.values()], shape.ctx, shape.n_seats, shape.kv_type)
+    paths = [model.path for model in models.values()]
+    needed = needed_memory(paths, shape.ctx, shape.n_streams, shape.kv_type)
     available = available_memory()
     if available is not None and needed > available:
         names = ", ".join(model.name for model in models.values())
@@ -215,6 +218,24 @@ def check_memory(models: dict[Role, FoundModel], shape: Shape) -> None:
             f"{names} need an estimated {needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are free.",
             "Choose a smaller trio or --ctx, or close other programs.",
         )
+
+
+def with_seats(models: dict[Role, FoundModel], shape: Shape, asked: int) -> Shape:
+    """The shape with the seats that are asked for, or (0) as many of `SEATS` as memory has room for."""
+    from dataclasses import replace
+
+    if asked:
+        check_memory(models, replace(shape, n_seats=asked))
+        return replace(shape, n_seats=asked)
+    for n_seats in SEATS:
+        try:
+            check_memory(models, replace(shape, n_seats=n_seats))
+        except ResourceError:
+            if n_seats == 1:
+                raise
+        else:
+            return replace(shape, n_seats=n_seats)
+    raise AssertionError("the last of SEATS either fits or was refused")
 
 
 def parse_layers(text: str) -> dict[Role, int]:

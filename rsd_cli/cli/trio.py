@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rsd_cli.decoding.prompts import MATHS
-from rsd_cli.engine.llama import ContextOptions, DecodeAborted, Model
+from rsd_cli.engine.llama import ContextOptions, DecodeAborted, Model, can_offload, devices
 from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
 from rsd_cli.errors import UsageError
@@ -48,9 +48,10 @@ class Shape:
     gpu_layers: dict[Role, int] = field(default_factory=dict)
     reproducible: bool = False
 
-    def streams(self, *, offloads: bool) -> int:
+    @property
+    def n_streams(self) -> int:
         """How many seats a model decodes together: all of them on a GPU."""
-        return self.n_seats if offloads else min(self.n_seats, CPU_STREAMS)
+        return self.n_seats if can_offload() else min(self.n_seats, CPU_STREAMS)
 
 
 @dataclass
@@ -109,6 +110,13 @@ class LoadedTrio:
         if self._family is None and self.prm:
             self._family = self._make_family(self.prm)
         return self._family
+
+    @property
+    def on_several_devices(self) -> bool:
+        """Whether the roles' models may compute at the same time: on GPUs, or some there and some on the CPU."""
+        layers = {self.shape.gpu_layers.get(role, -1) != 0 for role in self.models}
+        gpus = [device for device in devices() if device.name != "CPU"]
+        return can_offload() and True in layers and (len(gpus) > 1 or len(layers) > 1)
 
     @property
     def critic(self) -> Role:
@@ -172,7 +180,7 @@ class LoadedTrio:
             kv_type=shape.kv_type,
             flash_attention=False if shape.reproducible else None,
             forgets=shape.reproducible,
-            n_streams=self.shape.streams(offloads=model.offloads),
+            n_streams=shape.n_streams,
         )
 
     def _make_family(self, spec: PrmSpec) -> Family:

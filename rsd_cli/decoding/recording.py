@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import rsd_cli
@@ -62,6 +62,12 @@ def make_record(finished: Finished, run: Circumstances) -> Record:
         versions=run.versions,
         seed=trajectory.settings.seed,
     )
+
+
+def timeless(record: Record) -> Record:
+    """The record without its times, which no two runs share."""
+    steps = tuple(replace(step, ms=0.0) for step in record.steps)
+    return replace(record, steps=steps, timings=Timings(0.0, None, 0.0, dict.fromkeys(ROLES, RoleTime())))
 
 
 def _settings(finished: Finished) -> dict[str, Any]:

@@ -78,6 +78,11 @@ def reason() -> str:
     return f": {'; '.join(lines[-2:])}" if lines else ""
 
 
+def can_offload() -> bool:
+    """Whether this build of llama.cpp can compute on a GPU."""
+    return bool(C.llama_supports_gpu_offload())
+
+
 class DecodeAborted(Exception):  # noqa: N818 - a request was fulfilled, nothing went wrong
     """A decode was stopped through the context's abort check."""
 
@@ -90,8 +95,7 @@ class Model:
         params = C.llama_model_default_params()
         goes_on = C.llama_progress_callback(lambda _progress, _data: not (aborted and aborted()))
         params.progress_callback = goes_on
-        params.n_gpu_layers = gpu_layers if C.llama_supports_gpu_offload() else 0
-        self.offloads = params.n_gpu_layers != 0
+        params.n_gpu_layers = gpu_layers if can_offload() else 0
         listen()
         self._model: Any = C.llama_model_load_from_file(os.fsencode(path), params)
         if not self._model and aborted and aborted():

@@ -1,0 +1,204 @@
+"""What a batch has come to: counts for its progress and its summary. Arithmetic only; its clock is given to it."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from rsd_cli.batch.answers import CUT_SHORT, Answered
+from rsd_cli.evaluation.grading import gsm8k_gold, is_right, same_answer
+from rsd_cli.records import RoleTime, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rsd_cli.batch.answers import Outcome
+    from rsd_cli.records import Record, Role
+
+WINDOW = 60.0  # seconds over which speeds are taken
+
+
+@dataclass
+class Window:
+    """Rows and tokens of the last `WINDOW` seconds, a bucket a second."""
+
+    buckets: deque[tuple[float, int, int]] = field(default_factory=deque)
+
+    def add(self, now: float, rows: int, tokens: int) -> None:
+        """Count something that just happened."""
+        second = float(int(now))
+        if self.buckets and self.buckets[-1][0] == second:
+            _, known_rows, known_tokens = self.buckets.pop()
+            rows, tokens = rows + known_rows, tokens + known_tokens
+        self.buckets.append((second, rows, tokens))
+        while self.buckets[0][0] < now - WINDOW:
+            self.buckets.popleft()
+
+    def rates(self, now: float, started: float) -> tuple[float, float]:
+        """Rows and tokens a second."""
+        span = max(1.0, min(WINDOW, now - started))
+        rows = sum(bucket[1] for bucket in self.buckets if bucket[0] >= now - WINDOW)
+        tokens = sum(bucket[2] for bucket in self.buckets if bucket[0] >= now - WINDOW)
+        return rows / span, tokens / span
+
+
+@dataclass
+class Steps:
+    """Counts over the steps of all answers."""
+
+    kept: int = 0
+    by_target: int = 0
+    tokens: int = 0
+    target_tokens: int = 0
+    judged: int = 0
+    accepted: int = 0
+    rewards: float = 0.0
+    rewarded: int = 0
+
+    def add(self, record: Record) -> None:
+        """Count an answer's steps; rejected drafts were judged as well."""
+        for step in record.steps:
+            by_target = step.author == "target"
+            rejected = step.rejected is not None
+            rewards = [step.reward, step.rejected.reward if step.rejected else None]
+            known = [reward for reward in rewards if reward is not None]
+            self.kept += 1
+            self.by_target += by_target
+            self.tokens += step.tokens
+            self.target_tokens += step.tokens * by_target
+            self.judged += rejected or step.reward is not None
+            self.accepted += step.reward is not None
+            self.rewards += sum(known)
+            self.rewarded += len(known)
+
+
+@dataclass
+class Tally:
+    """Counts of one run. `total` is None while the input's length is not known; `skipped` rows were done before."""
+
+    clock: Callable[[], float]
+    total: int | None = None
+    skipped: int = 0
+    answered: int = 0
+    failed: int = 0
+    truncated: int = 0
+    empty: int = 0
+    unanswered: int = 0
+    graded: int = 0
+    right: int = 0
+    drawn: int = 0
+    steps: Steps = field(default_factory=Steps)
+    usage: dict[Role, Usage] = field(default_factory=dict)
+    flops: dict[str, float] = field(default_factory=dict)
+    times: dict[Role, RoleTime] = field(default_factory=dict)
+    window: Window = field(default_factory=Window)
+    errors: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
+
+    @property
+    def left(self) -> int | None:
+        """Rows that are still to do."""
+        return None if self.total is None else max(0, self.total - self.skipped - self.answered - self.failed)
+
+    def count_token(self) -> None:
+        """A generator drew a token."""
+        self.drawn += 1
+        self.window.add(self.clock(), 0, 1)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count a row that is over."""
+        self.window.add(self.clock(), 1, 0)
+        if not isinstance(outcome, Answered):
+            self.failed += 1
+            self.errors[outcome.code] = self.errors.get(outcome.code, 0) + 1
+            return
+        self.answered += 1
+        self.unanswered += outcome.majority is None
+        if outcome.row.gold is not None:
+            self.graded += 1
+            self.right += _is_right(outcome, gsm8k_gold(outcome.row.gold))
+        for sample in outcome.samples:
+            self._add_sample(sample)
+
+    def _add_sample(self, record: Record) -> None:
+        self.truncated += record.ended_by in CUT_SHORT
+        self.empty += not record.answer.strip()
+        self.steps.add(record)
+        for role, used in record.usage.items():
+            self.usage[role] = _sum(self.usage.get(role, Usage()), used)
+        for role, spent in record.timings.roles.items():
+            known = self.times.get(role, RoleTime())
+            self.times[role] = replace(
+                known,
+                prompt_ms=known.prompt_ms + spent.prompt_ms,
+                decode_ms=known.decode_ms + spent.decode_ms,
+            )
+        for part in ("draft", "target", "prm", "target_only"):
+            self.flops[part] = self.flops.get(part, 0.0) + (getattr(record.flops, part) or 0.0)
+
+    def rates(self) -> tuple[float, float]:
+        """Rows and tokens a second, lately."""
+        return self.window.rates(self.clock(), self.started)
+
+    def seconds_left(self) -> float | None:
+        """An estimate from the rows of the whole run so far; None while nothing is known."""
+        over = self.answered + self.failed
+        if self.left is None or not over:
+            return None
+        return self.left * (self.clock() - self.started) / over
+
+    def summary(self) -> dict[str, Any]:
+        """What `--summary` writes."""
+        seconds, steps = self.clock() - self.started, self.steps
+        compute = sum(self.flops.get(role, 0.0) for role in ("draft", "target", "prm"))
+        alone = self.flops.get("target_only", 0.0)
+        return {
+            "rows": {
+                "answered": self.answered,
+                "failed": self.failed,
+                "skipped": self.skipped,
+                "left": self.left,
+            },
+            "errors": self.errors,
+            "truncated": self.truncated,
+            "empty": self.empty,
+            "without_final_answer": self.unanswered,
+            "graded": self.graded,
+            "right": self.right,
+            "acceptance": _share(steps.accepted, steps.judged),
+            "target_share_of_steps": _share(steps.by_target, steps.kept),
+            "target_share_of_tokens": _share(steps.target_tokens, steps.tokens),
+            "mean_reward": _share(steps.rewards, steps.rewarded),
+            "tokens": {role: asdict(used) for role, used in self.usage.items()},
+            "flops": self.flops | {"total": compute},
+            "compute_vs_target_only": _share(compute, alone),
+            "time": {role: asdict(spent) for role, spent in self.times.items()},
+            "seconds": seconds,
+            "rows_per_second": _share(self.answered + self.failed, seconds),
+            "tokens_per_second": _share(steps.tokens, seconds),
+        }
+
+
+def _is_right(outcome: Answered, gold: str) -> bool:
+    """Of one answer its last box or number counts, of several what most say."""
+    if len(outcome.samples) == 1:
+        return is_right(outcome.samples[0].answer, gold)
+    best = outcome.majority
+    return best is not None and same_answer(best.answer, gold)
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        one.prompt + other.prompt,
+        one.generated + other.generated,
+        one.discarded + other.discarded,
+        one.fed + other.fed,
+        one.reused + other.reused,
+    )

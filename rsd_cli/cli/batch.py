@@ -1,0 +1,330 @@
+"""`rsd batch`: a file of questions, answered with many in flight; what is done is done, whatever happens."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+import rsd_cli
+from rsd_cli.cli import options
+from rsd_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rsd_cli.batch.answers import Format
+    from rsd_cli.batch.ledger import Done
+    from rsd_cli.batch.rows import Fields
+    from rsd_cli.batch.source import Source
+    from rsd_cli.batch.tally import Tally
+    from rsd_cli.cli.batch_run import Brake, Plan, Shard, Sink
+    from rsd_cli.cli.trio import Shape
+    from rsd_cli.cli.warm import FoundTrio
+    from rsd_cli.decoding.trajectory import Settings
+
+
+def batch(
+    questions: Annotated[
+        str, typer.Argument(metavar="FILE", help="JSONL, a question a line; - reads standard input.")
+    ],
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Where answers go; continued if there. - is stdout."
+        ),
+    ],
+    trio: options.Trio = "starter",
+    draft: options.Draft = None,
+    target: options.Target = None,
+    prm: options.Prm = None,
+    strategy: Annotated[str, typer.Option("--strategy", help="rsd, or target or draft alone.")] = "rsd",
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", min=0, max=1, help="Least reward of a draft step that stays."),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option("--n", min=1, max=1024, help="Answers to each question, with a majority.")
+    ] = 1,
+    parallel: Annotated[
+        int,
+        typer.Option("--parallel", "-p", min=0, max=256, help="Answers in flight; 0 takes what fits here."),
+    ] = 0,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", min=1, help="Longest answer.")] = 2048,
+    max_steps: Annotated[int, typer.Option("--max-steps", min=1, help="Most steps of an answer.")] = 100,
+    max_seconds: Annotated[
+        float | None, typer.Option("--max-seconds", min=0.1, help="Longest time for an answer.")
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option("--temperature", "--temp", min=0, max=10, help="0 takes the likeliest token."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed for temperatures above 0.")] = 0,
+    system: Annotated[
+        str | None, typer.Option("--system", "-s", help="System prompt; '' for none. Default: the paper's.")
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="openai: as OpenAI's batches have it; plain: flat.")
+    ] = "openai",
+    ordered: Annotated[bool, typer.Option("--ordered", help="Write in the order of the input.")] = False,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Try rows again that failed before.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start the output anew.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first row that fails.")] = False,
+    max_errors: Annotated[
+        int, typer.Option("--max-errors", min=0, help="Stop when this many rows have failed; 0 never.")
+    ] = 0,
+    reproducible: Annotated[
+        bool,
+        typer.Option(
+            "--reproducible", help="The same bytes in every run on this machine; one row at a time."
+        ),
+    ] = False,
+    shard: Annotated[
+        str, typer.Option("--shard", metavar="I/N", help="Only every N-th line from line I; see rsd merge.")
+    ] = "1/1",
+    input_field: Annotated[
+        str, typer.Option("--input-field", help="The field that holds the question.")
+    ] = "",
+    id_field: Annotated[str, typer.Option("--id-field", help="The field that names the row.")] = "",
+    summary: Annotated[
+        Path | None, typer.Option("--summary", metavar="FILE", help="Write the summary as JSON.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")] = False,
+    no_color: options.NoColor = False,
+    offline: options.Offline = False,
+    no_verify: options.NoVerify = False,
+    yes: options.Yes = False,
+    models: options.ModelsFile = None,
+    threads: options.Threads = 0,
+    gpu_layers: options.GpuLayers = "",
+    ctx: options.Ctx = 0,
+    batch_size: options.BatchSize = 512,
+    kv_type: options.KvType = "f16",
+) -> None:
+    """Answer a file of questions.
+
+    A row is an OpenAI batch line, {"id", "input"} or {"id", "question"}; README says all forms. Answers are written
+    as they are done. The same command again goes on where it stopped; when all is done it does nothing.
+    """
+    from rsd_cli.batch.rows import Fields
+    from rsd_cli.batch.source import Source
+    from rsd_cli.cli import setup
+    from rsd_cli.cli.batch_run import Brake, Plan
+    from rsd_cli.cli.interrupt import Interrupt
+    from rsd_cli.cli.trio import Shape
+    from rsd_cli.decoding.prompts import MATHS
+    from rsd_cli.decoding.trajectory import Settings
+
+    if reproducible and parallel > 1:
+        raise UsageError(f"--reproducible answers one row at a time, --parallel asks for {parallel}.")
+    source, part = Source(questions), _shard(shard)
+    fields = Fields(input_field, id_field)
+    place = _place(output, source)
+    total = _count(source, fields, part) if source.rereadable else None
+    roles = setup.roles_of(strategy)
+    access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet)
+    found = setup.find(setup.Choice(trio, draft, target, prm), access, roles).trio
+    settings = Settings(
+        strategy=strategy,
+        threshold=found.threshold if threshold is None else threshold,
+        max_tokens=max_tokens,
+        max_steps=max_steps,
+        system=MATHS if system is None else system,
+        seed=seed,
+        sampling=setup.make_sampling(found.sampling, temperature=temperature),
+        max_seconds=max_seconds,
+    )
+    layers, kv = setup.parse_layers(gpu_layers), setup.check_kv_type(kv_type)
+    shape = Shape(ctx, 1, batch_size, threads, kv, layers, reproducible)
+    shape = setup.with_seats(found.models, shape, 1 if reproducible else parallel)
+    plan = Plan(
+        settings=settings,
+        described={"trio": trio, "prm": found.prm.name, **asdict(shape)},
+        roles=roles,
+        fields=fields,
+        samples=_samples(samples, settings),
+        form=_format(form),
+        shard=part,
+        ordered=ordered,
+        retry_errors=retry_errors,
+        max_errors=1 if fail_fast else max_errors,
+        reproducible=reproducible,
+    )
+    with Interrupt() as interrupt:
+        job = _Job(plan, shape, found, source, total, Brake(interrupt), quiet=quiet, color=not no_color)
+        sink, done = _open(job, place, overwrite=overwrite)
+        tally = job.run(sink, done)
+        _tell(job, tally, place, interrupted=interrupt())
+        if summary:
+            summary.write_text(json.dumps(tally.summary(), indent=1) + "\n", "utf-8")
+    if interrupt() or tally.failed or done.n_failed:
+        raise typer.Exit(interrupt.exit_code if interrupt() else 1)
+
+
+def _samples(samples: int, settings: Settings) -> int:
+    if samples > 1 and settings.sampling and settings.sampling.temperature <= 0:
+        raise UsageError(
+            f"--n {samples} at temperature 0 would give the same answer {samples} times.",
+            "Add --temperature 0.7.",
+        )
+    return samples
+
+
+def _format(name: str) -> Format:
+    from rsd_cli.batch.answers import Format
+
+    formats: tuple[Format, ...] = get_args(Format)
+    form = next((known for known in formats if known == name), None)
+    if form is None:
+        raise UsageError(f"--format {name!r} is unknown.", f"Choose one of {', '.join(formats)}.")
+    return form
+
+
+def _shard(text: str) -> Shard:
+    from rsd_cli.cli.batch_run import Shard
+
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise UsageError(f"--shard {text!r} is no part of a whole.", "For example: --shard 1/4")
+    return Shard(int(index), int(count))
+
+
+def _place(output: str, source: Source) -> Path | None:
+    """The output file, None for standard output."""
+    if output == "-":
+        return None
+    if source.is_file(Path(output)):
+        raise UsageError(f"{output} is the input as well.", "Name another file for the answers.")
+    return Path(output)
+
+
+def _count(source: Source, fields: Fields, shard: Shard) -> int:
+    """How many rows there are; refuses ids that stand twice, before any model is looked for."""
+    from rsd_cli.batch.rows import number_of, row_id
+
+    seen: set[int] = set()
+    rows = 0
+    for line in source.lines():
+        if line is None or (line.data is not None and not line.data.strip()):
+            continue
+        name = row_id(line, fields)
+        if number_of(name) in seen:
+            first = next(each for each in source.lines() if each and row_id(each, fields) == name)
+            raise UsageError(
+                f"Lines {first.number} and {line.number} of {source.name} have the same id {name!r}.",
+                "Every row needs an id of its own; --id-field names the field that holds it.",
+            )
+        seen.add(number_of(name))
+        rows += shard.has(line.number)
+    return rows
+
+
+def _open(job: _Job, place: Path | None, *, overwrite: bool) -> tuple[Sink, Done]:
+    """Where lines go, and what is there already."""
+    from rsd_cli.batch.ledger import Done, Ledger
+    from rsd_cli.cli.batch_run import Stdout
+
+    if place is None:
+        return Stdout(), Done()
+    ledger = Ledger(place, job.fingerprint(), overwrite=overwrite)
+    if ledger.torn and not job.quiet:
+        typer.echo(f"{place}: a torn last line of {ledger.torn} bytes was cut off.", err=True)
+    return ledger, ledger.done
+
+
+@dataclass
+class _Job:
+    """A batch with all that is known before it begins."""
+
+    plan: Plan
+    shape: Shape
+    found: FoundTrio
+    source: Source
+    total: int | None
+    brake: Brake
+    quiet: bool
+    color: bool
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What answers depend on: a file holds answers of one kind."""
+        plan, found = self.plan, self.found
+        settings = asdict(plan.settings)
+        sampling = settings.pop("sampling") or {}
+        same_bytes = ("threads", "n_batch") if plan.reproducible else ()
+        shape = {key: asdict(self.shape)[key] for key in ("ctx", "kv_type", "reproducible", *same_bytes)}
+        return {
+            "rsd": rsd_cli.__version__,
+            "llama_cpp_python": importlib.metadata.version("llama-cpp-python"),
+            "trio": plan.described["trio"],
+            "models": {role: model.sha256 or str(model.path) for role, model in found.models.items()},
+            "prm": f"{found.prm.name} ({found.prm.family}{_head_digest(found.prm.head)})",
+            **settings,
+            **sampling,
+            **shape,
+            "samples": plan.samples,
+            "format": plan.form,
+            "shard": str(plan.shard),
+            "input": self.source.name,
+            "fields": [plan.fields.question, plan.fields.id],
+        }
+
+    def run(self, sink: Sink, done: Done) -> Tally:
+        """Answer what is left; loads no model where nothing is."""
+        from rsd_cli.batch.tally import Tally
+        from rsd_cli.cli.batch_run import BatchRun
+        from rsd_cli.cli.trio import LoadedTrio
+        from rsd_cli.display.batch import watching
+
+        tally = Tally(time.perf_counter, self.total)
+        tally.skipped = self._count_done(done)
+        if tally.left == 0:
+            return tally
+        run = BatchRun(self.plan, self.source, done, sink, tally, self.brake)
+        prm = self.found.prm if "prm" in self.plan.roles else None
+        loaded = LoadedTrio(self.found.models, prm, self.shape, self.brake)
+        try:
+            loaded.load_all()
+            with watching(tally, self.shape.n_seats, quiet=self.quiet, color=self.color) as run.display:
+                run.run(loaded)
+        finally:
+            loaded.close()
+        return tally
+
+    def _count_done(self, done: Done) -> int:
+        """Rows of a file that need nothing more; refuses rows that were asked something else before."""
+        from rsd_cli.batch.rows import parse_row
+        from rsd_cli.cli.batch_run import is_due
+
+        if not (self.source.rereadable and done.n_rows):
+            return 0
+        lines = (line for line in self.source.lines() if line and self.plan.shard.has(line.number))
+        rows = (parse_row(line, self.plan.fields) for line in lines)
+        return sum(not is_due(row, done, retry_errors=self.plan.retry_errors) for row in rows if row)
+
+
+def _head_digest(head: Path | None) -> str:
+    return f", head {hashlib.sha256(head.read_bytes()).hexdigest()[:16]}" if head else ""
+
+
+def _tell(job: _Job, tally: Tally, place: Path | None, *, interrupted: bool) -> None:
+    """The summary, and how to go on."""
+    from rsd_cli.display.batch import show_summary
+    from rsd_cli.display.consoles import stderr_console
+
+    if job.quiet:
+        return
+    show_summary(stderr_console(color=job.color), tally, reproducible=job.plan.reproducible)
+    if tally.failed and not job.plan.retry_errors:
+        typer.echo("Rows that failed are kept as errors; --retry-errors tries them again.", err=True)
+    if interrupted and place:
+        left = "the rest is" if tally.left is None else f"{tally.left:,} are"
+        typer.echo(
+            f"{tally.answered + tally.failed:,} rows were done, {left} left; the same command goes on.",
+            err=True,
+        )

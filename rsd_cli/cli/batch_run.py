@@ -1,0 +1,278 @@
+"""A batch while it runs: rows become problems, what the runner tells becomes lines of output, in bounded memory."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rsd_cli.batch.answers import Answered, Problematic, line_of
+from rsd_cli.batch.rows import BadRow, Row, number_of, parse_row
+from rsd_cli.cli.recording import recorded
+from rsd_cli.decoding.policies import STRATEGIES
+from rsd_cli.decoding.recording import timeless
+from rsd_cli.decoding.runner import Failed, Finished, Runner
+from rsd_cli.decoding.trajectory import Problem
+from rsd_cli.engine.jobs import ContextOverflow
+from rsd_cli.engine.llama import Sampling
+from rsd_cli.errors import EngineError, ModelError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from rsd_cli.batch.answers import Format, Outcome
+    from rsd_cli.batch.ledger import Done
+    from rsd_cli.batch.rows import Fields
+    from rsd_cli.batch.source import Source
+    from rsd_cli.batch.tally import Tally
+    from rsd_cli.cli.trio import LoadedTrio
+    from rsd_cli.decoding.events import Event
+    from rsd_cli.decoding.trajectory import Settings
+    from rsd_cli.errors import RSDError
+    from rsd_cli.records import Record, Role
+
+WINDOW = 8  # with --ordered, how many rows per seat may be ahead of the oldest that is not done
+
+
+class Sink(Protocol):
+    """Where lines of output go."""
+
+    def append(self, line: str) -> None:
+        """Write one; when this returns it is where it should be."""
+
+
+class Display(Protocol):
+    """Whoever watches."""
+
+    def handle(self, event: Event) -> None:
+        """Something happened to a row."""
+
+    def forget(self, name: str) -> None:
+        """A row is over."""
+
+
+class Stdout:
+    """Lines on standard output, as they come."""
+
+    def append(self, line: str) -> None:
+        """Write one and flush."""
+        sys.stdout.buffer.write(line.encode("utf-8", "backslashreplace") + b"\n")
+        sys.stdout.buffer.flush()
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Every `count`-th line, beginning with line `index`, which counts from 1."""
+
+    index: int = 1
+    count: int = 1
+
+    def has(self, line: int) -> bool:
+        """Whether a line belongs to it."""
+        return (line - self.index) % self.count == 0
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a batch is to do. `max_errors` 0 means any number."""
+
+    settings: Settings
+    described: dict[str, Any]
+    roles: tuple[Role, ...]
+    fields: Fields
+    samples: int
+    form: Format
+    shard: Shard
+    ordered: bool
+    retry_errors: bool
+    max_errors: int
+    reproducible: bool
+
+
+@dataclass
+class Brake:
+    """Stops the models in the middle of a decode: asked for by a signal, or by the run itself."""
+
+    interrupt: Callable[[], bool]
+    pulled: bool = False
+
+    def __call__(self) -> bool:
+        """Whether to stop."""
+        return self.pulled or self.interrupt()
+
+
+@dataclass
+class Open:
+    """A row that is being answered, with the samples that are done; `place` is its place in the output."""
+
+    row: Row
+    place: int
+    began: float
+    samples: dict[int, Record] = field(default_factory=dict)
+
+
+@dataclass
+class BatchRun:
+    """One pass over the input. `display` sees what happens while rows are answered."""
+
+    plan: Plan
+    source: Source
+    done: Done
+    sink: Sink
+    tally: Tally
+    brake: Brake
+    display: Display | None = None
+    _open: dict[str, Open] = field(default_factory=dict)
+    _seen: set[int] = field(default_factory=set)
+    _held: dict[int, str] = field(default_factory=dict)
+    _places: int = 0
+    _written: int = 0
+
+    def run(self, loaded: LoadedTrio) -> None:
+        """Answer what is not done yet."""
+        seats = loaded.shape.n_seats
+        runner = Runner(loaded, self.plan.settings, seats, side_by_side=loaded.on_several_devices)
+        for happened in runner.run(self._problems(seats)):
+            if isinstance(happened, Finished):
+                if happened.ended_by != "interrupted":
+                    self._collect(happened, loaded)
+            elif isinstance(happened, Failed):
+                self._fail(happened)
+            elif self.display:
+                self.display.handle(happened)
+
+    def _problems(self, seats: int) -> Iterator[Problem | None]:
+        """The rows that are to be answered, each as often as there are samples; None while none has arrived."""
+        for line in self.source.lines():
+            if self.brake():
+                return
+            if line is None:
+                yield None
+                continue
+            row = parse_row(line, self.plan.fields) if self.plan.shard.has(line.number) else None
+            if row is None or not self._is_due(row):
+                continue
+            while self.plan.ordered and self._places - self._written >= WINDOW * seats and not self.brake():
+                yield None
+            yield from self._begin(row)
+
+    def _is_due(self, row: Row | BadRow) -> bool:
+        """Whether a row is still to be answered; refuses one that was asked something else before."""
+        if not self.source.rereadable:
+            self._check_twice(row)
+        if not is_due(row, self.done, retry_errors=self.plan.retry_errors):
+            self.tally.skipped += not self.source.rereadable  # else they were counted beforehand
+            return False
+        return True
+
+    def _check_twice(self, row: Row | BadRow) -> None:
+        key = number_of(row.id)
+        if key in self._seen:
+            raise UsageError(
+                f"Line {row.line} of {self.source.name} has the id {row.id!r}, which an earlier line has too.",
+                "Every row needs an id of its own; what was answered so far is kept.",
+            )
+        self._seen.add(key)
+
+    def _begin(self, row: Row | BadRow) -> Iterator[Problem]:
+        place, self._places = self._places, self._places + 1
+        settings = None if isinstance(row, BadRow) else self._settings(row)
+        if isinstance(row, BadRow):
+            self._write(Problematic(row, row.code, row.message), place)
+        elif isinstance(settings, Problematic):
+            self._write(settings, place)
+        else:
+            self._open[row.id] = Open(row, place, time.perf_counter())
+            for branch in range(self.plan.samples):
+                if row.id in self._open:
+                    yield Problem(row.id, row.question, row.before, settings, branch)
+
+    def _settings(self, row: Row) -> Settings | Problematic:
+        """The run's settings with the row's own."""
+        own, run = row.own, self.plan.settings
+        strategy = own.strategy or run.strategy
+        if strategy not in STRATEGIES:
+            message = f"strategy {strategy[:50]!r} is unknown; known are {', '.join(STRATEGIES)}."
+            return Problematic(row, "bad_value", message)
+        missing = [role for role in STRATEGIES[strategy].roles if role not in self.plan.roles]
+        if missing:
+            message = (
+                f"strategy {strategy} needs a {missing[0]}, which --strategy {run.strategy} does not load."
+            )
+            return Problematic(row, "bad_value", message)
+        sampling = run.sampling or Sampling()
+        temperature = sampling.temperature if own.temperature is None else own.temperature
+        if self.plan.samples > 1 and temperature <= 0:
+            message = "temperature 0 gives the same answer every time; several samples need more."
+            return Problematic(row, "bad_value", message)
+        return replace(
+            run,
+            strategy=strategy,
+            threshold=run.threshold if own.threshold is None else own.threshold,
+            max_tokens=own.max_tokens or run.max_tokens,
+            system=run.system if own.system is None else own.system,
+            seed=run.seed if own.seed is None else own.seed,
+            sampling=replace(sampling, temperature=temperature, top_p=own.top_p or sampling.top_p),
+        )
+
+    def _collect(self, finished: Finished, loaded: LoadedTrio) -> None:
+        problem = finished.trajectory.problem
+        row = self._open.get(problem.id)
+        if row is None:
+            return
+        row.samples[problem.branch] = recorded(finished, loaded, self.plan.described, row.began)
+        if len(row.samples) == self.plan.samples:
+            del self._open[problem.id]
+            samples = tuple(row.samples[branch] for branch in range(self.plan.samples))
+            self._write(Answered(row.row, samples), row.place)
+
+    def _fail(self, failed: Failed) -> None:
+        row = self._open.pop(failed.problem.id, None)
+        if row:
+            self._write(Problematic(row.row, code_of(failed.error), failed.error.message), row.place)
+
+    def _write(self, outcome: Outcome, place: int) -> None:
+        self._held[place] = self._line(outcome)
+        ready = self._written if self.plan.ordered else place
+        while ready in self._held:
+            self.sink.append(self._held.pop(ready))
+            self._written += 1
+            ready += 1
+        self.tally.add(outcome)
+        if self.display:
+            self.display.forget(outcome.row.id)
+        if self.plan.max_errors and self.tally.failed >= self.plan.max_errors:
+            self.brake.pulled = True
+
+    def _line(self, outcome: Outcome) -> str:
+        """What no rerun would give again, such as times, is left out where that was promised."""
+        created = 0 if self.plan.reproducible else int(time.time())
+        if isinstance(outcome, Answered) and self.plan.reproducible:
+            outcome = replace(outcome, samples=tuple(timeless(sample) for sample in outcome.samples))
+        return line_of(outcome, self.plan.form, str(self.plan.described["trio"]), created)
+
+
+def is_due(row: Row | BadRow, done: Done, *, retry_errors: bool) -> bool:
+    """Whether a row has no record yet, or one of a failure that is to be tried again."""
+    if not done.knows(row.id):
+        return True
+    if done.failed(row.id) and retry_errors:
+        return True
+    if not done.is_same(row.id, row.content):
+        raise OutputError(
+            f"Line {row.line} has the id {row.id!r}, under which the output holds the answer to another question.",
+            "Give changed rows another id, or start anew with --overwrite.",
+        )
+    return False
+
+
+def code_of(error: RSDError) -> str:
+    """A failure in one word, for programs."""
+    if isinstance(error, (ContextOverflow, UsageError)):
+        return "context_overflow"
+    if isinstance(error, ModelError):
+        return "bad_messages"
+    return "engine_error" if isinstance(error, EngineError) else "error"

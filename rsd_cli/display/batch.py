@@ -1,0 +1,219 @@
+"""A batch on stderr: a region that is redrawn on a terminal, else a plain line every few seconds; and its summary.
+
+Shows what a tally counts, and the newest text of a few rows; knows no files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from rsd_cli.decoding.events import Kept, Streamed
+from rsd_cli.display import steps
+from rsd_cli.display.consoles import stderr_console
+from rsd_cli.display.live import LiveRegion
+from rsd_cli.display.sanitise import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console, ConsoleDimensions
+
+    from rsd_cli.batch.tally import Tally
+    from rsd_cli.decoding.events import Event
+    from rsd_cli.records import Author
+
+LINE_SECONDS = 5.0
+SHOWN = 4  # rows whose newest step is shown
+TAIL = 300  # characters of a step that are kept
+BAR = 30
+NAME = 12  # characters of a row's id that are shown
+
+
+@dataclass
+class Newest:
+    """A row's newest step."""
+
+    author: Author
+    number: int = 1
+    text: str = ""
+
+
+@dataclass
+class BatchDisplay:
+    """What a batch looks like now. `handle` takes the runner's events."""
+
+    tally: Tally
+    n_seats: int
+    newest: dict[str, Newest] = field(default_factory=dict)
+
+    def handle(self, event: Event) -> None:
+        """Remember what is being written."""
+        if isinstance(event, Streamed):
+            self.tally.count_token()
+            step = self.newest.setdefault(event.id, Newest(event.author))
+            if step.author != event.author:
+                step.author, step.text = event.author, ""
+            step.text = (step.text + event.text)[-TAIL:]
+        elif isinstance(event, Kept) and event.id in self.newest:
+            step = self.newest[event.id]
+            step.number, step.text = step.number + 1, ""
+
+    def forget(self, name: str) -> None:
+        """A row is over."""
+        self.newest.pop(name, None)
+
+    def lines(self, size: ConsoleDimensions) -> list[Text]:
+        """The region: a bar, counts, and some rows."""
+        shown = [self._bar(size.width), Text(" · ").join([Text(part) for part in self._figures()])]
+        room = max(0, min(SHOWN, size.height - 4))
+        return shown + [_row(name, step) for name, step in list(self.newest.items())[:room]]
+
+    def line(self) -> str:
+        """The same in one plain line."""
+        return " · ".join([*self._counts(), *self._figures()])
+
+    def _bar(self, width: int) -> Text:
+        tally, counts = self.tally, Text(" · ").join([Text(part) for part in self._counts()])
+        if not tally.total:
+            return counts
+        cells = min(BAR, max(5, width - counts.cell_len - 2))
+        full = int(cells * (tally.total - (tally.left or 0)) / tally.total)
+        return Text.assemble(("━" * full, "green"), ("─" * (cells - full), "dim"), "  ", counts)
+
+    def _counts(self) -> list[str]:
+        tally = self.tally
+        done = tally.skipped + tally.answered
+        of = f" of {tally.total:,}" if tally.total is not None else ""
+        counts = [f"{done:,}{of} done"]
+        counts += [f"{tally.failed:,} failed"] if tally.failed else []
+        counts += [f"{tally.left:,} left"] if tally.left is not None else []
+        seconds = tally.seconds_left()
+        return counts + ([f"ETA {_duration(seconds)}"] if seconds is not None else [])
+
+    def _figures(self) -> list[str]:
+        tally, counted = self.tally, self.tally.steps
+        rows, tokens = tally.rates()
+        figures = [f"{rows:.2f} rows/s" if rows < 10 else f"{rows:.0f} rows/s", f"{tokens:.0f} tokens/s"]
+        if counted.kept:
+            figures.append(f"target {counted.by_target / counted.kept:.0%} of steps")
+        if counted.judged:
+            figures.append(f"accepted {counted.accepted / counted.judged:.0%}")
+        if counted.rewarded:
+            figures.append(f"reward {counted.rewards / counted.rewarded:.2f}")
+        return [*figures, f"{len(self.newest)} of {self.n_seats} seats"]
+
+
+def _row(name: str, step: Newest) -> Text:
+    short = name if len(name) <= NAME else f"{name[: NAME - 1]}…"
+    text = visible(" ".join(step.text.split()))
+    return Text.assemble(
+        steps.badge(step.author), f" {visible(short):{NAME}} ", (f"{step.number:>2} ", "bold"), text
+    )
+
+
+@contextlib.contextmanager
+def watching(tally: Tally, n_seats: int, *, quiet: bool, color: bool) -> Iterator[BatchDisplay]:
+    """Show a batch while it runs; nothing of the region stays."""
+    display, console = BatchDisplay(tally, n_seats), stderr_console(color=color)
+    if quiet:
+        yield display
+    elif console.is_interactive:
+        with LiveRegion(console, display.lines):
+            yield display
+    else:
+        yield _Lines(tally, n_seats, console=console)
+
+
+@dataclass
+class _Lines(BatchDisplay):
+    """Plain lines for logs, one every few seconds."""
+
+    console: Console = field(kw_only=True)
+    clock: Callable[[], float] = time.monotonic
+    shown_at: float | None = None
+
+    def handle(self, event: Event) -> None:
+        """Write a line when it is time."""
+        super().handle(event)
+        now = self.clock()
+        self.shown_at = now if self.shown_at is None else self.shown_at
+        if now - self.shown_at >= LINE_SECONDS:
+            self.shown_at = now
+            self.console.print(Text(self.line()), soft_wrap=True)
+
+
+def show_summary(console: Console, tally: Tally, *, reproducible: bool) -> None:
+    """What a batch came to."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for label, text in _summary(tally, reproducible=reproducible):
+        table.add_row(label, Text(text))
+    console.print(table)
+
+
+def _summary(tally: Tally, *, reproducible: bool) -> Iterator[tuple[str, str]]:
+    summary = tally.summary()
+    yield "rows", _rows(tally)
+    if not tally.answered:
+        return
+    odd = {"cut short": tally.truncated, "empty": tally.empty, "without a final answer": tally.unanswered}
+    found = [f"{count:,} {what}" for what, count in odd.items() if count]
+    if found:
+        yield "of these", ", ".join(found)
+    if tally.graded:
+        yield (
+            "right",
+            f"{tally.right:,} of {tally.graded:,} with a known answer ({tally.right / tally.graded:.0%})",
+        )
+    if tally.steps.judged:
+        yield (
+            "accepted",
+            f"{summary['acceptance']:.0%} of the draft's steps, mean reward {summary['mean_reward']:.2f}",
+        )
+    yield (
+        "target",
+        f"{summary['target_share_of_steps']:.0%} of steps, {summary['target_share_of_tokens']:.0%} of tokens",
+    )
+    if summary["compute_vs_target_only"]:
+        yield (
+            "compute",
+            f"{summary['compute_vs_target_only']:.0%} of what the target alone needs for these texts",
+        )
+    times = [
+        f"{role} {_duration((spent.prompt_ms + spent.decode_ms) / 1000)}"
+        for role, spent in tally.times.items()
+        if spent.prompt_ms + spent.decode_ms
+    ]
+    speed = f"{summary['rows_per_second']:.2f} rows/s, {summary['tokens_per_second']:.0f} tokens/s"
+    yield "time", f"{_duration(summary['seconds'])} ({', '.join(times)}); {speed}"
+    yield (
+        "promised",
+        "the same bytes in every such run on this machine"
+        if reproducible
+        else "each row once; texts can differ a little with the rows beside them (--reproducible: never)",
+    )
+
+
+def _rows(tally: Tally) -> str:
+    parts = [f"{tally.answered:,} answered", f"{tally.failed:,} failed", f"{tally.skipped:,} done before"]
+    shown = [part for part in parts[:1]] + [part for part in parts[1:] if not part.startswith("0 ")]
+    if tally.left:
+        shown.append(f"{tally.left:,} left")
+    errors = ", ".join(f"{count} {code}" for code, count in sorted(tally.errors.items()))
+    return ", ".join(shown) + (f" ({errors})" if errors else "")
+
+
+def _duration(seconds: float) -> str:
+    whole = int(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d}"
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
