@@ -1,4 +1,4 @@
-"""JSONL on disk: one record, one line, one write. Resuming runs is not its business yet."""
+"""JSONL on disk: one record, one line, one write. What is in a file already is `batch.ledger`'s business."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from rsd_cli.errors import DISK_FULL, ResourceError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+_data_to_disk = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
 class LineFile:
@@ -40,7 +43,7 @@ class LineFile:
 
     def _sync(self) -> None:
         try:
-            os.fsync(self._file)
+            _data_to_disk(self._file)
         except OSError as error:
             if error.errno != errno.EINVAL:  # a pipe or a device has nothing to sync
                 raise

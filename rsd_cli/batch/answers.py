@@ -109,8 +109,9 @@ def _choice(index: int, sample: Record) -> dict[str, Any]:
 
 
 def _usage(samples: Sequence[Record]) -> dict[str, int]:
-    """OpenAI's counts: the prompt once for each sample, and the kept tokens."""
-    prompt = sum(max(use.prompt for use in sample.usage.values()) for sample in samples)
+    """OpenAI's counts: the prompt as the generators see it, once for each sample, and the kept tokens."""
+    writers = [[use for role, use in sample.usage.items() if role != "prm"] for sample in samples]
+    prompt = sum(max(use.prompt for use in used) for used in writers)
     kept = sum(step.tokens for sample in samples for step in sample.steps)
     return {"prompt_tokens": prompt, "completion_tokens": kept, "total_tokens": prompt + kept}
 
@@ -160,6 +161,7 @@ class Told:
 
     id: str
     content: str
+    line: int
     ok: bool
 
 
@@ -168,10 +170,10 @@ def read_back(data: bytes) -> Told:
     try:
         values = json.loads(data)
         ours = values.get("rsd", values)
-        name, content = values.get("custom_id", values.get("id")), ours["content"]
+        name, content, number = values.get("custom_id", values.get("id")), ours["content"], ours["line"]
         ok = values["error"] is None
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"no answer of rsd batch: {error!r}") from error
-    if not isinstance(name, str) or not isinstance(content, str):
+    if not isinstance(name, str) or not isinstance(content, str) or not isinstance(number, int):
         raise ValueError("no answer of rsd batch")  # noqa: TRY004 - the file is wrong, not the program
-    return Told(name, content, ok)
+    return Told(name, content, number, ok)

@@ -20,7 +20,7 @@ from rsd_cli.errors import OutputError, UsageError
 from rsd_cli.output import LineFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from rsd_cli.batch.answers import Told
@@ -78,7 +78,7 @@ class Ledger(LineFile):
     `torn` is how many bytes of a last line had to be cut off.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any], *, overwrite: bool = False) -> None:
+    def __init__(self, path: Path, settings: dict[str, Any], source: str, *, overwrite: bool = False) -> None:
         _refuse_what_is_no_file(path)
         super().__init__(path)
         self._lock()
@@ -89,13 +89,15 @@ class Ledger(LineFile):
         if os.fstat(self._file).st_size:
             self._check_settings(settings)
             self._read()
-        self._write_manifest(settings)
+        manifest = {"schema": 1, "settings": settings, "input": source, "pid": os.getpid()}
+        text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+        write_whole(manifest_path(path), [text.encode("utf-8", "backslashreplace")])
 
     def _lock(self) -> None:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            pid = (_read_manifest(self.path) or {}).get("pid", "unknown")
+            pid = (read_manifest(self.path) or {}).get("pid", "unknown")
             raise OutputError(
                 f"{self.path} is being written by another rsd batch (process {pid}).",
                 "Wait for it, or name another file.",
@@ -120,20 +122,16 @@ class Ledger(LineFile):
         super().append(line)
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
-        known = _read_manifest(self.path)
+        known = read_manifest(self.path)
         if known is None or "settings" not in known:
             raise OutputError(
-                f"{self.path} is there already, and {manifest_path(self.path).name} that says how it was made is not.",
+                f"{self.path} is there already, but not {manifest_path(self.path).name} that says how it was made.",
                 "Name another file, or start anew with --overwrite.",
             )
-        before = known["settings"]
-        other = [key for key in {**before, **settings} if before.get(key) != settings.get(key)]
+        other = difference(known["settings"], settings)
         if other:
-            shown = "; ".join(
-                f"{key} was {_short(before.get(key))}, now {_short(settings.get(key))}" for key in other
-            )
             raise OutputError(
-                f"{self.path} was made with other settings: {shown}.",
+                f"{self.path} was made with other settings: {other}.",
                 "Use the same again, name another file, or start anew with --overwrite.",
             )
 
@@ -158,37 +156,31 @@ class Ledger(LineFile):
             if not whole:
                 os.write(self._file, b"\n")
 
-    def _write_manifest(self, settings: dict[str, Any]) -> None:
-        place = manifest_path(self.path)
-        fresh = place.with_name(f"{place.name}.{os.getpid()}.new")
-        text = json.dumps(
-            {"schema": 1, "settings": settings, "pid": os.getpid()}, indent=1, ensure_ascii=False
-        )
-        try:
-            with fresh.open("w", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(place)
-        except OSError:
-            with contextlib.suppress(OSError):
-                fresh.unlink()
-            raise
-        self._sync_folder()
 
-    def _sync_folder(self) -> None:
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file that is there whole or not at all, also if the power fails."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        with fresh.open("wb") as file:
+            file.writelines(pieces)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
-def read_settings(output: Path) -> dict[str, Any] | None:
-    """The settings that an output file was made with, None where they are not known."""
-    known = _read_manifest(output)
-    settings = known.get("settings") if known else None
-    return settings if isinstance(settings, dict) else None
+def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """The settings that differ, with both values; empty if none does."""
+    other = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    return "; ".join(f"{key} was {_short(before.get(key))}, now {_short(now.get(key))}" for key in other)
 
 
 def _refuse_what_is_no_file(path: Path) -> None:
@@ -200,7 +192,8 @@ def _refuse_what_is_no_file(path: Path) -> None:
         raise UsageError(f"{path} is no regular file.", "Name a file to write to, or - for standard output.")
 
 
-def _read_manifest(output: Path) -> dict[str, Any] | None:
+def read_manifest(output: Path) -> dict[str, Any] | None:
+    """What is known of how an output file was made, None where nothing is."""
     try:
         known = json.loads(manifest_path(output).read_bytes())
     except (OSError, ValueError):

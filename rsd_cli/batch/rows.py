@@ -185,7 +185,7 @@ def _check_openai(values: dict[str, Any], body: dict[str, Any]) -> None:
         raise _BadRowError("unsupported", f"The request has n {body['n']!r}; use rsd batch --n for all rows.")
 
 
-def _asked(values: dict[str, Any], fields: Fields) -> Any:
+def _asked(values: dict[str, Any], fields: Fields) -> object:
     names = (fields.question,) if fields.question else ("input", *QUESTIONS)
     asked = next((values[name] for name in names if name in values), None)
     if asked is None:
@@ -193,7 +193,7 @@ def _asked(values: dict[str, Any], fields: Fields) -> Any:
     return asked
 
 
-def _conversation(asked: Any) -> tuple[str, tuple[Message, ...], str | None]:
+def _conversation(asked: object) -> tuple[str, tuple[Message, ...], str | None]:
     """The last user turn, the turns before it, and the system prompt if the conversation has one."""
     if not isinstance(asked, list):
         return _question(asked), (), None
@@ -206,7 +206,7 @@ def _conversation(asked: Any) -> tuple[str, tuple[Message, ...], str | None]:
     return _question(turns[-1].content), tuple(turns[:-1]), system
 
 
-def _turn(turn: Any) -> Message:
+def _turn(turn: object) -> Message:
     if not isinstance(turn, dict) or turn.get("role") not in TURNS:
         raise _BadRowError("bad_messages", f"A message needs a role, one of {', '.join(TURNS)}.")
     content = turn.get("content")
@@ -224,7 +224,7 @@ def _turn(turn: Any) -> Message:
     return Message(turn["role"], _text(content, "message"))
 
 
-def _question(asked: Any) -> str:
+def _question(asked: object) -> str:
     if not isinstance(asked, str):
         raise _BadRowError("no_question", f"The question is a {type(asked).__name__}, not a string.")
     if not asked.strip():

@@ -8,13 +8,13 @@ import select
 import stat
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from rsd_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 LONGEST_LINE = 4_000_000  # bytes; what is longer is reported, and never held in memory
 CHUNK = 1 << 16

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import rsd_cli
-from rsd_cli.cli import ask, batch, bench, doctor, models, prm
+from rsd_cli.cli import ask, batch, bench, doctor, merge, models, prm
 
 app = typer.Typer(
     name="rsd",
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command("ask")(ask.ask)
 app.command("batch")(batch.batch)
+app.command("merge")(merge.merge)
 app.add_typer(models.app, name="models")
 app.add_typer(prm.app, name="prm")
 app.command("doctor")(doctor.doctor)

@@ -232,7 +232,7 @@ def _open(job: _Job, place: Path | None, *, overwrite: bool) -> tuple[Sink, Done
 
     if place is None:
         return Stdout(), Done()
-    ledger = Ledger(place, job.fingerprint(), overwrite=overwrite)
+    ledger = Ledger(place, job.fingerprint(), job.source.name, overwrite=overwrite)
     if ledger.torn and not job.quiet:
         typer.echo(f"{place}: a torn last line of {ledger.torn} bytes was cut off.", err=True)
     return ledger, ledger.done
@@ -270,7 +270,6 @@ class _Job:
             "samples": plan.samples,
             "format": plan.form,
             "shard": str(plan.shard),
-            "input": self.source.name,
             "fields": [plan.fields.question, plan.fields.id],
         }
 

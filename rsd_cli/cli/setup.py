@@ -203,39 +203,45 @@ def _agree(missing: list[ModelEntry], access: Access) -> None:
 
 
 def check_memory(models: dict[Role, FoundModel], shape: Shape) -> None:
-    """Refuse before loading what can't fit; where there is plenty, nothing needs an estimate."""
+    """Refuse before loading what can't fit."""
+    lack = _lack(models, shape)
+    if lack:
+        names = ", ".join(model.name for model in models.values())
+        raise ResourceError(
+            f"{names} need an estimated {lack.needed / 1e9:.1f} GB of memory, {lack.free / 1e9:.1f} GB are free.",
+            "Choose a smaller trio or --ctx, or close other programs.",
+        )
+
+
+@dataclass(frozen=True)
+class _Lack:
+    """Bytes that are needed by estimate, and those that are free."""
+
+    needed: int
+    free: int
+
+
+def _lack(models: dict[Role, FoundModel], shape: Shape) -> _Lack | None:
+    """What can't fit; where there is plenty, nothing needs an estimate."""
     from rsd_cli.registry.memory import available_memory, needed_memory, plenty
 
     # What is parked takes room as well, but only as much as it is long.
     if plenty({model.path for model in models.values()}, shape.ctx, shape.n_streams):
-        return
+        return None
     paths = [model.path for model in models.values()]
     needed = needed_memory(paths, shape.ctx, shape.n_streams, shape.kv_type)
     available = available_memory()
-    if available is not None and needed > available:
-        names = ", ".join(model.name for model in models.values())
-        raise ResourceError(
-            f"{names} need an estimated {needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are free.",
-            "Choose a smaller trio or --ctx, or close other programs.",
-        )
+    return _Lack(needed, available) if available is not None and needed > available else None
 
 
 def with_seats(models: dict[Role, FoundModel], shape: Shape, asked: int) -> Shape:
     """The shape with the seats that are asked for, or (0) as many of `SEATS` as memory has room for."""
     from dataclasses import replace
 
-    if asked:
-        check_memory(models, replace(shape, n_seats=asked))
-        return replace(shape, n_seats=asked)
-    for n_seats in SEATS:
-        try:
-            check_memory(models, replace(shape, n_seats=n_seats))
-        except ResourceError:
-            if n_seats == 1:
-                raise
-        else:
-            return replace(shape, n_seats=n_seats)
-    raise AssertionError("the last of SEATS either fits or was refused")
+    wanted = [replace(shape, n_seats=n_seats) for n_seats in ((asked,) if asked else SEATS)]
+    fitting = next((each for each in wanted if not _lack(models, each)), wanted[-1])
+    check_memory(models, fitting)
+    return fitting
 
 
 def parse_layers(text: str) -> dict[Role, int]:

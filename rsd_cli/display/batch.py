@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rich.table import Table
 from rich.text import Text
 
 from rsd_cli.decoding.events import Kept, Streamed
@@ -150,12 +149,8 @@ class _Lines(BatchDisplay):
 
 def show_summary(console: Console, tally: Tally, *, reproducible: bool) -> None:
     """What a batch came to."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
     for label, text in _summary(tally, reproducible=reproducible):
-        table.add_row(label, Text(text))
-    console.print(table)
+        console.print(Text.assemble((f"{label:10}", "dim"), text), soft_wrap=not console.is_terminal)
 
 
 def _summary(tally: Tally, *, reproducible: bool) -> Iterator[tuple[str, str]]:
@@ -202,10 +197,9 @@ def _summary(tally: Tally, *, reproducible: bool) -> Iterator[tuple[str, str]]:
 
 
 def _rows(tally: Tally) -> str:
-    parts = [f"{tally.answered:,} answered", f"{tally.failed:,} failed", f"{tally.skipped:,} done before"]
-    shown = [part for part in parts[:1]] + [part for part in parts[1:] if not part.startswith("0 ")]
-    if tally.left:
-        shown.append(f"{tally.left:,} left")
+    counts = {"failed": tally.failed, "done before": tally.skipped, "left": tally.left or 0}
+    shown = [f"{tally.answered:,} answered"]
+    shown += [f"{count:,} {what}" for what, count in counts.items() if count]
     errors = ", ".join(f"{count} {code}" for code, count in sorted(tally.errors.items()))
     return ", ".join(shown) + (f" ({errors})" if errors else "")
 

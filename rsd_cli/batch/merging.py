@@ -1,0 +1,128 @@
+"""Puts the output files of shards together: one record a row, in the order of the input. Runs no models."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rsd_cli.batch.answers import read_back
+from rsd_cli.batch.ledger import difference, manifest_path, read_manifest, write_whole
+from rsd_cli.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Record:
+    """Where a row's record is, and what it says."""
+
+    line: int
+    part: Path
+    start: int
+    end: int
+    ok: bool
+
+
+@dataclass(frozen=True)
+class Part:
+    """One output file with what its manifest says."""
+
+    path: Path
+    settings: dict[str, Any]
+    source: str
+
+    @property
+    def shard(self) -> tuple[int, int]:
+        """Which part of how many."""
+        index, _, count = str(self.settings.get("shard", "1/1")).partition("/")
+        return int(index), int(count)
+
+
+@dataclass
+class Merged:
+    """All rows by id."""
+
+    records: dict[str, Record] = field(default_factory=dict)
+
+    @property
+    def n_failed(self) -> int:
+        """Rows whose record is an error."""
+        return sum(not record.ok for record in self.records.values())
+
+    def add(self, part: Path) -> None:
+        """Take in a file; within one file the last record of a row counts, but a good one stays."""
+        own: dict[str, Record] = {}
+        for start, line in _lines(part):
+            try:
+                told = read_back(line)
+            except ValueError as error:
+                raise OutputError(
+                    f"{part} has a line at byte {start:,} that is no answer of rsd batch.",
+                    "Run its rsd batch once more, which mends the end of a file.",
+                ) from error
+            known = own.get(told.id)
+            if known is None or told.ok or not known.ok:
+                own[told.id] = Record(told.line, part, start, start + len(line), told.ok)
+        for name, record in own.items():
+            if name in self.records:
+                raise OutputError(
+                    f"The row {name!r} stands in {self.records[name].part} and in {part}.",
+                    "Name each shard's file once; shards of one input share no rows.",
+                )
+            self.records[name] = record
+
+    def write(self, output: Path) -> None:
+        """Every record, in the order of the input; the file is there whole or not at all."""
+        ordered = sorted(self.records.values(), key=lambda record: record.line)
+        write_whole(output, (_piece(record) for record in ordered))
+
+
+def read_parts(paths: Sequence[Path]) -> list[Part]:
+    """The files with their settings, which must be the same but for the shard; every shard must be there."""
+    parts = [_part(path) for path in paths]
+    for part in parts[1:]:
+        other = difference(parts[0].settings, part.settings | {"shard": parts[0].settings.get("shard")})
+        if other:
+            raise OutputError(f"{parts[0].path} and {part.path} were made with other settings: {other}.")
+    count = parts[0].shard[1]
+    there = {part.shard[0] for part in parts}
+    missing = [f"{i}/{count}" for i in range(1, count + 1) if i not in there]
+    if missing or any(part.shard[1] != count for part in parts):
+        raise OutputError(
+            f"The shard {missing[0] if missing else 'count'} is missing or differs among {len(parts)} files.",
+            "Name the files of all shards of one --shard I/N.",
+        )
+    return parts
+
+
+def _part(path: Path) -> Part:
+    manifest = read_manifest(path)
+    if manifest is None or not isinstance(manifest.get("settings"), dict):
+        raise OutputError(f"{path} has no manifest beside it.", "Name files that rsd batch wrote.")
+    return Part(path, manifest["settings"], str(manifest.get("input", "")))
+
+
+def write_merged_manifest(output: Path, first: Part) -> None:
+    """The merged file is one that rsd batch can go on with."""
+    manifest = {"schema": 1, "settings": first.settings | {"shard": "1/1"}, "input": first.source}
+    write_whole(manifest_path(output), [json.dumps(manifest, indent=1).encode() + b"\n"])
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    start = 0
+    with path.open("rb") as file:
+        for line in file:
+            yield start, line
+            start += len(line)
+
+
+def _piece(record: Record) -> bytes:
+    descriptor = os.open(record.part, os.O_RDONLY)
+    try:
+        return os.pread(descriptor, record.end - record.start, record.start).rstrip(b"\n") + b"\n"
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,72 @@
+"""`rsd merge`: the outputs of `rsd batch --shard` as one file, with every row once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rsd_cli.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rsd_cli.batch.merging import Part
+
+
+def merge(
+    parts: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The outputs of all shards.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The whole.")],
+    questions: Annotated[
+        Path | None,
+        typer.Option("--questions", metavar="FILE", help="The input, to check by; default where it was."),
+    ] = None,
+) -> None:
+    """Put shards together.
+
+    Checks that they were made with the same settings and that every row of the input is there once; writes them in
+    the order of the input. A single output can be given as well: what --retry-errors appended is sorted out.
+    """
+    from rsd_cli.batch.merging import Merged, read_parts, write_merged_manifest
+
+    for part in parts:
+        if not part.is_file():
+            raise UsageError(f"{part} is not there.", "Name files that rsd batch wrote.")
+        if output.exists() and output.samefile(part):
+            raise UsageError(f"{output} is one of the parts as well.", "Name another file for the whole.")
+    known = read_parts(parts)
+    merged = Merged()
+    for part in parts:
+        merged.add(part)
+    asked = set(_asked(known[0], questions))
+    missing = sorted(asked - merged.records.keys())
+    if missing:
+        raise OutputError(
+            f"{len(missing):,} of {len(asked):,} rows have no record, {missing[0]!r} for one.",
+            "Run the same rsd batch once more for each shard.",
+        )
+    merged.write(output)
+    write_merged_manifest(output, known[0])
+    checked = (
+        "every row of the input is there once"
+        if asked
+        else "the input is gone, so nothing could be checked by it"
+    )
+    typer.echo(
+        f"{output}: {len(merged.records):,} rows, {merged.n_failed:,} of them errors; {checked}.", err=True
+    )
+
+
+def _asked(part: Part, questions: Path | None) -> Iterator[str]:
+    """The ids of the input, if it is still there."""
+    from rsd_cli.batch.rows import Fields, row_id
+    from rsd_cli.batch.source import Source
+
+    place = str(questions) if questions else part.source
+    if not questions and not Path(place).is_file():
+        return
+    names = part.settings.get("fields") or ["", ""]
+    for line in Source(place).lines():
+        if line and (line.data is None or line.data.strip()):
+            yield row_id(line, Fields(*names))
