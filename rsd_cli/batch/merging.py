@@ -89,13 +89,15 @@ def read_parts(paths: Sequence[Path]) -> list[Part]:
         if other:
             raise OutputError(f"{parts[0].path} and {part.path} were made with other settings: {other}.")
     count = parts[0].shard[1]
-    there = {part.shard[0] for part in parts}
-    missing = [f"{i}/{count}" for i in range(1, count + 1) if i not in there]
-    if missing or any(part.shard[1] != count for part in parts):
+    other_count = next((part for part in parts if part.shard[1] != count), None)
+    if other_count:
         raise OutputError(
-            f"The shard {missing[0] if missing else 'count'} is missing or differs among {len(parts)} files.",
-            "Name the files of all shards of one --shard I/N.",
+            f"{parts[0].path} is one of {count} shards, {other_count.path} of {other_count.shard[1]}."
         )
+    there = {part.shard[0] for part in parts}
+    missing = next((i for i in range(1, count + 1) if i not in there), None)
+    if missing:
+        raise OutputError(f"Shard {missing}/{count} is missing.", "Name the files of all shards.")
     return parts
 
 

@@ -8,13 +8,13 @@ import select
 import stat
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from rsd_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 LONGEST_LINE = 4_000_000  # bytes; what is longer is reported, and never held in memory
 CHUNK = 1 << 16
@@ -35,6 +35,7 @@ class Source:
 
     def __init__(self, name: str) -> None:
         self.name = "standard input" if name == "-" else name
+        self.place = "" if name == "-" else str(Path(name).absolute())
         self._file = self._open(name)
         status = os.fstat(self._file)
         if stat.S_ISDIR(status.st_mode):

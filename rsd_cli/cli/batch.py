@@ -228,11 +228,13 @@ def _count(source: Source, fields: Fields, shard: Shard) -> int:
 def _open(job: _Job, place: Path | None, *, overwrite: bool) -> tuple[Sink, Done]:
     """Where lines go, and what is there already."""
     from rsd_cli.batch.ledger import Done, Ledger
+    from rsd_cli.cli import notes
     from rsd_cli.cli.batch_run import Stdout
 
     if place is None:
         return Stdout(), Done()
-    ledger = Ledger(place, job.fingerprint(), job.source.name, overwrite=overwrite)
+    anew = overwrite and notes.read() is None  # not again by the process that takes over after a crash
+    ledger = Ledger(place, job.fingerprint(), job.source.place, overwrite=anew)
     if ledger.torn and not job.quiet:
         typer.echo(f"{place}: a torn last line of {ledger.torn} bytes was cut off.", err=True)
     return ledger, ledger.done
@@ -276,7 +278,9 @@ class _Job:
     def run(self, sink: Sink, done: Done) -> Tally:
         """Answer what is left; loads no model where nothing is."""
         from rsd_cli.batch.tally import Tally
-        from rsd_cli.cli.batch_run import BatchRun
+        from rsd_cli.cli import notes
+        from rsd_cli.cli.batch_run import BatchRun, Stdout
+        from rsd_cli.cli.crash import Crash
         from rsd_cli.cli.trio import LoadedTrio
         from rsd_cli.display.batch import watching
 
@@ -284,7 +288,10 @@ class _Job:
         tally.skipped = self._count_done(done)
         if tally.left == 0:
             return tally
+        # What a pipe gave is gone with the process that read it, and standard output can't be read again.
+        again = self.source.rereadable and not isinstance(sink, Stdout)
         run = BatchRun(self.plan, self.source, done, sink, tally, self.brake)
+        run.crash = Crash(notes.read(), takes_notes=again)
         prm = self.found.prm if "prm" in self.plan.roles else None
         loaded = LoadedTrio(self.found.models, prm, self.shape, self.brake)
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rsd_cli.batch.answers import Answered, Problematic, line_of
 from rsd_cli.batch.rows import BadRow, Row, number_of, parse_row
+from rsd_cli.cli.crash import Crash
 from rsd_cli.cli.recording import recorded
 from rsd_cli.decoding.policies import STRATEGIES
 from rsd_cli.decoding.recording import timeless
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from rsd_cli.errors import RSDError
     from rsd_cli.records import Record, Role
 
+CRASHED = "The engine crashed while it answered this row and no other."
 WINDOW = 8  # with --ordered, how many rows per seat may be ahead of the oldest that is not done
 
 
@@ -125,6 +127,7 @@ class BatchRun:
     tally: Tally
     brake: Brake
     display: Display | None = None
+    crash: Crash = field(default_factory=Crash)
     _open: dict[str, Open] = field(default_factory=dict)
     _seen: set[int] = field(default_factory=set)
     _held: dict[int, str] = field(default_factory=dict)
@@ -146,18 +149,38 @@ class BatchRun:
 
     def _problems(self, seats: int) -> Iterator[Problem | None]:
         """The rows that are to be answered, each as often as there are samples; None while none has arrived."""
-        for line in self.source.lines():
+        yield from self._suspects()
+        for row in self._rows():
             if self.brake():
                 return
+            if row is None:
+                yield None
+            elif row.id not in self.crash.ids and self._is_due(row):
+                while (
+                    self.plan.ordered and self._places - self._written >= WINDOW * seats and not self.brake()
+                ):
+                    yield None
+                yield from self._begin(row)
+
+    def _suspects(self) -> Iterator[Problem | None]:
+        """Rows that were in flight when the engine crashed: one at a time, but for one that crashed it alone."""
+        for row in self._rows() if self.crash.ids else ():
+            if row and row.id == self.crash.alone:
+                place, self._places = self._places, self._places + 1
+                self._write(Problematic(row, "engine_crash", CRASHED), place)
+            elif row and row.id in self.crash.suspects and is_due(row, self.done, retry_errors=True):
+                self.crash.try_alone(row.id)
+                yield from self._begin(row)
+                while self._open and not self.brake():
+                    yield None
+        self.crash.over()
+
+    def _rows(self) -> Iterator[Row | BadRow | None]:
+        for line in self.source.lines():
             if line is None:
                 yield None
-                continue
-            row = parse_row(line, self.plan.fields) if self.plan.shard.has(line.number) else None
-            if row is None or not self._is_due(row):
-                continue
-            while self.plan.ordered and self._places - self._written >= WINDOW * seats and not self.brake():
-                yield None
-            yield from self._begin(row)
+            elif self.plan.shard.has(line.number) and (row := parse_row(line, self.plan.fields)):
+                yield row
 
     def _is_due(self, row: Row | BadRow) -> bool:
         """Whether a row is still to be answered; refuses one that was asked something else before."""
@@ -186,6 +209,7 @@ class BatchRun:
             self._write(settings, place)
         else:
             self._open[row.id] = Open(row, place, time.perf_counter())
+            self.crash.note(self._open)
             for branch in range(self.plan.samples):
                 if row.id in self._open:
                     yield Problem(row.id, row.question, row.before, settings, branch)
@@ -228,11 +252,13 @@ class BatchRun:
             del self._open[problem.id]
             samples = tuple(row.samples[branch] for branch in range(self.plan.samples))
             self._write(Answered(row.row, samples), row.place)
+            self.crash.note(self._open, answered=True)
 
     def _fail(self, failed: Failed) -> None:
         row = self._open.pop(failed.problem.id, None)
         if row:
             self._write(Problematic(row.row, code_of(failed.error), failed.error.message), row.place)
+            self.crash.note(self._open)
 
     def _write(self, outcome: Outcome, place: int) -> None:
         self._held[place] = self._line(outcome)

@@ -1,8 +1,8 @@
 """Runs the command in a child process, since llama.cpp can abort and the kernel can kill it.
 
 The parent only waits; it turns a death by signal into one sentence and exit code 6 (4 if it was probably the
-out-of-memory killer). It forks before anything heavy is imported. Where forking is not safe (macOS, Windows)
-the command runs directly.
+out-of-memory killer). A command that left notes of what it was doing is run again after a crash, to go on behind
+it. It forks before anything heavy is imported. Where forking is not safe (macOS, Windows) the command runs directly.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from rsd_cli.cli import notes
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
 PR_SET_PDEATHSIG = 1
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CAUSES = {
     signal.SIGBUS: "a model file changed or its disk failed while it was in use",
     signal.SIGABRT: "llama.cpp stopped itself",
@@ -30,18 +33,32 @@ def supervised(command: Callable[[], int]) -> NoReturn:
     """Run `command` in a child and leave with its exit code."""
     if not sys.platform.startswith("linux"):
         sys.exit(command())
+    left = notes.offer()
+    code = _run(command)
+    while -code in CAUSES and notes.are_there(left):
+        name = signal.Signals(-code).name
+        sys.stderr.write(
+            f"The engine crashed with {name}; what it was doing is tried again, a row at a time.\n"
+        )
+        code = _run(command)
+    os._exit(_explain(-code) if code < 0 else code)
+
+
+def _run(command: Callable[[], int]) -> int:
+    """The exit code of the command in a child; minus the signal that killed it."""
     parent = os.getpid()
     child = os.fork()
     if child == 0:
+        for number in FORWARDED:
+            signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, _interrupt_once)
         _die_with(parent)
         _leave(command())
     # A terminal sends Ctrl-C to both, `kill` to the parent alone; the child counts what comes twice at once as one.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in FORWARDED:
         signal.signal(number, lambda number, _frame: _forward(child, number))
     _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
-    os._exit(_explain(-code) if code < 0 else code)
+    return os.waitstatus_to_exitcode(status)
 
 
 def _forward(child: int, number: int) -> None:
