@@ -160,10 +160,10 @@ def batch(
         job = _Job(plan, shape, found, source, total, Brake(interrupt), quiet=quiet, color=not no_color)
         sink, done = _open(job, place, overwrite=overwrite)
         tally = job.run(sink, done)
-        _tell(job, tally, place, interrupted=interrupt())
+        _tell(job, tally, done, place, interrupted=interrupt())
         if summary:
             summary.write_text(json.dumps(tally.summary(), indent=1) + "\n", "utf-8")
-    if interrupt() or tally.failed or done.n_failed:
+    if interrupt() or tally.failed or (done.n_failed and not retry_errors):
         raise typer.Exit(interrupt.exit_code if interrupt() else 1)
 
 
@@ -318,7 +318,7 @@ def _head_digest(head: Path | None) -> str:
     return f", head {hashlib.sha256(head.read_bytes()).hexdigest()[:16]}" if head else ""
 
 
-def _tell(job: _Job, tally: Tally, place: Path | None, *, interrupted: bool) -> None:
+def _tell(job: _Job, tally: Tally, done: Done, place: Path | None, *, interrupted: bool) -> None:
     """The summary, and how to go on."""
     from rsd_cli.display.batch import show_summary
     from rsd_cli.display.consoles import stderr_console
@@ -326,8 +326,11 @@ def _tell(job: _Job, tally: Tally, place: Path | None, *, interrupted: bool) -> 
     if job.quiet:
         return
     show_summary(stderr_console(color=job.color), tally, reproducible=job.plan.reproducible)
-    if tally.failed and not job.plan.retry_errors:
-        typer.echo("Rows that failed are kept as errors; --retry-errors tries them again.", err=True)
+    failed = tally.failed + (0 if job.plan.retry_errors else done.n_failed)
+    if failed and place:
+        typer.echo(
+            f"{failed:,} rows failed and are kept as errors; --retry-errors tries them again.", err=True
+        )
     if interrupted and place:
         left = "the rest is" if tally.left is None else f"{tally.left:,} are"
         typer.echo(

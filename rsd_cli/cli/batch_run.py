@@ -52,6 +52,9 @@ class Display(Protocol):
     def forget(self, name: str) -> None:
         """A row is over."""
 
+    def fail(self, line: int, name: str, message: str) -> None:
+        """It has no answer."""
+
 
 class Stdout:
     """Lines on standard output, as they come."""
@@ -180,25 +183,24 @@ class BatchRun:
             if line is None:
                 yield None
             elif self.plan.shard.has(line.number) and (row := parse_row(line, self.plan.fields)):
-                yield row
+                yield self._once(row)
 
     def _is_due(self, row: Row | BadRow) -> bool:
         """Whether a row is still to be answered; refuses one that was asked something else before."""
-        if not self.source.rereadable:
-            self._check_twice(row)
         if not is_due(row, self.done, retry_errors=self.plan.retry_errors):
             self.tally.skipped += not self.source.rereadable  # else they were counted beforehand
             return False
         return True
 
-    def _check_twice(self, row: Row | BadRow) -> None:
-        key = number_of(row.id)
-        if key in self._seen:
-            raise UsageError(
-                f"Line {row.line} of {self.source.name} has the id {row.id!r}, which an earlier line has too.",
-                "Every row needs an id of its own; what was answered so far is kept.",
-            )
-        self._seen.add(key)
+    def _once(self, row: Row | BadRow) -> Row | BadRow:
+        """The row; of a pipe, whose ids could not be looked through, an error if its id was there before."""
+        if self.source.rereadable:
+            return row
+        if number_of(row.id) in self._seen:
+            message = f"An earlier line has the id {row.id!r} too."
+            return BadRow(row.line, f"line-{row.line}", "duplicate_id", message, row.content)
+        self._seen.add(number_of(row.id))
+        return row
 
     def _begin(self, row: Row | BadRow) -> Iterator[Problem]:
         place, self._places = self._places, self._places + 1
@@ -270,6 +272,8 @@ class BatchRun:
         self.tally.add(outcome)
         if self.display:
             self.display.forget(outcome.row.id)
+        if self.display and isinstance(outcome, Problematic):
+            self.display.fail(outcome.row.line, outcome.row.id, outcome.message)
         if self.plan.max_errors and self.tally.failed >= self.plan.max_errors:
             self.brake.pulled = True
 

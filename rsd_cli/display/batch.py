@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rsd_cli.records import Author
 
 LINE_SECONDS = 5.0
+TOLD = 10  # failures that are told as they happen
 SHOWN = 4  # rows whose newest step is shown
 TAIL = 300  # characters of a step that are kept
 BAR = 30
@@ -50,6 +51,7 @@ class BatchDisplay:
     tally: Tally
     n_seats: int
     newest: dict[str, Newest] = field(default_factory=dict)
+    console: Console | None = None
 
     def handle(self, event: Event) -> None:
         """Remember what is being written."""
@@ -66,6 +68,13 @@ class BatchDisplay:
     def forget(self, name: str) -> None:
         """A row is over."""
         self.newest.pop(name, None)
+
+    def fail(self, line: int, name: str, message: str) -> None:
+        """Say why a row has no answer, of the first few; all stand in the output."""
+        if self.console and self.tally.failed <= TOLD:
+            more = "; failures from here on are only in the output" if self.tally.failed == TOLD else ""
+            text = f"line {line}, {visible(name)}: {visible(message)}{more}"
+            self.console.print(Text(text, style="red"), soft_wrap=True)
 
     def lines(self, size: ConsoleDimensions) -> list[Text]:
         """The region: a bar, counts, and some rows."""
@@ -119,7 +128,8 @@ def _row(name: str, step: Newest) -> Text:
 @contextlib.contextmanager
 def watching(tally: Tally, n_seats: int, *, quiet: bool, color: bool) -> Iterator[BatchDisplay]:
     """Show a batch while it runs; nothing of the region stays."""
-    display, console = BatchDisplay(tally, n_seats), stderr_console(color=color)
+    console = stderr_console(color=color)
+    display = BatchDisplay(tally, n_seats, console=None if quiet else console)
     if quiet:
         yield display
     elif console.is_interactive:
@@ -133,7 +143,6 @@ def watching(tally: Tally, n_seats: int, *, quiet: bool, color: bool) -> Iterato
 class _Lines(BatchDisplay):
     """Plain lines for logs, one every few seconds."""
 
-    console: Console = field(kw_only=True)
     clock: Callable[[], float] = time.monotonic
     shown_at: float | None = None
 
@@ -142,7 +151,7 @@ class _Lines(BatchDisplay):
         super().handle(event)
         now = self.clock()
         self.shown_at = now if self.shown_at is None else self.shown_at
-        if now - self.shown_at >= LINE_SECONDS:
+        if self.console and now - self.shown_at >= LINE_SECONDS:
             self.shown_at = now
             self.console.print(Text(self.line()), soft_wrap=True)
 
@@ -168,14 +177,12 @@ def _summary(tally: Tally, *, reproducible: bool) -> Iterator[tuple[str, str]]:
             f"{tally.right:,} of {tally.graded:,} with a known answer ({tally.right / tally.graded:.0%})",
         )
     if tally.steps.judged:
-        yield (
-            "accepted",
-            f"{summary['acceptance']:.0%} of the draft's steps, mean reward {summary['mean_reward']:.2f}",
-        )
-    yield (
-        "target",
-        f"{summary['target_share_of_steps']:.0%} of steps, {summary['target_share_of_tokens']:.0%} of tokens",
-    )
+        rewarded = tally.steps.rewarded
+        mean = f", mean reward {summary['mean_reward']:.2f}" if rewarded else ", without any reward"
+        yield "accepted", f"{summary['acceptance']:.0%} of the draft's steps{mean}"
+    if tally.steps.tokens:
+        of_steps, of_tokens = summary["target_share_of_steps"], summary["target_share_of_tokens"]
+        yield "target", f"{of_steps:.0%} of steps, {of_tokens:.0%} of tokens"
     if summary["compute_vs_target_only"]:
         yield (
             "compute",

@@ -1,0 +1,472 @@
+"""`rsd batch` and `rsd merge` as a user runs them, on tiny models: nothing is lost, nothing is there twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.cli.command import ENTRY
+from tests.cli.test_signals import ended
+
+FEW = ("--trio", "tiny", "--max-tokens", "10", "--threads", "1")
+SLOW = ("--trio", "endless", "--max-tokens", "60", "--max-steps", "60", "--threads", "1", "--system", "")
+
+
+def rows(n, **more):
+    return [{"id": f"r{i}", "question": f"What is {i} + {i * i}? Hello World", **more} for i in range(n)]
+
+
+def written(path):
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def names(path):
+    return [record["custom_id"] for record in written(path)]
+
+
+@pytest.fixture
+def ask(rsd):
+    """ask(rows): an input file of these rows, which may be dicts or bytes."""
+
+    def write(these, name="questions.jsonl"):
+        lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in these]
+        (rsd.home / name).write_bytes(b"".join(line + b"\n" for line in lines))
+        return name
+
+    return write
+
+
+@pytest.fixture
+def out(rsd):
+    return rsd.home / "answers.jsonl"
+
+
+def test_every_row_is_answered_once_in_a_form_that_openai_tools_read(rsd, ask, out):
+    done = rsd("batch", ask(rows(20)), "-o", "answers.jsonl", *FEW)
+    assert done.code == 0, done.err
+    assert done.stdout == b""
+    assert sorted(names(out)) == sorted(row["id"] for row in rows(20))
+    for record in written(out):
+        assert record["error"] is None
+        assert record["response"]["status_code"] == 200
+        body = record["response"]["body"]
+        assert body["object"] == "chat.completion"
+        (choice,) = body["choices"]
+        assert choice["finish_reason"] in ("stop", "length")
+        assert choice["message"]["role"] == "assistant"
+        (sample,) = record["rsd"]["samples"]
+        assert sample["answer"].strip() == choice["message"]["content"]
+        assert body["usage"]["completion_tokens"] == sum(step["tokens"] for step in sample["steps"])
+    assert "20 answered" in done.err
+    assert "\x1b" not in done.err
+
+
+def test_the_same_command_again_does_nothing(rsd, ask, out):
+    command = ("batch", ask(rows(5)), "-o", "answers.jsonl", *FEW)
+    rsd(*command)
+    before = out.read_bytes()
+    again = rsd(*command)
+    assert again.code == 0
+    assert out.read_bytes() == before
+    assert "5 done before" in again.err
+
+
+def test_new_rows_of_a_grown_file_are_answered(rsd, ask, out):
+    rsd("batch", ask(rows(3)), "-o", "answers.jsonl", *FEW)
+    first = out.read_bytes()
+    assert rsd("batch", ask(rows(6)), "-o", "answers.jsonl", *FEW).code == 0
+    assert out.read_bytes().startswith(first)
+    assert sorted(names(out)) == [f"r{i}" for i in range(6)]
+
+
+def test_other_settings_do_not_mix_into_a_file(rsd, ask, out):
+    rsd("batch", ask(rows(3)), "-o", "answers.jsonl", *FEW)
+    before = out.read_bytes()
+    other = rsd("batch", ask(rows(3)), "-o", "answers.jsonl", *FEW, "--threshold", "0.9")
+    other.refused(5, "threshold was 0.2, now 0.9", "--overwrite")
+    assert out.read_bytes() == before
+    anew = rsd("batch", ask(rows(3)), "-o", "answers.jsonl", *FEW, "--threshold", "0.9", "--overwrite")
+    assert anew.code == 0
+    assert sorted(names(out)) == ["r0", "r1", "r2"]
+
+
+def test_a_row_that_was_changed_since_it_was_answered_is_refused(rsd, ask, out):
+    rsd("batch", ask(rows(3)), "-o", "answers.jsonl", *FEW)
+    changed = [*rows(2), {"id": "r2", "question": "Something else?"}]
+    rsd("batch", ask(changed), "-o", "answers.jsonl", *FEW).refused(5, "Line 3", "'r2'", "another question")
+
+
+def test_ids_that_stand_twice_are_found_before_models_are_looked_for(rsd, ask, out):
+    (rsd.home / "models.yaml").unlink()
+    done = rsd("batch", ask([*rows(3), {"id": "r1", "question": "?"}]), "-o", "answers.jsonl", *FEW)
+    done.refused(2, "Lines 2 and 4", "'r1'")
+    assert not out.exists()
+
+
+BAD = {
+    b"5": "invalid_json",
+    b"[]": "invalid_json",
+    b"null": "invalid_json",
+    b'{"id": "torn", "question": "wh': "invalid_json",
+    b"[" * 100_000: "invalid_json",
+    b'{"id": 1' + b"0" * 5000 + b"}": "invalid_json",
+    b'{"question": "?", "threshold": NaN}': "invalid_json",
+    b'{"question": "?", "temperature": 1e999}': "invalid_json",
+    b'{"question": "?", "question": "!"}': "invalid_json",
+    b'{"question": "\xff"}': "invalid_utf8",
+    b'{"question": "\\ud800"}': "invalid_text",
+    b'{"id": 1.5, "question": "?"}': "bad_id",
+    b'{"id": true, "question": "?"}': "bad_id",
+    b'{"id": "", "question": "?"}': "bad_id",
+    b'{"id": "empty", "question": " "}': "no_question",
+    b'{"id": "none"}': "no_question",
+    b'{"id": "list", "prompt": [1, 2]}': "bad_messages",
+    b'{"id": "hot", "question": "?", "temperature": "hot"}': "bad_value",
+    b'{"id": "odd", "question": "?", "strategy": "magic"}': "bad_value",
+    b'{"id": "long", "question": "' + b"Hello World " * 9000 + b'"}': "context_overflow",
+    b'{"id": "huge", "question": "' + b"x" * 4_000_001 + b'"}': "too_long",
+}
+
+
+def test_bad_rows_are_told_with_their_lines_and_good_ones_answered(rsd, ask, out):
+    good, lines = rows(30), []
+    for i, bad in enumerate(BAD):
+        lines += [good[i], bad]
+    done = rsd("batch", ask([*lines, *good[len(BAD) :]]), "-o", "answers.jsonl", *FEW)
+    assert done.code == 1, done.err
+    by_line = {record["rsd"]["line"]: record for record in written(out)}
+    assert len(by_line) == len(written(out)) == len(good) + len(BAD)
+    for i, code in enumerate(BAD.values()):
+        record = by_line[2 * i + 2]
+        assert record["error"]["code"] == code, record
+        assert record["response"] is None
+    answered = {record["custom_id"] for record in by_line.values() if record["error"] is None}
+    assert answered == {row["id"] for row in good}
+    assert "Traceback" not in done.err
+    assert "line 2, " in done.err
+    assert f"{len(BAD)} failed" in done.err
+    again = rsd("batch", "questions.jsonl", "-o", "answers.jsonl", *FEW)
+    assert again.code == 1
+    assert len(written(out)) == len(by_line)
+
+
+def test_rows_that_failed_are_tried_again_if_that_is_asked_for(rsd, ask, out):
+    mixed = [*rows(2), {"id": "bad", "question": ""}]
+    rsd("batch", ask(mixed), "-o", "answers.jsonl", *FEW)
+    mended = [*rows(2), {"id": "bad", "question": "What is it?"}]
+    done = rsd("batch", ask(mended), "-o", "answers.jsonl", *FEW, "--retry-errors")
+    assert done.code == 0, done.err
+    assert [r["error"] is None for r in written(out) if r["custom_id"] == "bad"] == [False, True]
+    again = rsd("batch", "questions.jsonl", "-o", "answers.jsonl", *FEW)
+    assert again.code == 0
+    assert len(names(out)) == 4
+    assert rsd("merge", "answers.jsonl", "-o", "clean.jsonl").code == 0
+    assert [(r["custom_id"], r["error"]) for r in written(rsd.home / "clean.jsonl")] == [
+        ("r0", None),
+        ("r1", None),
+        ("bad", None),
+    ]
+
+
+@pytest.mark.parametrize(("flags", "failures"), [(("--fail-fast",), 1), (("--max-errors", "2"), 2)])
+def test_a_run_stops_at_as_many_errors_as_were_asked_for(flags, failures, rsd, ask, out):
+    these = [{"id": f"bad{i}", "question": ""} for i in range(5)] + rows(200)
+    assert rsd("batch", ask(these), "-o", "answers.jsonl", *FEW, *flags).code == 1
+    assert sum(record["error"] is not None for record in written(out)) == failures
+    assert len(names(out)) < 100
+
+
+def test_rows_may_have_settings_of_their_own(rsd, ask, out):
+    these = [
+        {"id": "short", "question": "What?", "max_tokens": 3},
+        {"id": "alone", "question": "What?", "strategy": "target"},
+        {"id": "warm", "question": "What?", "temperature": 0.9, "seed": 7},
+        {"id": "strict", "question": "What?", "threshold": 1.0, "system": "Be brief."},
+        {"custom_id": "turns", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": [
+            {"role": "system", "content": "S"}, {"role": "user", "content": "A"},
+            {"role": "assistant", "content": "B"}, {"role": "user", "content": "What?"}], "max_tokens": 4}},
+    ]  # fmt: skip
+    assert rsd("batch", ask(these), "-o", "answers.jsonl", *FEW).code == 0
+    samples = {record["custom_id"]: record["rsd"]["samples"][0] for record in written(out)}
+    assert sum(step["tokens"] for step in samples["short"]["steps"]) <= 3
+    assert {step["author"] for step in samples["alone"]["steps"]} == {"target"}
+    assert samples["warm"]["seed"] == 7
+    assert samples["warm"]["settings"]["temperature"] == 0.9
+    assert samples["strict"]["settings"]["system"] == "Be brief."
+    assert {step["author"] for step in samples["strict"]["steps"]} == {"target"}
+    assert samples["turns"]["usage"]["draft"]["prompt"] > samples["short"]["usage"]["draft"]["prompt"] - 60
+    assert samples["turns"]["settings"]["max_tokens"] == 4
+
+
+def test_samples_of_a_row_are_kept_apart_with_a_majority(rsd, ask, out):
+    done = rsd("batch", ask(rows(3)), "-o", "answers.jsonl", *FEW, "--n", "4", "--temperature", "0.9")
+    assert done.code == 0, done.err
+    for record in written(out):
+        choices = record["response"]["body"]["choices"]
+        assert [choice["index"] for choice in choices] == [0, 1, 2, 3]
+        assert len({choice["message"]["content"] for choice in choices}) > 1
+        assert "majority" in record["rsd"]
+    rsd("batch", "questions.jsonl", "-o", "x.jsonl", *FEW, "--n", "4").refused(2, "--temperature")
+
+
+def test_plain_lines_are_flat(rsd, ask, out):
+    assert rsd("batch", ask(rows(2)), "-o", "answers.jsonl", *FEW, "--format", "plain").code == 0
+    for record in written(out):
+        assert record["input"].startswith("What is")
+        assert isinstance(record["output"], str)
+        assert record["finish_reason"] in ("stop", "length")
+        assert record["error"] is None
+
+
+def test_answers_in_order_come_in_the_order_of_the_input(rsd, ask, out):
+    these = [{**row, "max_tokens": 3 + 40 * (i % 3 == 0)} for i, row in enumerate(rows(60))]
+    these.insert(7, {"id": "bad", "question": ""})
+    done = rsd("batch", ask(these), "-o", "answers.jsonl", *FEW, "--ordered", "--parallel", "2")
+    assert done.code == 1
+    assert names(out) == [row["id"] for row in these]
+
+
+def test_standard_output_gets_the_lines_and_nothing_else(rsd, ask):
+    done = rsd("batch", ask(rows(3)), "-o", "-", *FEW)
+    assert done.code == 0
+    assert sorted(json.loads(line)["custom_id"] for line in done.stdout.splitlines()) == ["r0", "r1", "r2"]
+
+
+def test_a_reader_that_has_enough_is_no_error(rsd, ask):
+    command = " ".join([*ENTRY, "batch", ask(rows(60)), "-o", "-", *FEW, "--quiet", "| head -1"])
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        capture_output=True, env=rsd.env(), cwd=rsd.home, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == b""
+    assert json.loads(done.stdout)["error"] is None
+
+
+def test_a_slow_pipe_gets_its_first_answer_before_it_ends(rsd):
+    process = subprocess.Popen(
+        [*ENTRY, "batch", "-", "-o", "-", *FEW, "--quiet"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=rsd.env(), cwd=rsd.home,
+    )  # fmt: skip
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(b'{"id": "first", "question": "What?"}\n')
+    process.stdin.flush()
+    assert json.loads(process.stdout.readline())["custom_id"] == "first"
+    process.stdin.write(b'{"id": "second", "question": "What?"}\n{"id": "first", "question": "Again?"}\n')
+    out, err = process.communicate(timeout=30)
+    last = {record["custom_id"]: record for record in map(json.loads, out.splitlines())}
+    assert last["second"]["error"] is None
+    assert last["line-3"]["error"]["code"] == "duplicate_id"
+    assert (process.returncode, err) == (1, b"")
+
+
+def test_shards_together_are_the_whole(rsd, ask, out):
+    ask(rows(25))
+    parts = []
+    for i in (1, 2, 3):
+        parts.append(f"part{i}.jsonl")
+        assert rsd("batch", "questions.jsonl", "-o", parts[-1], *FEW, "--shard", f"{i}/3").code == 0
+    assert rsd("merge", *parts[:2], "-o", "answers.jsonl").code == 5
+    assert not out.exists()
+    done = rsd("merge", *parts, "-o", "answers.jsonl")
+    assert done.code == 0, done.err
+    assert names(out) == [row["id"] for row in rows(25)]
+    assert rsd("batch", "questions.jsonl", "-o", "answers.jsonl", *FEW).code == 0  # which has nothing to do
+    assert len(names(out)) == 25
+
+
+def test_a_merge_that_misses_a_row_says_which(rsd, ask):
+    ask(rows(6))
+    for i in (1, 2):
+        rsd("batch", "questions.jsonl", "-o", f"part{i}.jsonl", *FEW, "--shard", f"{i}/2")
+    lines = (rsd.home / "part2.jsonl").read_bytes().splitlines(keepends=True)
+    gone = json.loads(lines[0])["custom_id"]
+    (rsd.home / "part2.jsonl").write_bytes(b"".join(lines[1:]))
+    rsd("merge", "part1.jsonl", "part2.jsonl", "-o", "all.jsonl").refused(5, "1 of 6 rows", f"'{gone}'")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_batch_cleanly_and_the_same_command_goes_on(number, code, rsd, ask, out):
+    command = ("batch", ask(rows(40)), "-o", "answers.jsonl", *SLOW, "--parallel", "3")
+    process = rsd.start(*command)
+    wait_for_lines(out, 2)
+    os.kill(process.pid, number)
+    returned, _, err = ended(process, 20)
+    assert returned == code
+    assert "the same command goes on" in err
+    assert "Traceback" not in err
+    n = len(written(out))
+    assert n < 40
+    assert rsd(*command, "--max-tokens", "60").code == 0
+    assert sorted(names(out)) == sorted(row["id"] for row in rows(40))
+
+
+def wait_for_lines(path, n, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if path.exists() and path.read_bytes().count(b"\n") >= n:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{path} has no {n} lines")
+
+
+def test_a_batch_killed_at_any_moment_ends_as_if_it_had_not_been(rsd, ask, out):
+    """20 times kill -9 to the whole group, then the same command to its end."""
+    command = ("batch", ask(rows(60)), "-o", "answers.jsonl", *FEW, "--reproducible", "--ordered")
+    assert rsd(*command[:3], "whole.jsonl", *command[4:]).code == 0
+    moments = random.Random(0)
+    for _ in range(20):
+        process = rsd.start(*command)
+        time.sleep(moments.uniform(0.2, 0.9))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    done = rsd(*command)
+    assert done.code == 0, done.err
+    assert set(out.read_bytes().splitlines()) == set((rsd.home / "whole.jsonl").read_bytes().splitlines())
+    assert len(names(out)) == len(set(names(out))) == 60
+
+
+def test_two_runs_do_not_write_to_one_file(rsd, ask, out):
+    command = ("batch", ask(rows(40)), "-o", "answers.jsonl", *SLOW, "--parallel", "2")
+    process = rsd.start(*command)
+    wait_for_lines(out, 1)
+    second = rsd(*command)
+    second.refused(5, "is being written by another rsd batch")
+    process.kill()
+    process.communicate()
+
+
+def test_reproducible_runs_give_the_same_bytes(rsd, ask):
+    ask(rows(12))
+    for name in ("a.jsonl", "b.jsonl"):
+        assert rsd("batch", "questions.jsonl", "-o", name, *FEW, "--reproducible").code == 0
+    assert (rsd.home / "a.jsonl").read_bytes() == (rsd.home / "b.jsonl").read_bytes()
+    rsd("batch", "questions.jsonl", "-o", "c.jsonl", *FEW, "--reproducible", "--parallel", "4").refused(
+        2, "4"
+    )
+
+
+CRASHES = """
+import os, signal
+import rsd_cli.decoding.runner as runner
+submit = runner.Runner._submit
+def crash(self, trajectory, request):
+    if trajectory.problem.id in ("r7", "r30"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return submit(self, trajectory, request)
+runner.Runner._submit = crash
+from rsd_cli.__main__ import main
+main()
+"""
+
+
+def test_rows_that_crash_the_engine_are_found_and_the_others_answered(rsd, ask, out):
+    script = rsd.home / "crashes.py"
+    script.write_text(CRASHES)
+    done = subprocess.run(
+        [ENTRY[0], str(script), "batch", ask(rows(40)), "-o", "answers.jsonl", *FEW, "--overwrite"],
+        capture_output=True, env=rsd.env(), cwd=rsd.home, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert sorted(names(out)) == sorted(row["id"] for row in rows(40))
+    failed = {r["custom_id"]: r["error"]["code"] for r in written(out) if r["error"]}
+    assert failed == {"r7": "engine_crash", "r30": "engine_crash"}
+
+
+def test_an_engine_that_always_crashes_is_given_up(rsd, ask):
+    script = rsd.home / "crashes.py"
+    script.write_text(CRASHES.replace('in ("r7", "r30")', "!= ''"))
+    done = subprocess.run(
+        [ENTRY[0], str(script), "batch", ask(rows(40)), "-o", "answers.jsonl", *FEW],
+        capture_output=True, env=rsd.env(), cwd=rsd.home, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 6
+    assert b"times in a row" in done.stderr
+
+
+def test_a_row_that_takes_too_long_is_cut_short_and_says_so(rsd, ask, out):
+    these = [{**rows(1)[0], "max_tokens": 15000}]
+    command = (
+        "--trio",
+        "endless",
+        "--ctx",
+        "16000",
+        "--max-steps",
+        "15000",
+        "--threads",
+        "1",
+        "--system",
+        "",
+    )
+    done = rsd("batch", ask(these), "-o", "answers.jsonl", *command, "--max-seconds", "3")
+    assert done.code == 0, done.err
+    (record,) = written(out)
+    assert record["response"]["body"]["choices"][0]["finish_reason"] == "length"
+    assert record["rsd"]["samples"][0]["ended_by"] == "timeout"
+    assert record["rsd"]["samples"][0]["answer"]
+
+
+def test_a_full_disk_keeps_whole_lines_and_the_run_goes_on_later(rsd, ask, out):
+    command = ["batch", ask(rows(60)), "-o", "answers.jsonl", *FEW, "--format", "plain"]
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))"
+    script = f"{limit}; import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    (rsd.home / "full.py").write_text(script + "from rsd_cli.__main__ import main; main()")
+    done = subprocess.run(
+        [ENTRY[0], str(rsd.home / "full.py"), *command],
+        capture_output=True, env=rsd.env(), cwd=rsd.home, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 4, done.stderr
+    assert out.read_bytes().endswith(b"\n")
+    assert 0 < len(written(out)) < 60
+    assert rsd(*command).code == 0
+    assert len({record["id"] for record in written(out)}) == len(written(out)) == 60
+
+
+def test_an_output_that_is_deleted_meanwhile_stops_the_run(rsd, ask, out):
+    process = rsd.start("batch", ask(rows(40)), "-o", "answers.jsonl", *SLOW, "--parallel", "2")
+    wait_for_lines(out, 1)
+    out.unlink()
+    code, _, err = ended(process, 20)
+    assert code == 5
+    assert "moved or deleted" in err
+
+
+def test_a_summary_is_written_as_json(rsd, ask):
+    these = [{**row, "answer": "#### 7"} for row in rows(4)]
+    done = rsd("batch", ask(these), "-o", "answers.jsonl", *FEW, "--summary", "summary.json", "--quiet")
+    assert (done.code, done.err) == (0, "")
+    summary = json.loads((rsd.home / "summary.json").read_text())
+    assert summary["rows"] == {"answered": 4, "failed": 0, "skipped": 0, "left": 0}
+    assert summary["graded"] == 4
+    assert summary["tokens"]["draft"]["generated"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("absent.jsonl", "-o", "a.jsonl"), ("absent.jsonl",)),
+        (("questions.jsonl", "-o", "questions.jsonl"), ("input as well",)),
+        (("questions.jsonl", "-o", "no/such/a.jsonl"), ("no/such/a.jsonl",)),
+        (("questions.jsonl", "-o", "."), ("no regular file",)),
+        (("questions.jsonl", "-o", "a.jsonl", "--shard", "3/2"), ("3/2",)),
+        (("questions.jsonl", "-o", "a.jsonl", "--format", "xml"), ("xml",)),
+        (("questions.jsonl", "-o", "a.jsonl", "--strategy", "magic"), ("magic",)),
+    ],
+)
+def test_what_can_not_be_done_is_refused_before_models_load(arguments, words, rsd, ask):
+    ask(rows(2))
+    rsd("batch", *arguments, *FEW[:2]).refused(2, *words)
+
+
+def test_an_empty_file_is_no_rows(rsd, ask, out):
+    done = rsd("batch", ask([]), "-o", "answers.jsonl", *FEW)
+    assert done.code == 0
+    assert "0 answered" in done.err
+    assert out.read_bytes() == b""
