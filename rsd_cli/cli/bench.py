@@ -70,9 +70,10 @@ def bench(
     plan = Plan(cast, effort, threads, layers, quick)
 
     result: dict[str, Any] = {"trio": trio, "prm": cast.prm.name, "quick": quick, "rsd_vs_parts": None}
-    result |= _measure_models(plan, {role: files[role] for role in chosen if role in files}, counts)
+    measured = _measure_models(plan, {role: files[role] for role in chosen if role in files}, counts)
+    result |= {key: value for key, value in measured.items() if key != "by_role"}
     if set(files) <= set(chosen):
-        result |= _measure_question(plan)
+        result |= _measure_question(plan, measured["by_role"])
     names = {"--trio": trio, "--draft": draft, "--target": target, "--prm": prm, "--models": models}
     given = [(flag, str(name)) for flag, name in names.items() if name]
     result |= _measure_start(plan, [word for pair in given for word in pair])
@@ -115,11 +116,13 @@ def _measure_models(plan: Plan, chosen: dict[Role, FoundModel], counts: list[int
     """Each model through the engine and through the bare loop; the first also against the high-level class."""
     from rsd_cli.engine.llama import Model
 
-    figures: dict[str, Any] = {"speeds": {}}
+    figures: dict[str, Any] = {"speeds": {}, "by_role": {}}
     for path, roles in _by_file(chosen).items():
         model = Model(path, plan.layers.get(roles[0], -1))
         name = "+".join(roles)
-        figures["speeds"][name] = [asdict(_measure_speed(plan, model, name, n)) for n in counts]
+        speeds = [_measure_speed(plan, model, name, n) for n in counts]
+        figures["speeds"][name] = [asdict(speed) for speed in speeds]
+        figures["by_role"] |= dict.fromkeys(roles, speeds)
         if "decode_vs_high_level" not in figures:
             figures |= _measure_first_model(plan, model)
         model.close()
@@ -179,10 +182,10 @@ def _measure_first_model(plan: Plan, model: Model) -> dict[str, Any]:
     return figures
 
 
-def _measure_question(plan: Plan) -> dict[str, Any]:
-    """One question by the whole trio against its parts at bare speeds, measured before and after it."""
+def _measure_question(plan: Plan, speeds: dict[Role, list[Speed]]) -> dict[str, Any]:
+    """One question by the whole trio against its parts at bare speeds, and what that says of a batch."""
     from rsd_cli.cli.trio import LoadedTrio, Shape
-    from rsd_cli.evaluation.speed import parts_seconds
+    from rsd_cli.evaluation.speed import best_parallel, parts_seconds
 
     shape = Shape(ctx=1024, threads=plan.threads, gpu_layers=plan.layers)
     loaded = LoadedTrio(plan.cast.models, plan.cast.prm, shape, lambda: False)
@@ -195,8 +198,14 @@ def _measure_question(plan: Plan) -> dict[str, Any]:
     typer.echo(
         f"one question: {seconds:.1f} s, its parts at bare speed {parts:.1f} s, ratio {seconds / parts:.2f}"
     )
+    best = best_parallel(record, speeds)
+    if best:
+        typer.echo(
+            f"rsd batch: --parallel {best.seats} is best here, an estimated {best.gain:.1f} times as fast as 1"
+        )
     return {
         "rsd_vs_parts": seconds / parts,
+        "best_parallel": asdict(best) if best else None,
         "question": {"seconds": seconds, "parts_seconds": parts, "record": json.loads(record.to_json())},
     }
 

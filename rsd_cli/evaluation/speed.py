@@ -190,6 +190,31 @@ def parts_seconds(record: Record, speeds: dict[Role, Speed]) -> float:
     )
 
 
+@dataclass(frozen=True)
+class Parallel:
+    """How many seats a batch is best given here, and how much faster than one seat it is then, both estimated."""
+
+    seats: int
+    gain: float
+
+
+def best_parallel(record: Record, speeds: dict[Role, list[Speed]]) -> Parallel | None:
+    """From one answer's tokens and the speeds at several numbers of rows; None where only one number was measured.
+
+    Twice as many seats as rows, where two models write: half of the seats wait for the other model.
+    """
+    counts = [speed.seats for speed in next(iter(speeds.values()), [])]
+    if len(counts) < 2 or 1 not in counts:
+        return None
+    seconds = {
+        n: parts_seconds(record, {role: each[i] for role, each in speeds.items()})
+        for i, n in enumerate(counts)
+    }
+    best = min(seconds, key=lambda n: seconds[n])
+    writers = sum(record.usage[role].generated > 0 for role in ("draft", "target") if role in record.usage)
+    return Parallel(best * max(1, writers), seconds[1] / seconds[best])
+
+
 def help_cpu_ms(runs: int) -> float:
     """CPU milliseconds of `rsd --help` beyond those of a bare Python; the middle of several runs."""
     helps = [_cpu_seconds([sys.executable, "-m", "rsd_cli", "--help"]) for _ in range(runs)]

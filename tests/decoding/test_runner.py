@@ -11,10 +11,12 @@ import pytest
 
 from rsd_cli.decoding.events import Judged, Judging, Kept, Reading, Streamed
 from rsd_cli.decoding.recording import Circumstances, make_record
-from rsd_cli.decoding.runner import Finished, Runner, finished
+from rsd_cli.decoding.runner import Failed, Finished, Runner, finished
 from rsd_cli.decoding.trajectory import Problem, Settings
 from rsd_cli.engine.jobs import Read
 from rsd_cli.engine.llama import Sampling
+from rsd_cli.engine.seats import Engine
+from rsd_cli.engine.templates import Message
 from rsd_cli.errors import UsageError
 from rsd_cli.records import ModelId
 from rsd_cli.rewards.families import Confidence, Solution
@@ -376,3 +378,103 @@ def test_a_record_says_what_decided_the_answer(trio):
     assert (record.strategy, record.seed) == ("rsd", 0)
     assert set(record.usage) == set(record.timings.roles) == {"draft", "target", "prm"}
     assert record.timings.roles["draft"].decode_ms > 0
+
+
+def test_a_problem_that_can_not_be_asked_fails_by_itself(trio):
+    made = trio(n_ctx=256, seats=2)
+    long = Problem("long", "Hello World. " * 200)
+    happened = list(Runner(made, SETTINGS, 2).run([PROBLEMS[0], long, *PROBLEMS[1:3]]))
+    (failed,) = [one for one in happened if isinstance(one, Failed)]
+    assert failed.problem is long
+    assert "too many for its context" in failed.error.message
+    done = {one.trajectory.problem.id for one in happened if isinstance(one, Finished)}
+    assert done == {problem.id for problem in PROBLEMS[:3]}
+
+
+def test_weights_that_compute_nonsense_fail_every_problem_and_free_the_seats(tiny_model):
+    made = TinyTrio({"draft": tiny_model(nan=True)}, seats=2)
+    happened = list(Runner(made, replace(SETTINGS, strategy="draft"), 2).run(PROBLEMS[:5]))
+    made.close()
+    assert [type(one) for one in happened if not isinstance(one, Reading)] == [Failed] * 5
+
+
+def test_a_problem_has_its_own_settings_where_it_brings_some(trio):
+    made = trio(favour=ENDLESS, seats=3)
+    short = replace(SETTINGS, max_tokens=4)
+    alone = replace(SETTINGS, strategy="target", max_tokens=30)
+    problems = [
+        Problem("run", "What?"),
+        Problem("short", "What?", settings=short),
+        Problem("alone", "What?", settings=alone),
+    ]
+    finished = {one.trajectory.problem.id: one for one in answered(made, problems, seats=3)[0]}
+    assert finished["short"].trajectory.tokens == 4
+    assert {step.author for step in finished["alone"].trajectory.steps} == {"target"}
+    assert finished["run"].trajectory.tokens > 30
+
+
+def test_earlier_turns_are_read_before_the_question(trio):
+    made = trio()
+    before = (Message("user", "Hello?"), Message("assistant", "World."))
+    (one,) = answered(made, [Problem("turns", "What?", before)])[0]
+    expected = len(made.prompt("draft", SETTINGS.system, "What?", before))
+    assert one.usage["draft"].prompt == expected > len(made.prompt("draft", SETTINGS.system, "What?"))
+
+
+def test_branches_of_a_problem_differ_and_stay_the_same(trio):
+    branches = [Problem("p", "What is it?", branch=i) for i in range(4)]
+    first, again = (
+        {
+            one.trajectory.problem.branch: one.trajectory.text
+            for one in answered(trio(favour=ENDLESS), branches)[0]
+        }
+        for _ in range(2)
+    )
+    assert first == again
+    assert len(set(first.values())) == 4
+
+
+def test_a_problem_that_has_had_its_time_ends_with_what_is_there(trio):
+    made = trio(favour=ENDLESS, n_ctx=1024)
+    limit = replace(SETTINGS, max_tokens=900, max_steps=900, max_seconds=0.05)
+    (one,) = answered(made, PROBLEMS[:1], limit)[0]
+    assert one.ended_by == "timeout"
+    assert one.trajectory.tokens < 900
+    assert not any(engine.busy for engine in made.loaded().values())
+
+
+def test_answers_come_while_the_input_is_still_open(trio):
+    done: list[str] = []
+
+    def slowly():
+        yield PROBLEMS[0]
+        while not done:
+            yield None
+        yield PROBLEMS[1]
+
+    for one in Runner(trio(seats=2), SETTINGS, 2).run(slowly()):
+        done += [one.trajectory.problem.id] if isinstance(one, Finished) else []
+    assert done == ["p0", "p1"]
+
+
+def test_engines_that_step_side_by_side_answer_the_same(trio):
+    expected = texts(answered(trio(seats=3, reproducible=True), seats=3)[0])
+    made = trio(seats=3, reproducible=True)
+    happened = list(Runner(made, SETTINGS, 3, side_by_side=True).run(PROBLEMS))
+    assert texts([one for one in happened if isinstance(one, Finished)]) == expected
+
+
+def test_the_fullest_batch_goes_first(trio, monkeypatch):
+    """With three seats or more on two models, no decode leaves the larger part of them waiting."""
+    made = trio(favour=ENDLESS, seats=8)
+    waiting = {}
+    step = Engine.step
+
+    def watched(self):
+        most = max(engine.n_waiting for engine in made.loaded().values())
+        waiting[self.n_waiting == most] = waiting.get(self.n_waiting == most, 0) + 1
+        return step(self)
+
+    monkeypatch.setattr(Engine, "step", watched)
+    answered(made, seats=8)
+    assert set(waiting) == {True}
