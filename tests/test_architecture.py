@@ -14,7 +14,7 @@ MODULES = {
 }
 LAYERS = (
     ("cli", "__main__"),
-    ("decoding", "evaluation", "registry", "output", "display"),
+    ("batch", "decoding", "evaluation", "registry", "output", "display"),
     ("engine", "rewards"),
     ("records", "errors"),
 )

@@ -29,7 +29,7 @@ def test_every_file_of_the_tree_exists():
     assert [name for name in names if name not in existing] == []
 
 
-@pytest.mark.parametrize("command", ["ask", "models", "doctor", "bench"])
+@pytest.mark.parametrize("command", ["ask", "batch", "merge", "models", "doctor", "bench"])
 def test_every_command_is_described_and_has_help(command):
     assert f"`rsd {command}" in README
     assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import time
 from dataclasses import asdict, dataclass
@@ -255,6 +254,8 @@ class _Job:
 
     def fingerprint(self) -> dict[str, Any]:
         """What answers depend on: a file holds answers of one kind."""
+        import importlib.metadata
+
         plan, found = self.plan, self.found
         settings = asdict(plan.settings)
         sampling = settings.pop("sampling") or {}

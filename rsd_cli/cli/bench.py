@@ -157,7 +157,9 @@ def _engine(plan: Plan, model: Model, n_seats: int) -> Iterator[Engine]:
     from rsd_cli.engine.llama import ContextOptions
     from rsd_cli.engine.seats import Engine
 
-    engine = Engine(model, ContextOptions(n_ctx=512, n_seats=n_seats, threads=plan.threads))
+    # Every seat reads the same, and shall read it itself.
+    options = ContextOptions(n_ctx=512, n_seats=n_seats, threads=plan.threads, forgets=True)
+    engine = Engine(model, options)
     yield engine
     engine.close()
 

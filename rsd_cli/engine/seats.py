@@ -108,6 +108,13 @@ class Engine:
         self.seats[index] = self._memory.hand_over(seat)
         return seat
 
+    def forget(self) -> None:
+        """Empty what free seats know of earlier trajectories."""
+        for seat in self.seats:
+            if not seat.taken:
+                self._memory.clear(seat)
+                seat.tokens = []
+
     def partial(self, index: int) -> Written | None:
         """What a seat has written of an unfinished step; for interrupted answers."""
         seat = self.seats[index]

@@ -55,6 +55,7 @@ class Speed:
 def measure_speed(engine: Engine, n_seats: int, effort: Effort) -> Speed:
     """Engine and floor in turns, `effort.rounds` times."""
     prompt = engine.model.tokenize(COUNTING)[: max(8, effort.prompt_tokens // n_seats)]
+    engine.forget()  # the floor knows nothing of seats
     floor = Floor(engine)
     ours, bare = _in_turns(
         effort.rounds,
@@ -117,6 +118,7 @@ def engine_rates(engine: Engine, prompt: list[int], n_seats: int, n_tokens: int)
     done = time.perf_counter()
     for seat in range(n_seats):
         engine.release(seat)
+    engine.forget()
     return Rates(len(prompt) * n_seats / (first - started), (drawn - n_seats) / (done - first))
 
 
