@@ -188,6 +188,13 @@ def _summary(tally: Tally, *, reproducible: bool) -> Iterator[tuple[str, str]]:
             "compute",
             f"{summary['compute_vs_target_only']:.0%} of what the target alone needs for these texts",
         )
+    for role, used in tally.usage.items():
+        if used.decoded:
+            waste = f", {used.discarded:,} discarded" if used.discarded else ""
+            yield (
+                f"{role}",
+                f"{used.generated:,} tokens written, {used.fed:,} read, {used.reused:,} reused{waste}",
+            )
     times = [
         f"{role} {_duration((spent.prompt_ms + spent.decode_ms) / 1000)}"
         for role, spent in tally.times.items()

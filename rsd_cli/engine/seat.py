@@ -43,7 +43,7 @@ class HeadStart:
     token: int
 
 
-@dataclass
+@dataclass(eq=False)  # a seat is itself
 class Seat:
     """One trajectory's place. `tokens` is what it knows; the first `cached` of them are in its memory.
 

@@ -53,6 +53,7 @@ class Engine:
         self.seats = [Seat(i) for i in range(options.n_seats)]
         self._memory = Memory(self.context, self.seats, forgets=options.forgets)
         self._clock = itertools.count()
+        self._reads = False  # whether the last decode beside one for states was for reading
         self._held: list[Update] = []  # what head starts gave, to be told by the next step
 
     @property
@@ -139,18 +140,20 @@ class Engine:
     def _next(self) -> tuple[list[Seat], bool]:
         """The seats of the next decode, and whether it gives hidden states.
 
-        Such a decode computes an output for every token, so it takes only seats with one token left; those that
-        have more to read go before it, by themselves.
+        Such a decode computes an output for every token, so it takes only seats with one token left. Those that
+        have more to read take turns with it, so that neither waits for the other's end.
         """
         waiting = self._memory.settle(sorted((s for s in self.seats if s.job), key=lambda seat: seat.since))
-        if not any(self._awaits_state(seat) for seat in waiting):
+        awaiting = [seat for seat in waiting if self._awaits_state(seat)]
+        if not awaiting:
             return waiting, False
         reading = [seat for seat in waiting if self._chunk(seat, self.context.n_batch) > 1]
-        if reading:
-            return reading, False
+        self._reads = bool(reading) and not self._reads
+        if self._reads:
+            return [seat for seat in waiting if seat not in awaiting], False
         if self.model.states_spoil_logits:
-            return [seat for seat in waiting if self._awaits_state(seat)], True
-        return waiting, True
+            return awaiting, True
+        return [seat for seat in waiting if seat not in reading], True
 
     def close(self) -> None:
         """Free samplers and context; the model stays, others may share it."""

@@ -165,3 +165,21 @@ def test_models_that_can_not_be_cut_keep_a_stream_for_each_seat(kind, tiny_model
     written = {update.seat: update.text for update in finish(engine) if isinstance(update, Written)}
     engine.close()
     assert len(written) == 3
+
+
+def test_a_long_prompt_does_not_stall_seats_whose_states_are_read(engine):
+    """Reading and the decodes that give states take turns."""
+    many = engine(3, favour=NO_END)
+    long = many.model.tokenize("Hello World " * 180)
+    short = many.model.tokenize("Hello")
+    many.submit(0, Read(long, (1,), (len(long),)))
+    done = 0
+    while many.seats[0].job:
+        if not many.seats[1].job:
+            many.submit(1, Read([*short, *range(5, 6 + done)], (), (1,), hidden=True))
+            done += 1
+        if not many.seats[2].job:
+            many.submit(2, job(short, max_tokens=50))
+        many.step()
+    assert done >= 2
+    assert len(many.seats[2].tokens) - len(short) >= 3
