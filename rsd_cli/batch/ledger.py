@@ -81,17 +81,21 @@ class Ledger(LineFile):
     def __init__(self, path: Path, settings: dict[str, Any], source: str, *, overwrite: bool = False) -> None:
         _refuse_what_is_no_file(path)
         super().__init__(path)
-        self._lock()
         self.done = Done()
         self.torn = 0
-        if overwrite:
-            os.ftruncate(self._file, 0)
-        if os.fstat(self._file).st_size:
-            self._check_settings(settings)
-            self._read()
-        manifest = {"schema": 1, "settings": settings, "input": source, "pid": os.getpid()}
-        text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-        write_whole(manifest_path(path), [text.encode("utf-8", "backslashreplace")])
+        try:
+            self._lock()
+            if overwrite:
+                os.ftruncate(self._file, 0)
+            if os.fstat(self._file).st_size:
+                self._check_settings(settings)
+                self._read()
+            manifest = {"schema": 1, "settings": settings, "input": source, "pid": os.getpid()}
+            text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+            write_whole(manifest_path(path), [text.encode("utf-8", "backslashreplace")])
+        except BaseException:
+            self.close()
+            raise
 
     def _lock(self) -> None:
         try:
@@ -155,6 +159,7 @@ class Ledger(LineFile):
             at += len(line)
             if not whole:
                 os.write(self._file, b"\n")
+                return
 
 
 def write_whole(path: Path, pieces: Iterable[bytes]) -> None:

@@ -175,19 +175,24 @@ def _row(line: Line, name: str, values: dict[str, Any], fields: Fields) -> Row:
 def _check_openai(values: dict[str, Any], body: dict[str, Any]) -> None:
     method, url = values.get("method", "POST"), values.get("url", "/v1/chat/completions")
     if method != "POST":
-        raise _BadRowError("bad_request", f"The method is {method!r}; only POST can be answered.")
+        raise _BadRowError("bad_request", f"The method is {str(method)[:50]!r}; only POST can be answered.")
     if not isinstance(url, str) or not url.endswith("/chat/completions"):
-        raise _BadRowError("bad_request", f"The url is {url!r}; only /v1/chat/completions can be answered.")
+        raise _BadRowError(
+            "bad_request", f"The url is {str(url)[:50]!r}; only /v1/chat/completions can be answered."
+        )
     for key in UNSUPPORTED:
         if body.get(key):
             raise _BadRowError("unsupported", f"The request has {key}, which rsd does not do.")
-    if body.get("n", 1) != 1:
-        raise _BadRowError("unsupported", f"The request has n {body['n']!r}; use rsd batch --n for all rows.")
+    wanted = body.get("n")
+    if wanted not in (None, 1):
+        raise _BadRowError(
+            "unsupported", f"The request has n {str(wanted)[:50]}; rsd batch --n is for all rows."
+        )
 
 
 def _asked(values: dict[str, Any], fields: Fields) -> object:
     names = (fields.question,) if fields.question else ("input", *QUESTIONS)
-    asked = next((values[name] for name in names if name in values), None)
+    asked = next((values[name] for name in names if values.get(name) is not None), None)
     if asked is None:
         raise _BadRowError("no_question", f"The row has no question: none of the fields {', '.join(names)}.")
     return asked

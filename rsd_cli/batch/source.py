@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import select
 import stat
 import sys
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -16,8 +18,11 @@ from rsd_cli.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from _typeshed import WriteableBuffer
+
 LONGEST_LINE = 4_000_000  # bytes; what is longer is reported, and never held in memory
 CHUNK = 1 << 16
+BOM = b"\xef\xbb\xbf"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -81,15 +86,22 @@ class Source:
 
     def _chunks(self) -> Iterator[bytes | None]:
         """What the file holds; its first bytes show an encoding that no line could be read in."""
-        started = False
+        first: bytes | None = b""
         for chunk in self._zip_chunks() if self._zipped else self._plain_chunks():
-            if chunk and not started:
-                started = True
-                if chunk.startswith(UTF16):
-                    raise UsageError(f"{self.name} is UTF-16.", "Save it as UTF-8.")
-                yield chunk.removeprefix(b"\xef\xbb\xbf")
-            else:
+            if chunk is None or first is None:
                 yield chunk
+                continue
+            first += chunk
+            if len(first) >= len(BOM):
+                yield self._without_mark(first)
+                first = None
+        if first:
+            yield self._without_mark(first)
+
+    def _without_mark(self, first: bytes) -> bytes:
+        if first.startswith(UTF16):
+            raise UsageError(f"{self.name} is UTF-16.", "Save it as UTF-8.")
+        return first.removeprefix(BOM)
 
     def _plain_chunks(self) -> Iterator[bytes | None]:
         at = 0
@@ -109,12 +121,31 @@ class Source:
         return os.read(self._file, CHUNK)
 
     def _zip_chunks(self) -> Iterator[bytes]:
-        os.lseek(self._file, 0, os.SEEK_SET)
-        with os.fdopen(os.dup(self._file), "rb") as raw, gzip.open(raw) as unzipped:
+        zipped = io.BufferedReader(_Positioned(self._file))
+        with gzip.open(zipped) as unzipped:
             try:
                 yield from iter(lambda: cast("BinaryIO", unzipped).read(CHUNK), b"")
-            except (OSError, EOFError) as error:
+            except (OSError, EOFError, zlib.error) as error:
                 raise UsageError(f"{self.name} is a damaged gzip file: {error}.") from error
+
+
+class _Positioned(io.RawIOBase):
+    """An open file from its beginning, with a position of its own."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor, self._at = descriptor, 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """What comes next."""
+        view = memoryview(buffer)
+        data = os.pread(self._descriptor, len(view), self._at)
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 def _line(number: int, data: bytes, dropped: int) -> Line:

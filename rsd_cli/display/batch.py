@@ -73,7 +73,7 @@ class BatchDisplay:
         """Say why a row has no answer, of the first few; all stand in the output."""
         if self.console and self.tally.failed <= TOLD:
             more = "; failures from here on are only in the output" if self.tally.failed == TOLD else ""
-            text = f"line {line}, {visible(name)}: {visible(message)}{more}"
+            text = f"line {line}, {_one_line(name)}: {_one_line(message)}{more}"
             self.console.print(Text(text, style="red"), soft_wrap=True)
 
     def lines(self, size: ConsoleDimensions) -> list[Text]:
@@ -121,8 +121,12 @@ def _row(name: str, step: Newest) -> Text:
     short = name if len(name) <= NAME else f"{name[: NAME - 1]}…"
     text = visible(" ".join(step.text.split()))
     return Text.assemble(
-        steps.badge(step.author), f" {visible(short):{NAME}} ", (f"{step.number:>2} ", "bold"), text
+        steps.badge(step.author), f" {_one_line(short):{NAME}} ", (f"{step.number:>2} ", "bold"), text
     )
+
+
+def _one_line(text: str) -> str:
+    return visible(text.replace("\n", " "))
 
 
 @contextlib.contextmanager
@@ -182,7 +186,7 @@ def _summary(tally: Tally, *, reproducible: bool) -> Iterator[tuple[str, str]]:
         yield "accepted", f"{summary['acceptance']:.0%} of the draft's steps{mean}"
     if tally.steps.tokens:
         of_steps, of_tokens = summary["target_share_of_steps"], summary["target_share_of_tokens"]
-        yield "target", f"{of_steps:.0%} of steps, {of_tokens:.0%} of tokens"
+        yield "by target", f"{of_steps:.0%} of steps, {of_tokens:.0%} of tokens"
     if summary["compute_vs_target_only"]:
         yield (
             "compute",

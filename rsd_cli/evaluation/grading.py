@@ -13,6 +13,8 @@ from rsd_cli.decoding.answer import final_answer
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?|-?\.\d+")
 FRACTION = re.compile(r"\\[dt]?frac\s*\{(-?\d+)\}\s*\{(\d+)\}")
 DRESSING = re.compile(r"\\(?:text|mathrm|mbox)\s*\{[^{}]*\}|\\[,;! ]|\\\$|[$%\s]|\\%")
+NAMED = re.compile(r"^[A-Za-z]=")  # x = 3 is 3
+TERM = re.compile(r"[-+*/^=_\\()]|0[a-z]$")  # what makes more of a number than a number with its unit
 LONGEST = 200  # characters of an answer that can be a number with its unit
 
 
@@ -35,8 +37,9 @@ def same_answer(given: str, gold: str) -> bool:
 
 def as_number(text: str) -> Fraction | None:
     """The one number that a short answer names, with its unit and thousands separators left out."""
-    found = NUMBER.findall(FRACTION.sub(r"\1/\2", _plain(text[:LONGEST])))
-    if len(found) != 1:
+    short = NAMED.sub("", FRACTION.sub(r"\1/\2", _plain(text[:LONGEST])))
+    found = NUMBER.findall(short)
+    if len(found) != 1 or TERM.search(NUMBER.sub("0", short)):
         return None
     try:
         return Fraction(found[0].replace(",", ""))

@@ -467,7 +467,7 @@ def test_engines_that_step_side_by_side_answer_the_same(trio):
 def test_the_fullest_batch_goes_first(trio, monkeypatch):
     """With three seats or more on two models, no decode leaves the larger part of them waiting."""
     made = trio(favour=ENDLESS, seats=8)
-    waiting = {}
+    waiting: dict[bool, int] = {}
     step = Engine.step
 
     def watched(self):

@@ -1,0 +1,169 @@
+"""Counts and shares by hand, on a clock that is turned by hand."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from rsd_cli.batch.answers import Answered
+from rsd_cli.batch.tally import Tally, Window
+from rsd_cli.records import Flops, RoleTime, Usage
+from tests.batch.made import REWRITTEN, Clock, a_record, a_row, a_step, answered, failed
+
+
+@pytest.fixture
+def clock():
+    return Clock(1_000.0)
+
+
+def test_rows_are_counted_by_how_they_went(clock):
+    tally = Tally(clock, total=10, skipped=2)
+    assert tally.left == 8
+    for outcome in (answered("1"), answered(None), failed(), failed("q2"), answered("1", None)):
+        tally.add(outcome)
+    assert (tally.answered, tally.failed, tally.left) == (3, 2, 3)
+    assert tally.unanswered == 1
+    assert tally.errors == {"context_overflow": 2}
+    assert tally.summary()["rows"] == {"answered": 3, "failed": 2, "skipped": 2, "left": 3}
+
+
+def test_nothing_is_left_below_zero_and_nothing_is_known_without_a_total(clock):
+    tally = Tally(clock, total=1)
+    tally.add(failed())
+    tally.add(answered())
+    assert tally.left == 0
+    endless = Tally(clock)
+    endless.add(answered())
+    assert endless.left is endless.seconds_left() is None
+
+
+@pytest.mark.parametrize("ended_by", ["max_tokens", "max_steps", "context", "timeout"])
+def test_answers_that_were_cut_short_and_empty_ones_are_counted(ended_by, clock):
+    tally = Tally(clock)
+    short = a_record(None, ended_by=ended_by, answer=" \n")
+    tally.add(Answered(a_row(), (short, a_record(), short)))
+    assert (tally.truncated, tally.empty) == (2, 2)
+
+
+def test_shares_are_of_steps_tokens_and_verdicts(clock):
+    tally = Tally(clock)
+    tally.add(Answered(a_row(), (a_record(steps=(a_step(), a_step(reward=0.6), REWRITTEN)),)))
+    summary = tally.summary()
+    assert summary["acceptance"] == pytest.approx(2 / 3)
+    assert summary["target_share_of_steps"] == pytest.approx(1 / 3)
+    assert summary["target_share_of_tokens"] == pytest.approx(15 / 25)
+    assert summary["mean_reward"] == pytest.approx((0.9 + 0.6 + 0.3) / 3)
+
+
+def test_steps_that_nobody_judged_have_no_acceptance(clock):
+    tally = Tally(clock)
+    tally.add(Answered(a_row(), (a_record(steps=(a_step(author="target", reward=None),)),)))
+    summary = tally.summary()
+    assert summary["acceptance"] is summary["mean_reward"] is None
+    assert summary["target_share_of_steps"] == 1
+
+
+def test_tokens_times_and_compute_add_up_over_samples(clock):
+    tally = Tally(clock)
+    tally.add(answered("1", "1"))
+    tally.add(
+        Answered(
+            a_row(), (a_record(flops=Flops(1e9, 0.0, 0.0, None), usage={"draft": Usage(1, 1, 1, 1, 1)}),)
+        )
+    )
+    assert tally.usage["draft"] == Usage(141, 19, 9, 181, 1)
+    assert tally.usage["target"] == Usage(156, 30, 0, 166, 0)
+    assert tally.times["draft"] == RoleTime(300, 600)
+    summary = tally.summary()
+    assert summary["flops"] == {"draft": 3e9, "target": 4e9, "prm": 2e9, "target_only": 16e9, "total": 9e9}
+    assert summary["compute_vs_target_only"] == pytest.approx(9 / 16)
+
+
+def test_speeds_are_those_of_the_last_minute(clock):
+    tally = Tally(clock, total=100)
+    for _ in range(5):
+        tally.count_token()
+    tally.add(answered())
+    assert tally.rates() == (1.0, 5.0)
+    clock.now += 10
+    assert tally.rates() == (0.1, 0.5)
+    clock.now += 49
+    tally.count_token()
+    assert tally.rates() == pytest.approx((1 / 59, 6 / 59))
+    clock.now += 31
+    assert tally.rates() == pytest.approx((0.0, 1 / 60))
+    clock.now += 60
+    assert tally.rates() == (0.0, 0.0)
+    assert tally.drawn == 6
+
+
+def test_a_window_holds_a_bucket_a_second():
+    window = Window()
+    for tenth in range(5_000):
+        window.add(tenth / 10, 1, 3)
+    assert len(window.buckets) <= 61
+    rows, tokens = window.rates(499.9, 0.0)
+    assert rows == pytest.approx(10, rel=0.02)
+    assert tokens == pytest.approx(30, rel=0.02)
+
+
+def test_the_time_left_follows_from_the_rows_so_far(clock):
+    tally = Tally(clock, total=10, skipped=4)
+    assert tally.seconds_left() is None
+    clock.now += 20
+    assert tally.seconds_left() is None
+    tally.add(answered())
+    tally.add(failed())
+    assert tally.seconds_left() == pytest.approx(4 * 20 / 2)
+    clock.now += 20
+    assert tally.seconds_left() == pytest.approx(4 * 40 / 2)
+    for _ in range(4):
+        tally.add(answered())
+    assert tally.seconds_left() == 0
+
+
+def test_a_summary_is_json(clock):
+    tally = Tally(clock, total=3)
+    json.dumps(tally.summary(), allow_nan=False)
+    clock.now += 4
+    tally.add(answered("72", gold="#### 72"))
+    tally.add(failed())
+    summary = json.loads(json.dumps(tally.summary(), allow_nan=False))
+    assert (summary["rows_per_second"], summary["tokens_per_second"], summary["seconds"]) == (0.5, 5.0, 4.0)
+    assert summary["time"]["draft"] == {"prompt_ms": 100, "decode_ms": 200}
+    assert summary["tokens"]["target"]["generated"] == 15
+    assert summary["errors"] == {"context_overflow": 1}
+
+
+@pytest.mark.parametrize(
+    ("gold", "finals", "right"),
+    [
+        ("48/2 = 24\n48+24 = 72\n#### 72", ["72"], 1),
+        ("#### 72", ["72.0"], 1),
+        ("72", ["72"], 1),
+        ("#### 1,072", ["1072"], 1),
+        ("#### 72", ["27"], 0),
+        ("#### 72", [None], 0),
+        ("#### 72", ["72", "1", "72"], 1),
+        ("#### 72", ["72", "1", "1"], 0),
+        ("#### 72", [None, None], 0),
+        ("#### 0.5", ["\\frac{1}{2}", "0.5", "3"], 1),
+    ],
+)
+def test_answers_are_graded_by_a_known_one(gold, finals, right, clock):
+    tally = Tally(clock)
+    tally.add(answered(*finals, gold=gold))
+    assert (tally.graded, tally.right) == (1, right)
+
+
+def test_a_single_answer_without_a_box_is_graded_by_its_last_number(clock):
+    tally = Tally(clock)
+    record = replace(a_record(None), answer="First 24, then 72 clips.")
+    tally.add(Answered(a_row(gold="#### 72"), (record,)))
+    assert (tally.right, tally.unanswered) == (1, 1)
+
+
+def test_rows_without_a_known_answer_are_not_graded(clock):
+    tally = Tally(clock)
+    tally.add(answered("72"))
+    assert tally.graded == 0
