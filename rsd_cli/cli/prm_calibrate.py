@@ -58,7 +58,7 @@ def calibrate(
         bool, typer.Option("--save", help="Write the threshold to the trio in your models.yaml.")
     ] = False,
     max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", min=1, help="Longest answer.")] = 512,
-    seats: Annotated[int, typer.Option("--seats", min=1, max=256, help="Answers side by side.")] = 8,
+    seats: Annotated[int, typer.Option("--seats", min=1, max=256, help="Answers side by side.")] = 32,
     seed: Annotated[int, typer.Option("--seed", help="Seed of sampling and of the intervals.")] = 0,
     as_json: options.AsJson = False,
     no_color: options.NoColor = False,

@@ -225,11 +225,10 @@ def _lack(models: dict[Role, FoundModel], shape: Shape) -> _Lack | None:
     """What can't fit; where there is plenty, nothing needs an estimate."""
     from rsd_cli.registry.memory import available_memory, needed_memory, plenty
 
-    # What is parked takes room as well, but only as much as it is long.
-    if plenty({model.path for model in models.values()}, shape.ctx, shape.n_streams):
+    if plenty({model.path for model in models.values()}, shape.ctx, shape.n_seats):
         return None
     paths = [model.path for model in models.values()]
-    needed = needed_memory(paths, shape.ctx, shape.n_streams, shape.kv_type)
+    needed = needed_memory(paths, shape.ctx, shape.n_seats, shape.kv_type)  # what is parked takes room as well
     available = available_memory()
     return _Lack(needed, available) if available is not None and needed > available else None
 
