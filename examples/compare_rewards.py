@@ -1,26 +1,32 @@
 """ROC AUC of rewards on labelled steps (ProcessBench): is a step before the first error?
 
     python examples/compare_rewards.py ROWS.jsonl --draft DRAFT.gguf --judge JUDGE.gguf -o rewards.jsonl
+    python examples/compare_rewards.py ANSWERS.jsonl --questions QUESTIONS.jsonl --draft DRAFT.gguf -o rewards.jsonl
 
-Rows are `{"id", "problem", "steps", "label"}`; `label` is the index of the first wrong step, or -1. Each row's
-rewards are appended to the output, and rows that are there already are not computed again.
+Rows are `{"id", "problem", "steps", "label"}`; `label` is the index of the first wrong step, or -1. With
+--questions they are the draft's own answers as `rsd prm calibrate --record` kept them, and the outcome labels all
+steps alike: -1 where the final answer is right, else 0. Each row's rewards are appended to the output, and rows that
+are there already are not computed again.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rsd_cli.cli.questions import read_questions
 from rsd_cli.decoding.prompts import MATHS
 from rsd_cli.engine.jobs import Observed
 from rsd_cli.engine.llama import CANDIDATES, ContextOptions, Model, Row
 from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
+from rsd_cli.evaluation.grading import is_right
 from rsd_cli.rewards.draft_head import DraftHead
 from rsd_cli.rewards.families import Solution
 from rsd_cli.rewards.heads import load_head
@@ -102,6 +108,24 @@ def report(path: Path) -> None:
         )
 
 
+def own_answers(record: Path, questions: Path) -> list[dict[str, Any]]:
+    """The draft's audited answers, labelled by their outcome."""
+    answers = [json.loads(line) for line in record.open()][1:]
+    tasks = {task.id: task for task in read_questions(questions, len(answers), need_gold=True)}
+    return [
+        {
+            "id": answer["id"],
+            "problem": tasks[answer["id"]].question,
+            "steps": [step["text"].removesuffix("\n\n") for step in answer["steps"]],
+            "label": -1
+            if is_right("".join(s["text"] for s in answer["steps"]), tasks[answer["id"]].answer)
+            else 0,
+        }
+        for answer in answers
+        if answer["run"] == "audit 0"
+    ]
+
+
 def main() -> None:
     """Compute what is missing, then report."""
     parser = argparse.ArgumentParser(
@@ -113,6 +137,7 @@ def main() -> None:
         "--judge", type=Path, action="append", default=[], help="GGUF to ask; may be repeated"
     )
     parser.add_argument("--head", type=Path, help="a draft-head on the draft")
+    parser.add_argument("--questions", type=Path, help="the rows are answers to these, of rsd prm calibrate")
     parser.add_argument("--limit", type=int)
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
@@ -132,9 +157,9 @@ def main() -> None:
         template = ChatTemplate(engine.model, renderer)
         reader = DraftHead(engine.model, template, load_head(args.head), MATHS)
         measures.append((f"head {args.head.stem}", judged, engine, reader))
-    rows = [json.loads(line) for line in args.rows.open()][: args.limit]
+    rows = own_answers(args.rows, args.questions) if args.questions else map(json.loads, args.rows.open())
     with args.output.open("a") as output:
-        for row in rows:
+        for row in itertools.islice(rows, args.limit):
             if row["id"] in done:
                 continue
             steps = [step + "\n\n" for step in row["steps"]]

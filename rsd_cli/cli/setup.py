@@ -228,7 +228,9 @@ def _lack(models: dict[Role, FoundModel], shape: Shape) -> _Lack | None:
     if plenty({model.path for model in models.values()}, shape.ctx, shape.n_seats):
         return None
     paths = [model.path for model in models.values()]
-    needed = needed_memory(paths, shape.ctx, shape.n_seats, shape.kv_type)  # what is parked takes room as well
+    needed = needed_memory(
+        paths, shape.ctx, shape.n_seats, shape.kv_type
+    )  # what is parked takes room as well
     available = available_memory()
     return _Lack(needed, available) if available is not None and needed > available else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rsd_cli.evaluation.speed import Speed, best_parallel, parts_seconds
-from rsd_cli.records import Usage
+from rsd_cli.records import Role, Usage
 from tests.batch.made import a_record
 
 
@@ -11,8 +11,12 @@ def speed(seats, decode, prompt=100.0):
     return Speed(seats, prompt, decode, prompt, decode, 1.0)
 
 
-USAGE = {"draft": Usage(generated=100, fed=100), "target": Usage(generated=50, fed=100), "prm": Usage()}
-SPEEDS = {
+USAGE: dict[Role, Usage] = {
+    "draft": Usage(generated=100, fed=100),
+    "target": Usage(generated=50, fed=100),
+    "prm": Usage(),
+}
+SPEEDS: dict[Role, list[Speed]] = {
     "draft": [speed(1, 50), speed(4, 100), speed(16, 200)],
     "target": [speed(1, 10), speed(4, 50), speed(16, 25)],
 }
@@ -31,7 +35,7 @@ def test_the_best_number_of_rows_is_doubled_where_two_models_take_turns():
 
 
 def test_one_model_needs_no_more_seats_than_rows():
-    alone = {"draft": Usage(generated=100)}
+    alone: dict[Role, Usage] = {"draft": Usage(generated=100)}
     best = best_parallel(a_record(usage=alone), {"draft": SPEEDS["draft"]})
     assert best is not None
     assert (best.seats, best.gain) == (16, 4.0)
