@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-import rsd_cli
 from rsd_cli.cli import options
 from rsd_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from rsd_cli.batch.answers import Format
     from rsd_cli.batch.ledger import Done
-    from rsd_cli.batch.rows import Fields
     from rsd_cli.batch.source import Source
     from rsd_cli.batch.tally import Tally
-    from rsd_cli.cli.batch_run import Brake, Plan, Shard, Sink
-    from rsd_cli.cli.trio import Shape
-    from rsd_cli.cli.warm import FoundTrio
+    from rsd_cli.cli.batch_job import Job
+    from rsd_cli.cli.batch_run import Shard
     from rsd_cli.decoding.trajectory import Settings
 
 
@@ -114,6 +109,7 @@ def batch(
     from rsd_cli.batch.rows import Fields
     from rsd_cli.batch.source import Source
     from rsd_cli.cli import setup
+    from rsd_cli.cli.batch_job import Job, count_rows
     from rsd_cli.cli.batch_run import Brake, Plan
     from rsd_cli.cli.interrupt import Interrupt
     from rsd_cli.cli.trio import Shape
@@ -125,7 +121,7 @@ def batch(
     source, part = Source(questions), _shard(shard)
     fields = Fields(input_field, id_field)
     place = _place(output, source)
-    total = _count(source, fields, part) if source.rereadable else None
+    total = count_rows(source, fields, part) if source.rereadable else None
     roles = setup.roles_of(strategy)
     access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet)
     found = setup.find(setup.Choice(trio, draft, target, prm), access, roles).trio
@@ -156,8 +152,8 @@ def batch(
         reproducible=reproducible,
     )
     with Interrupt() as interrupt:
-        job = _Job(plan, shape, found, source, total, Brake(interrupt), quiet=quiet, color=not no_color)
-        sink, done = _open(job, place, overwrite=overwrite)
+        job = Job(plan, shape, found, source, total, Brake(interrupt), quiet=quiet, color=not no_color)
+        sink, done = job.open(place, overwrite=overwrite)
         tally = job.run(sink, done)
         _tell(job, tally, done, place, interrupted=interrupt())
         if summary:
@@ -203,123 +199,7 @@ def _place(output: str, source: Source) -> Path | None:
     return Path(output)
 
 
-def _count(source: Source, fields: Fields, shard: Shard) -> int:
-    """How many rows there are; refuses ids that stand twice, before any model is looked for."""
-    from rsd_cli.batch.rows import number_of, row_id
-
-    seen: set[int] = set()
-    rows = 0
-    for line in source.lines():
-        if line is None or (line.data is not None and not line.data.strip()):
-            continue
-        name = row_id(line, fields)
-        if number_of(name) in seen:
-            first = next(each for each in source.lines() if each and row_id(each, fields) == name)
-            raise UsageError(
-                f"Lines {first.number} and {line.number} of {source.name} have the same id {name!r}.",
-                "Every row needs an id of its own; --id-field names the field that holds it.",
-            )
-        seen.add(number_of(name))
-        rows += shard.has(line.number)
-    return rows
-
-
-def _open(job: _Job, place: Path | None, *, overwrite: bool) -> tuple[Sink, Done]:
-    """Where lines go, and what is there already."""
-    from rsd_cli.batch.ledger import Done, Ledger
-    from rsd_cli.cli import notes
-    from rsd_cli.cli.batch_run import Stdout
-
-    if place is None:
-        return Stdout(), Done()
-    anew = overwrite and notes.read() is None  # not again by the process that takes over after a crash
-    ledger = Ledger(place, job.fingerprint(), job.source.place, overwrite=anew)
-    if ledger.torn and not job.quiet:
-        typer.echo(f"{place}: a torn last line of {ledger.torn} bytes was cut off.", err=True)
-    return ledger, ledger.done
-
-
-@dataclass
-class _Job:
-    """A batch with all that is known before it begins."""
-
-    plan: Plan
-    shape: Shape
-    found: FoundTrio
-    source: Source
-    total: int | None
-    brake: Brake
-    quiet: bool
-    color: bool
-
-    def fingerprint(self) -> dict[str, Any]:
-        """What answers depend on: a file holds answers of one kind."""
-        import importlib.metadata
-
-        plan, found = self.plan, self.found
-        settings = asdict(plan.settings)
-        sampling = settings.pop("sampling") or {}
-        same_bytes = ("threads", "n_batch") if plan.reproducible else ()
-        shape = {key: asdict(self.shape)[key] for key in ("ctx", "kv_type", "reproducible", *same_bytes)}
-        return {
-            "rsd": rsd_cli.__version__,
-            "llama_cpp_python": importlib.metadata.version("llama-cpp-python"),
-            "trio": plan.described["trio"],
-            "models": {role: model.sha256 or str(model.path) for role, model in found.models.items()},
-            "prm": f"{found.prm.name} ({found.prm.family}{_head_digest(found.prm.head)})",
-            **settings,
-            **sampling,
-            **shape,
-            "samples": plan.samples,
-            "format": plan.form,
-            "shard": str(plan.shard),
-            "fields": [plan.fields.question, plan.fields.id],
-        }
-
-    def run(self, sink: Sink, done: Done) -> Tally:
-        """Answer what is left; loads no model where nothing is."""
-        from rsd_cli.batch.tally import Tally
-        from rsd_cli.cli import notes
-        from rsd_cli.cli.batch_run import BatchRun, Stdout
-        from rsd_cli.cli.crash import Crash
-        from rsd_cli.cli.trio import LoadedTrio
-        from rsd_cli.display.batch import watching
-
-        tally = Tally(time.perf_counter, self.total)
-        tally.skipped = self._count_done(done)
-        if tally.left == 0:
-            return tally
-        # What a pipe gave is gone with the process that read it, and standard output can't be read again.
-        again = self.source.rereadable and not isinstance(sink, Stdout)
-        run = BatchRun(self.plan, self.source, done, sink, tally, self.brake)
-        run.crash = Crash(notes.read(), takes_notes=again)
-        prm = self.found.prm if "prm" in self.plan.roles else None
-        loaded = LoadedTrio(self.found.models, prm, self.shape, self.brake)
-        try:
-            loaded.load_all()
-            with watching(tally, self.shape.n_seats, quiet=self.quiet, color=self.color) as run.display:
-                run.run(loaded)
-        finally:
-            loaded.close()
-        return tally
-
-    def _count_done(self, done: Done) -> int:
-        """Rows of a file that need nothing more; refuses rows that were asked something else before."""
-        from rsd_cli.batch.rows import parse_row
-        from rsd_cli.cli.batch_run import is_due
-
-        if not (self.source.rereadable and done.n_rows):
-            return 0
-        lines = (line for line in self.source.lines() if line and self.plan.shard.has(line.number))
-        rows = (parse_row(line, self.plan.fields) for line in lines)
-        return sum(not is_due(row, done, retry_errors=self.plan.retry_errors) for row in rows if row)
-
-
-def _head_digest(head: Path | None) -> str:
-    return f", head {hashlib.sha256(head.read_bytes()).hexdigest()[:16]}" if head else ""
-
-
-def _tell(job: _Job, tally: Tally, done: Done, place: Path | None, *, interrupted: bool) -> None:
+def _tell(job: Job, tally: Tally, done: Done, place: Path | None, *, interrupted: bool) -> None:
     """The summary, and how to go on."""
     from rsd_cli.display.batch import show_summary
     from rsd_cli.display.consoles import stderr_console
