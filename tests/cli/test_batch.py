@@ -355,13 +355,13 @@ def test_reproducible_runs_give_the_same_bytes(rsd, ask):
 
 CRASHES = """
 import os, signal
-import rsd_cli.decoding.runner as runner
-submit = runner.Runner._submit
+from rsd_cli.decoding.requests import Requests
+submit = Requests.submit
 def crash(self, trajectory, request):
     if trajectory.problem.id in ("r7", "r30"):
         os.kill(os.getpid(), signal.SIGSEGV)
     return submit(self, trajectory, request)
-runner.Runner._submit = crash
+Requests.submit = crash
 from rsd_cli.__main__ import main
 main()
 """
