@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.answers import read_back
 from rsd_cli.batch.rows import number_of
-from rsd_cli.errors import OutputError, UsageError
+from rsd_cli.errors import DISK_FULL, OutputError, ResourceError, UsageError
 from rsd_cli.output import LineFile
 
 if TYPE_CHECKING:
@@ -90,12 +90,23 @@ class Ledger(LineFile):
             if os.fstat(self._file).st_size:
                 self._check_settings(settings)
                 self._read()
-            manifest = {"schema": 1, "settings": settings, "input": source, "pid": os.getpid()}
-            text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-            write_whole(manifest_path(path), [text.encode("utf-8", "backslashreplace")])
+            self._write_manifest({"schema": 1, "settings": settings, "input": source, "pid": os.getpid()})
         except BaseException:
             self.close()
             raise
+
+    def _write_manifest(self, manifest: dict[str, Any]) -> None:
+        place = manifest_path(self.path)
+        text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+        try:
+            write_whole(place, [text.encode("utf-8", "backslashreplace")])
+        except OSError as error:
+            if error.errno in DISK_FULL:
+                raise ResourceError(f"No room left to write {place}.", "Free some disk space.") from error
+            raise UsageError(
+                f"{place} can't be written: {error.strerror}.",
+                "Name a file in a folder that can be written to.",
+            ) from error
 
     def _lock(self) -> None:
         try:

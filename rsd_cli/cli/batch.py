@@ -121,6 +121,8 @@ def batch(
     source, part = Source(questions), _shard(shard)
     fields = Fields(input_field, id_field)
     place = _place(output, source)
+    if summary:
+        _check_writable(summary)
     total = count_rows(source, fields, part) if source.rereadable else None
     roles = setup.roles_of(strategy)
     access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet)
@@ -160,6 +162,14 @@ def batch(
             summary.write_text(json.dumps(tally.summary(), indent=1) + "\n", "utf-8")
     if interrupt() or tally.failed or (done.n_failed and not retry_errors):
         raise typer.Exit(interrupt.exit_code if interrupt() else 1)
+
+
+def _check_writable(path: Path) -> None:
+    """A summary comes at the end; that it can't be written is said at the beginning."""
+    try:
+        path.touch()
+    except OSError as error:
+        raise UsageError(f"--summary {path} can't be written: {error.strerror}.") from error
 
 
 def _samples(samples: int, settings: Settings) -> int:

@@ -9,41 +9,31 @@ import json
 import os
 from typing import Any
 
-VARIABLE = "RSD_NOTES"  # the number of the file descriptor
+_shared: list[int] = []  # the descriptor of the memory, which children have from their parent
 
 
-def offer() -> int | None:
-    """Memory for notes, announced to the children; None where the system has none."""
-    if not hasattr(os, "memfd_create"):
-        return None
-    notes = os.memfd_create("rsd-notes")
-    os.environ[VARIABLE] = str(notes)
-    return notes
+def offer() -> None:
+    """Make memory for the notes of the children to come, where the system has such memory."""
+    if hasattr(os, "memfd_create") and not _shared:
+        _shared.append(os.memfd_create("rsd-notes"))
 
 
-def are_there(notes: int | None) -> bool:
+def are_there() -> bool:
     """Whether a child left something."""
-    return notes is not None and os.fstat(notes).st_size > 0
+    return bool(_shared) and os.fstat(_shared[0]).st_size > 0
 
 
 def read() -> dict[str, Any] | None:
     """What an earlier child left; None if this is the first."""
-    notes = _descriptor()
-    if notes is None or not are_there(notes):
+    if not are_there():
         return None
-    values: dict[str, Any] = json.loads(os.pread(notes, os.fstat(notes).st_size, 0))
+    values: dict[str, Any] = json.loads(os.pread(_shared[0], os.fstat(_shared[0]).st_size, 0))
     return values
 
 
 def leave(values: dict[str, Any]) -> None:
     """Leave this in place of what is there."""
-    notes = _descriptor()
-    if notes is not None:
+    if _shared:
         data = json.dumps(values).encode()
-        os.pwrite(notes, data, 0)
-        os.ftruncate(notes, len(data))
-
-
-def _descriptor() -> int | None:
-    number = os.environ.get(VARIABLE)
-    return int(number) if number else None
+        os.pwrite(_shared[0], data, 0)
+        os.ftruncate(_shared[0], len(data))

@@ -33,9 +33,9 @@ def supervised(command: Callable[[], int]) -> NoReturn:
     """Run `command` in a child and leave with its exit code."""
     if not sys.platform.startswith("linux"):
         sys.exit(command())
-    left = notes.offer()
+    notes.offer()
     code = _run(command)
-    while -code in CAUSES and notes.are_there(left):
+    while -code in CAUSES and notes.are_there():
         name = signal.Signals(-code).name
         sys.stderr.write(
             f"The engine crashed with {name}; what it was doing is tried again, a row at a time.\n"

@@ -370,3 +370,10 @@ def test_a_row_is_the_same_if_it_was_asked_the_same():
     assert done.is_same("a", CONTENT)
     assert not done.is_same("a", "0" * 16)
     assert not done.is_same("b", CONTENT)
+
+
+def test_a_manifest_that_can_not_be_written_is_a_sentence(output):
+    manifest_path(output).mkdir(parents=True)
+    with pytest.raises(UsageError, match="can't be written") as caught:
+        Ledger(output, {"a": 1}, "")
+    assert caught.value.exit_code == 2

@@ -456,6 +456,7 @@ def test_a_summary_is_written_as_json(rsd, ask):
         (("questions.jsonl", "-o", "no/such/a.jsonl"), ("no/such/a.jsonl",)),
         (("questions.jsonl", "-o", "."), ("no regular file",)),
         (("questions.jsonl", "-o", "a.jsonl", "--shard", "3/2"), ("3/2",)),
+        (("questions.jsonl", "-o", "a.jsonl", "--summary", "no/such/s.json"), ("no/such/s.json",)),
         (("questions.jsonl", "-o", "a.jsonl", "--format", "xml"), ("xml",)),
         (("questions.jsonl", "-o", "a.jsonl", "--strategy", "magic"), ("magic",)),
     ],
