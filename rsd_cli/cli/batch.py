@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rsd_cli.batch.source import Source
     from rsd_cli.batch.tally import Tally
     from rsd_cli.cli.batch_job import Job
-    from rsd_cli.cli.batch_run import Shard
+    from rsd_cli.cli.batch_plan import Shard
     from rsd_cli.decoding.trajectory import Settings
 
 
@@ -110,7 +110,8 @@ def batch(
     from rsd_cli.batch.source import Source
     from rsd_cli.cli import setup
     from rsd_cli.cli.batch_job import Job, count_rows
-    from rsd_cli.cli.batch_run import Brake, Plan
+    from rsd_cli.cli.batch_plan import Plan
+    from rsd_cli.cli.batch_run import Brake
     from rsd_cli.cli.interrupt import Interrupt
     from rsd_cli.cli.trio import Shape
     from rsd_cli.decoding.prompts import MATHS
@@ -192,7 +193,7 @@ def _format(name: str) -> Format:
 
 
 def _shard(text: str) -> Shard:
-    from rsd_cli.cli.batch_run import Shard
+    from rsd_cli.cli.batch_plan import Shard
 
     index, _, count = text.partition("/")
     if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):

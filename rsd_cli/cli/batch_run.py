@@ -6,31 +6,29 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rsd_cli.batch.answers import Answered, Problematic, line_of
 from rsd_cli.batch.rows import BadRow, Row, number_of, parse_row
+from rsd_cli.cli.batch_plan import settings_of
 from rsd_cli.cli.crash import Crash
 from rsd_cli.cli.recording import recorded
-from rsd_cli.decoding.policies import STRATEGIES
 from rsd_cli.decoding.recording import timeless
 from rsd_cli.decoding.runner import Failed, Finished, Runner
 from rsd_cli.decoding.trajectory import Problem
 from rsd_cli.engine.jobs import ContextOverflow
-from rsd_cli.engine.llama import Sampling
 from rsd_cli.errors import EngineError, ModelError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from rsd_cli.batch.answers import Format, Outcome
+    from rsd_cli.batch.answers import Outcome
     from rsd_cli.batch.ledger import Done
-    from rsd_cli.batch.rows import Fields
     from rsd_cli.batch.source import Source
     from rsd_cli.batch.tally import Tally
+    from rsd_cli.cli.batch_plan import Plan
     from rsd_cli.cli.trio import LoadedTrio
     from rsd_cli.decoding.events import Event
-    from rsd_cli.decoding.trajectory import Settings
     from rsd_cli.errors import RSDError
-    from rsd_cli.records import Record, Role
+    from rsd_cli.records import Record
 
 CRASHED = "The engine crashed while it answered this row and no other."
 WINDOW = 8  # with --ordered, how many rows per seat may be ahead of the oldest that is not done
@@ -63,38 +61,6 @@ class Stdout:
         """Write one and flush."""
         sys.stdout.buffer.write(line.encode("utf-8", "backslashreplace") + b"\n")
         sys.stdout.buffer.flush()
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Every `count`-th line, beginning with line `index`, which counts from 1."""
-
-    index: int = 1
-    count: int = 1
-
-    def has(self, line: int) -> bool:
-        """Whether a line belongs to it."""
-        return (line - self.index) % self.count == 0
-
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a batch is to do. `max_errors` 0 means any number."""
-
-    settings: Settings
-    described: dict[str, Any]
-    roles: tuple[Role, ...]
-    fields: Fields
-    samples: int
-    form: Format
-    shard: Shard
-    ordered: bool
-    retry_errors: bool
-    max_errors: int
-    reproducible: bool
 
 
 @dataclass
@@ -133,7 +99,7 @@ class BatchRun:
     crash: Crash = field(default_factory=Crash)
     _open: dict[str, Open] = field(default_factory=dict)
     _seen: set[int] = field(default_factory=set)
-    _held: dict[int, str] = field(default_factory=dict)
+    _held: dict[int, Outcome] = field(default_factory=dict)
     _places: int = 0
     _written: int = 0
 
@@ -204,7 +170,7 @@ class BatchRun:
 
     def _begin(self, row: Row | BadRow) -> Iterator[Problem]:
         place, self._places = self._places, self._places + 1
-        settings = None if isinstance(row, BadRow) else self._settings(row)
+        settings = None if isinstance(row, BadRow) else settings_of(row, self.plan)
         if isinstance(row, BadRow):
             self._write(Problematic(row, row.code, row.message), place)
         elif isinstance(settings, Problematic):
@@ -215,34 +181,6 @@ class BatchRun:
             for branch in range(self.plan.samples):
                 if row.id in self._open:
                     yield Problem(row.id, row.question, row.before, settings, branch)
-
-    def _settings(self, row: Row) -> Settings | Problematic:
-        """The run's settings with the row's own."""
-        own, run = row.own, self.plan.settings
-        strategy = own.strategy or run.strategy
-        if strategy not in STRATEGIES:
-            message = f"strategy {strategy[:50]!r} is unknown; known are {', '.join(STRATEGIES)}."
-            return Problematic(row, "bad_value", message)
-        missing = [role for role in STRATEGIES[strategy].roles if role not in self.plan.roles]
-        if missing:
-            message = (
-                f"strategy {strategy} needs a {missing[0]}, which --strategy {run.strategy} does not load."
-            )
-            return Problematic(row, "bad_value", message)
-        sampling = run.sampling or Sampling()
-        temperature = sampling.temperature if own.temperature is None else own.temperature
-        if self.plan.samples > 1 and temperature <= 0:
-            message = "temperature 0 gives the same answer every time; several samples need more."
-            return Problematic(row, "bad_value", message)
-        return replace(
-            run,
-            strategy=strategy,
-            threshold=run.threshold if own.threshold is None else own.threshold,
-            max_tokens=own.max_tokens or run.max_tokens,
-            system=run.system if own.system is None else own.system,
-            seed=run.seed if own.seed is None else own.seed,
-            sampling=replace(sampling, temperature=temperature, top_p=own.top_p or sampling.top_p),
-        )
 
     def _collect(self, finished: Finished, loaded: LoadedTrio) -> None:
         problem = finished.trajectory.problem
@@ -263,12 +201,16 @@ class BatchRun:
             self.crash.note(self._open)
 
     def _write(self, outcome: Outcome, place: int) -> None:
-        self._held[place] = self._line(outcome)
+        """Write a row that is over; in order, those before it come first."""
+        self._held[place] = outcome
         ready = self._written if self.plan.ordered else place
         while ready in self._held:
-            self.sink.append(self._held.pop(ready))
-            self._written += 1
+            self._write_now(self._held.pop(ready))
             ready += 1
+
+    def _write_now(self, outcome: Outcome) -> None:
+        self.sink.append(self._line(outcome))
+        self._written += 1
         self.tally.add(outcome)
         if self.display:
             self.display.forget(outcome.row.id)
