@@ -172,6 +172,14 @@ def test_a_sweep_measures_accuracy_between_draft_and_target(rsd):
     rsd(*args, "--record", "a.jsonl", "--seed", "3").refused(5, "--record")
 
 
+def test_thresholds_of_ones_own_are_measured(rsd):
+    args = ("prm", "calibrate", questions(rsd.home), "--trio", "judged", "--rows", "3", "-n", "30", *SHORT)
+    done = rsd(*args, "--at", "0.3, 0.7", "--json")
+    assert done.code == 0, done.err
+    assert [run["threshold"] for run in json.loads(done.out)["runs"]] == [0, 0.3, 0.7, 1]
+    rsd(*args, "--at", "much").refused(2, "'much'")
+
+
 def test_questions_without_answers_can_not_be_graded(rsd):
     (rsd.home / "q.jsonl").write_text('{"question": "What?"}\n')
     rsd("prm", "calibrate", "q.jsonl", "--sweep", "1").refused(2, "Line 1", "no answer")
