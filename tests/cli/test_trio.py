@@ -14,7 +14,7 @@ from rsd_cli.cli.warm import FoundModel
 from rsd_cli.decoding.recording import Circumstances, make_record
 from rsd_cli.decoding.runner import Finished, Runner
 from rsd_cli.decoding.trajectory import Problem, Settings
-from rsd_cli.engine.llama import DecodeAborted
+from rsd_cli.engine.llama import DecodeAborted, Device
 from rsd_cli.errors import ModelError, UsageError
 from rsd_cli.rewards.families import Confidence
 from rsd_cli.rewards.spec import PrmSpec
@@ -119,3 +119,24 @@ def test_a_prm_with_a_shorter_context_than_its_draft_leaves_long_steps_to_the_ta
     said = capsys.readouterr()
     assert "PRM gave no reward for 1 step" in said.err
     assert json.loads(said.out)["steps"][0]["rejected"]["reward"] is None
+
+
+@pytest.mark.parametrize(
+    ("offloads", "gpus", "layers", "expected"),
+    [
+        (False, 0, {}, False),
+        (True, 1, {}, False),
+        (True, 2, {}, True),
+        (True, 1, {"target": 0}, True),
+        (True, 1, {"draft": 0, "target": 0}, False),
+    ],
+)
+def test_models_compute_side_by_side_where_they_are_on_several_devices(
+    offloads, gpus, layers, expected, trio, tiny, monkeypatch
+):
+    there = [Device("CPU", "a CPU", 1, 1), *(Device(f"CUDA{i}", "a GPU", 1, 1) for i in range(gpus))]
+    monkeypatch.setattr("rsd_cli.cli.trio.can_offload", lambda: offloads)
+    monkeypatch.setattr("rsd_cli.cli.trio.devices", lambda: there)
+    made = trio(draft=tiny(), target=tiny("other"), shape=Shape(n_seats=40, threads=1, gpu_layers=layers))
+    assert made.on_several_devices is expected
+    assert made.shape.n_streams == (40 if offloads else 16)
