@@ -38,8 +38,9 @@ class Window:
     def rates(self, now: float, started: float) -> tuple[float, float]:
         """Rows and tokens a second."""
         span = max(1.0, min(WINDOW, now - started))
-        rows = sum(bucket[1] for bucket in self.buckets if bucket[0] >= now - WINDOW)
-        tokens = sum(bucket[2] for bucket in self.buckets if bucket[0] >= now - WINDOW)
+        known = list(self.buckets)  # a display looks from a thread of its own
+        recent = [bucket for bucket in known if bucket[0] >= now - WINDOW]
+        rows, tokens = sum(bucket[1] for bucket in recent), sum(bucket[2] for bucket in recent)
         return rows / span, tokens / span
 
 
