@@ -56,6 +56,7 @@ def judged(engine: Engine, reader: Reader, problem: str, steps: Sequence[str]) -
 
 def confident(engine: Engine, template: ChatTemplate, problem: str, steps: Sequence[str]) -> list[float]:
     """What `confidence` would say had the draft written these very tokens."""
+    engine.forget()  # what the context holds is this function's alone
     context = engine.context
     prompt = template.encode([Message("system", MATHS), Message("user", problem)])
     out = context.decode([Row(0, 0, prompt, output=True)])[0]
