@@ -23,7 +23,7 @@ from rsd_cli.engine.llama import ContextOptions, Model
 from rsd_cli.engine.seats import Engine
 from rsd_cli.evaluation.speed import Effort, Speed, measure_speed
 
-ROWS = (1, 4, 8, 16, 32)  # of one decode, of which the best counts
+ROWS = (8, 16, 32)  # of one decode, of which the best counts
 EFFORT = Effort(rounds=2, prompt_tokens=256, write_tokens=24)
 
 
