@@ -55,21 +55,13 @@ def ask(
     draft: options.Draft = None,
     target: options.Target = None,
     prm: options.Prm = None,
-    strategy: Annotated[str, typer.Option("--strategy", help="rsd, or target or draft alone.")] = "rsd",
-    threshold: Annotated[
-        float | None,
-        typer.Option("--threshold", min=0, max=1, help="Least reward of a draft step that stays."),
-    ] = None,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", min=1, help="Longest answer.")] = 2048,
-    max_steps: Annotated[int, typer.Option("--max-steps", min=1, help="Most steps of an answer.")] = 100,
-    temperature: Annotated[
-        float | None,
-        typer.Option("--temperature", "--temp", min=0, max=10, help="0 takes the likeliest token."),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed for temperatures above 0.")] = 0,
-    system: Annotated[
-        str | None, typer.Option("--system", "-s", help="System prompt; '' for none. Default: the paper's.")
-    ] = None,
+    strategy: options.Strategy = "rsd",
+    threshold: options.Threshold = None,
+    max_tokens: options.MaxTokens = 2048,
+    max_steps: options.MaxSteps = 100,
+    temperature: options.Temperature = None,
+    seed: options.Seed = 0,
+    system: options.System = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as one JSON object.")] = False,
     trace: Annotated[
         Path | None, typer.Option("--trace", metavar="FILE", help="Append the record to a JSONL file.")

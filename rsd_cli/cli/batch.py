@@ -36,11 +36,8 @@ def batch(
     draft: options.Draft = None,
     target: options.Target = None,
     prm: options.Prm = None,
-    strategy: Annotated[str, typer.Option("--strategy", help="rsd, or target or draft alone.")] = "rsd",
-    threshold: Annotated[
-        float | None,
-        typer.Option("--threshold", min=0, max=1, help="Least reward of a draft step that stays."),
-    ] = None,
+    strategy: options.Strategy = "rsd",
+    threshold: options.Threshold = None,
     samples: Annotated[
         int, typer.Option("--n", min=1, max=1024, help="Answers to each question, with a majority.")
     ] = 1,
@@ -48,19 +45,14 @@ def batch(
         int,
         typer.Option("--parallel", "-p", min=0, max=256, help="Answers in flight; 0 takes what fits here."),
     ] = 0,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", min=1, help="Longest answer.")] = 2048,
-    max_steps: Annotated[int, typer.Option("--max-steps", min=1, help="Most steps of an answer.")] = 100,
+    max_tokens: options.MaxTokens = 2048,
+    max_steps: options.MaxSteps = 100,
     max_seconds: Annotated[
         float | None, typer.Option("--max-seconds", min=0.1, help="Longest time for an answer.")
     ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option("--temperature", "--temp", min=0, max=10, help="0 takes the likeliest token."),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed for temperatures above 0.")] = 0,
-    system: Annotated[
-        str | None, typer.Option("--system", "-s", help="System prompt; '' for none. Default: the paper's.")
-    ] = None,
+    temperature: options.Temperature = None,
+    seed: options.Seed = 0,
+    system: options.System = None,
     form: Annotated[
         str, typer.Option("--format", help="openai: as OpenAI's batches have it; plain: flat.")
     ] = "openai",

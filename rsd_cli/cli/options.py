@@ -36,3 +36,16 @@ GpuLayers = Annotated[
     ),
 ]
 KvType = Annotated[str, typer.Option("--kv-type", help="Type of the KV cache: f16, q8_0, q4_0 or f32.")]
+Strategy = Annotated[str, typer.Option("--strategy", help="rsd, or target or draft alone.")]
+Threshold = Annotated[
+    float | None, typer.Option("--threshold", min=0, max=1, help="Least reward of a draft step that stays.")
+]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", "-n", min=1, help="Longest answer.")]
+MaxSteps = Annotated[int, typer.Option("--max-steps", min=1, help="Most steps of an answer.")]
+Temperature = Annotated[
+    float | None, typer.Option("--temperature", "--temp", min=0, max=10, help="0 takes the likeliest token.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed for temperatures above 0.")]
+System = Annotated[
+    str | None, typer.Option("--system", "-s", help="System prompt; '' for none. Default: the paper's.")
+]

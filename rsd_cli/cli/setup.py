@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from rsd_cli.rewards.spec import PrmSpec
 
 HEADED = ("value-head", "draft-head")  # families that are nothing without a head
-SEATS = (32, 16, 8, 4, 2, 1)  # twice what a CPU decodes at once, since half wait for the other model
+# Three times what a CPU decodes at once: a part of them waits for the other model, and the last rows end alone.
+SEATS = (48, 32, 16, 8, 4, 2, 1)
 ASK_ABOVE = 5_000_000_000  # bytes of download that want a word first
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
@@ -199,19 +199,23 @@ def _summary(tally: Tally, *, reproducible: bool) -> Iterator[tuple[str, str]]:
                 f"{role}",
                 f"{used.generated:,} tokens written, {used.fed:,} read, {used.reused:,} reused{waste}",
             )
-    times = [
-        f"{role} {_duration((spent.prompt_ms + spent.decode_ms) / 1000)}"
-        for role, spent in tally.times.items()
-        if spent.prompt_ms + spent.decode_ms
-    ]
-    speed = f"{summary['rows_per_second']:.2f} rows/s, {summary['tokens_per_second']:.0f} tokens/s"
-    yield "time", f"{_duration(summary['seconds'])} ({', '.join(times)}); {speed}"
+    yield "time", _time(tally, summary)
     yield (
         "promised",
         "the same bytes in every such run on this machine"
         if reproducible
         else "each row once; texts can differ a little with the rows beside them (--reproducible: never)",
     )
+
+
+def _time(tally: Tally, summary: dict[str, Any]) -> str:
+    times = [
+        f"{role} {_duration((spent.prompt_ms + spent.decode_ms) / 1000)}"
+        for role, spent in tally.times.items()
+        if spent.prompt_ms + spent.decode_ms
+    ]
+    speed = f"{summary['rows_per_second']:.2f} rows/s, {summary['tokens_per_second']:.0f} tokens/s"
+    return f"{_duration(summary['seconds'])} ({', '.join(times)}); {speed}"
 
 
 def _rows(tally: Tally) -> str:
