@@ -106,3 +106,24 @@ def assert_fed_once(record):
         text = tokens_of_text(record, role)
         bound = usage["prompt"] + text + usage["discarded"] + 2 * len(record["steps"])
         assert usage["fed"] + usage["generated"] <= bound, role
+
+
+def test_a_batch_answers_every_row_and_then_does_nothing(tmp_path):
+    sums = {f"sum-{i}": f"What is {i} plus {2 * i}? Answer with the number." for i in range(3, 9)}
+    rows = [{"id": name, "question": question} for name, question in sums.items()]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ("batch", "rows.jsonl", "-o", "answers.jsonl", "--max-tokens", "80", "--parallel", "20")
+    done = rsd(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert sorted(line["custom_id"] for line in lines) == sorted(sums)
+    samples = [line["rsd"]["samples"][0] for line in lines]
+    shared = [sample["usage"]["draft"]["reused"] for sample in samples]
+    assert sum(reused >= 16 for reused in shared) >= 5  # the prompt that all begin with was read once
+    assert any(
+        str(3 * int(line["custom_id"][4:])) in sample["answer"]
+        for line, sample in zip(lines, samples, strict=True)
+    )
+    again = rsd(*command, cwd=tmp_path)
+    assert again.returncode == 0
+    assert "6 done before" in again.stderr
