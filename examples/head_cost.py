@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("-n", "--max-tokens", type=int, default=400)
     args = parser.parse_args()
     cast = setup.find(setup.Choice(args.trio), setup.Access(), ("draft", "prm")).trio
-    loaded = LoadedTrio(cast.models, cast.prm, Shape(n_seats=args.seats), lambda: False)
+    loaded = LoadedTrio(cast.models, cast.prm, Shape(n_seats=args.seats, reproducible=True), lambda: False)
     tasks = read_questions(args.questions, args.rows, need_gold=False)
     answer(loaded, "draft", tasks[:1], 32)  # warm
     seconds, decoded, texts = {"draft": 0.0, "rsd": 0.0}, {"draft": 0, "rsd": 0}, {"draft": "", "rsd": ""}
