@@ -1,4 +1,4 @@
-"""An engine: one loaded model with N seats, fed and sampled by one llama_decode per step for all seats.
+"""An engine: one loaded model with N seats. A step is one llama_decode for all of them that hold a stream.
 
 A job states its whole context. The seat keeps the common prefix with what its memory holds, cuts the rest
 and feeds the tail; that is the only rollback. The engine knows nothing of roles, rewards or text boundaries
