@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rsd_cli.engine.llama import Sampling
+    from rsd_cli.engine.speculation import Guess
 
 WrittenEnd = Literal["separator", "eog", "max_tokens", "context"]
 
@@ -35,7 +36,8 @@ class ContextOverflow(RSDError):  # noqa: N818 - the name says what happened
 class Write:
     """Sample after `context` until the separator, the end of generation or `max_tokens`.
 
-    `watch` asks for each token's probability, `states` for the mean of their hidden states.
+    `watch` asks for each token's probability, `states` for the mean of their hidden states. The last `begun` tokens
+    of the context are the beginning of the step.
     """
 
     context: Sequence[int]
@@ -45,11 +47,31 @@ class Write:
     max_tokens: int
     watch: bool = False
     states: bool = False
+    begun: int = 0
 
     @property
     def boundaries(self) -> tuple[int, ...]:
         """Where a seat that can't be cut may be put back to: one before the end, whose output is needed."""
         return (len(self.context) - 1,)
+
+
+@dataclass(frozen=True)
+class Propose(Write):
+    """Sample in order to propose: each token is kept with the distribution that it was drawn from."""
+
+
+@dataclass(frozen=True)
+class Check(Write):
+    """Sample as `Write` does, behind `context` and each of the `guesses` in one decode, while it samples these.
+
+    Their tokens may be any numbers; one that this vocabulary does not have is never sampled. `states` are not had.
+    """
+
+    guesses: tuple[Guess, ...] = ()
+
+    def guess(self, i: int) -> Guess | None:
+        """The i-th one, or None behind the last."""
+        return self.guesses[i] if i < len(self.guesses) else None
 
 
 @dataclass(frozen=True)
@@ -119,6 +141,37 @@ class Written:
 
 
 @dataclass(frozen=True)
+class Proposed:
+    """A proposing job ended, `ms` after it began."""
+
+    seat: int
+    guesses: tuple[Guess, ...]
+    ms: float
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A checking job ended: `tokens` were sampled, the first `accepted` of them as they were guessed.
+
+    `refused` guesses were decoded in vain. `ended` is None where the step goes on.
+    """
+
+    seat: int
+    tokens: tuple[int, ...]
+    text: str
+    accepted: int
+    refused: int
+    ended: WrittenEnd | None
+    ms: float
+    drawn: tuple[Drawn, ...] = ()
+
+    @property
+    def logprob(self) -> float:
+        """Of all watched tokens together."""
+        return sum(token.logprob for token in self.drawn)
+
+
+@dataclass(frozen=True)
 class Observed:
     """A read job ended with these logits, in the order of the job's tokens, or with this hidden state."""
 
@@ -135,7 +188,7 @@ class Broken:
     error: RSDError
 
 
-Update = Fed | Sampled | Written | Observed | Broken
+Update = Fed | Sampled | Written | Proposed | Checked | Observed | Broken
 
 
 def whole(updates: Sequence[Update]) -> Sequence[Update]:

@@ -13,6 +13,7 @@ import os
 import sys
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+
+    Choice = Callable[[NDArray[np.int32], NDArray[np.float32]], int]
 
 MAX_SEATS = 256
 KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}  # ggml_type
@@ -112,11 +115,13 @@ class Model:
         self.bos = int(C.llama_vocab_bos(self._vocab))
         self.eos = int(C.llama_vocab_eos(self._vocab))
         self.adds_bos = bool(C.llama_vocab_get_add_bos(self._vocab))
+        self.adds_eos = bool(C.llama_vocab_get_add_eos(self._vocab))
+        self.vocab_type = int(C.llama_vocab_type(self._vocab))
         # Recurrent state can't be cut: seats of such a model go back through snapshots.
         # Measured: LFM2 gives other logits while hidden states are asked for.
         self.states_spoil_logits = self._describes("general.architecture").startswith("lfm2")
         self.can_cut = not (C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model))
-        spm = C.llama_vocab_type(self._vocab) == 1
+        spm = self.vocab_type == 1
         self._anchor = self._tokenize(ANCHOR, special=False) if spm else []
         self._pieces: dict[int, bytes] = {}
 
@@ -156,6 +161,11 @@ class Model:
             buffer = ctypes.create_string_buffer(-n)
             n = C.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
         return buffer.raw[:n]
+
+    def vocabulary(self) -> list[bytes]:
+        """How each token is written in the file, for comparing models once; not what it stands for in a text."""
+        text, vocab = C.llama_vocab_get_text, self._vocab
+        return [text(vocab, token) for token in range(self.n_vocab)]
 
     def special_text(self, token: int) -> str:
         """How a control token such as BOS is written in a chat template; empty if there is none."""
@@ -242,17 +252,32 @@ class Sampling:
     repeat_penalty: float = 1.0
 
 
+def _rows(candidates: Any) -> NDArray[np.void]:
+    """A view of a llama_token_data_array, valid while a sampler is applied."""
+    pointer = ctypes.cast(candidates.data, ctypes.POINTER(C.llama_token_data))
+    return np.ctypeslib.as_array(pointer, (candidates.size,))
+
+
 class Sampler:
     """One native sampler chain. With `watch` it also knows the probability of each drawn token.
 
     That probability is normalised over the best `CANDIDATES` (or top_k) tokens before temperature, so that
-    nothing here is proportional to the vocabulary.
+    nothing here is proportional to the vocabulary. Above temperature 0 `choose` may draw in llama.cpp's place: it
+    gets the ids and logits of the candidates that the chain has left and gives the place of one of them.
     """
 
     def __init__(
-        self, model: Model, sampling: Sampling, seed: int, history: Sequence[int], *, watch: bool = False
+        self,
+        model: Model,
+        sampling: Sampling,
+        seed: int,
+        history: Sequence[int],
+        *,
+        watch: bool = False,
+        choose: Choice | None = None,
     ) -> None:
         self._chain: Any = C.llama_sampler_chain_init(C.llama_sampler_chain_default_params())
+        self._own: list[Any] = []  # llama.cpp keeps only pointers to samplers of ours
         self._best: NDArray[np.void] | None = None
         greedy = sampling.temperature <= 0
         if sampling.repeat_penalty != 1.0:
@@ -262,32 +287,41 @@ class Sampler:
         if watch or top_k > 0:
             self._add(C.llama_sampler_init_top_k(top_k or CANDIDATES))
         if watch:
-            self._watch()
+            self._add_own(self._look)
         if greedy:
             self._add(C.llama_sampler_init_greedy())
         else:
             self._add(C.llama_sampler_init_top_p(sampling.top_p, 1))
             self._add(C.llama_sampler_init_min_p(sampling.min_p, 1))
             self._add(C.llama_sampler_init_temp(sampling.temperature))
-            self._add(C.llama_sampler_init_dist(seed))
+            if choose:
+                self._add_own(partial(self._select, choose))
+            else:
+                self._add(C.llama_sampler_init_dist(seed))
         for token in history[-PENALTY_WINDOW:] if sampling.repeat_penalty != 1.0 else ():
             C.llama_sampler_accept(self._chain, token)
 
     def _add(self, sampler: Any) -> None:
         C.llama_sampler_chain_add(self._chain, sampler)
 
-    def _watch(self) -> None:
-        """Put a sampler of our own into the chain that only looks at the candidates' logits."""
+    def _add_own(self, apply: Callable[[Any], None]) -> None:
+        """Put a sampler of our own into the chain."""
 
-        def apply(_sampler: Any, candidates: Any) -> None:
-            array = candidates.contents
-            rows = np.ctypeslib.as_array(
-                ctypes.cast(array.data, ctypes.POINTER(C.llama_token_data)), (array.size,)
-            )
-            self._best = rows.copy()
+        def called(_sampler: Any, candidates: Any) -> None:
+            apply(candidates.contents)
 
-        self._interface = C.llama_sampler_i(apply=C.llama_sampler_i_apply(apply))
-        self._add(C.llama_sampler_init(ctypes.byref(self._interface), None))
+        interface = C.llama_sampler_i(apply=C.llama_sampler_i_apply(called))
+        self._own.append(interface)
+        self._add(C.llama_sampler_init(ctypes.byref(interface), None))
+
+    def _look(self, candidates: Any) -> None:
+        self._best = _rows(candidates).copy()
+
+    @staticmethod
+    def _select(choose: Choice, candidates: Any) -> None:
+        candidates.selected = 0  # llama.cpp aborts where none is, whatever happens below
+        rows = _rows(candidates)
+        candidates.selected = choose(rows["id"], rows["logit"])
 
     def drawn(self, token: int) -> Drawn:
         """The watched probability of the token that was just drawn, and the entropy beside it."""
@@ -329,12 +363,12 @@ class ContextOptions:
 
 @dataclass(frozen=True)
 class Row:
-    """Tokens of one stream for one decode; the last one's output is wanted if `output`."""
+    """Tokens of one stream for one decode; of the last `output` of them the output is wanted."""
 
     stream: int
     position: int
     tokens: Sequence[int]
-    output: bool
+    output: int
 
 
 class Context:
@@ -400,7 +434,7 @@ class Context:
             self._token[n:end] = row.tokens
             self._position[n:end] = range(row.position, row.position + len(row.tokens))
             self._output[n:end] = 0
-            self._output[end - 1] = row.output
+            self._output[end - row.output : end] = 1
             for i in range(n, end):
                 self._batch.seq_id[i][0] = row.stream
             last.append(end - 1)

@@ -90,9 +90,7 @@ class Memory:
         if not (seat.fresh and self._shares):
             return False
         donors = [holder for holder in self._holders if holder and holder is not seat]
-        known = [
-            (min(common_prefix(each.tokens, seat.tokens), len(seat.tokens) - 1), each) for each in donors
-        ]
+        known = [(min(common_prefix(each.tokens, seat.tokens), seat.first_output), each) for each in donors]
         ready = max(
             ((min(n, each.cached), each) for n, each in known), key=lambda pair: pair[0], default=None
         )

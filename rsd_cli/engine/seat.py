@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import codecs
+import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
+from rsd_cli.engine.jobs import Check, Checked, Proposed, Written
 from rsd_cli.records import RoleTime, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
-    from rsd_cli.engine.jobs import Drawn, Job, Write
+    from rsd_cli.engine.jobs import Drawn, Job, Write, WrittenEnd
     from rsd_cli.engine.llama import Sampler
+    from rsd_cli.engine.speculation import Draws, Guess
 
 
 @dataclass
 class Writing:
-    """The step that a seat is writing."""
+    """The step that a seat is writing. The first `before` characters of its text were there when the job began."""
 
     sampler: Sampler
     started: float
+    draws: Draws | None = None
+    guesses: list[Guess] = field(default_factory=list)
+    accepted: int = 0
+    before: int = 0
+    ended: WrittenEnd | None = None
     tokens: list[int] = field(default_factory=list)
     text: str = ""
     drawn: list[Drawn] = field(default_factory=list)
@@ -32,6 +41,43 @@ class Writing:
     decoder: codecs.IncrementalDecoder = field(
         default_factory=lambda: codecs.getincrementaldecoder("utf-8")(errors="replace")
     )
+
+    def resume(self, text: bytes) -> None:
+        """Begin behind these bytes of the same step."""
+        self.before = len(self.read(text))
+
+    def read(self, piece: bytes, *, final: bool = False) -> str:
+        """Add a token's bytes; gives what became printable by them."""
+        text = self.decoder.decode(piece, final=final)
+        self.text += text
+        return text
+
+    def at_separator(self, separator: str, fresh: int) -> Literal["separator"] | None:
+        """A step ends with the token that completes the separator, once it says anything at all.
+
+        `fresh` characters are that token's.
+        """
+        tail = self.text[-(fresh + len(separator) - 1) :]
+        return "separator" if separator in tail and self.text.strip() else None
+
+    @property
+    def ms(self) -> float:
+        """Wall time since the job began."""
+        return (time.perf_counter() - self.started) * 1000
+
+    def written(self, seat: int, ended: WrittenEnd) -> Written:
+        """What there is of the step."""
+        state = None if self.states is None else self.states / np.float32(self.n_states)
+        return Written(seat, tuple(self.tokens), self.text, ended, self.ms, tuple(self.drawn), state)
+
+    def proposed(self, seat: int) -> Proposed:
+        """What was sampled in order to propose it."""
+        return Proposed(seat, tuple(self.guesses), self.ms)
+
+    def checked(self, seat: int, refused: int) -> Checked:
+        """What a check has added to the step."""
+        text, tokens = self.text[self.before :], tuple(self.tokens)
+        return Checked(seat, tokens, text, self.accepted, refused, self.ended, self.ms, tuple(self.drawn))
 
 
 @dataclass(frozen=True)
@@ -47,7 +93,8 @@ class HeadStart:
 class Seat:
     """One trajectory's place. `tokens` is what it knows; the first `cached` of them are in its memory.
 
-    `pending` is the position of a token that was sampled for an earlier job and not decoded there, or -1.
+    `pending` is the position of a token that was sampled for an earlier job and not decoded there, or -1. A seat
+    `owes` a decode where the last token that it proposed was counted and never decoded.
     The memory lies in a `stream` of the context or is `parked` as bytes, and is empty where it is neither. A seat
     is `taken` by a trajectory, or else knows what the last one left; `fresh` until that has decoded anything.
     `since` orders the jobs of all seats.
@@ -57,6 +104,7 @@ class Seat:
     tokens: list[int] = field(default_factory=list)
     cached: int = 0
     pending: int = -1
+    owes: bool = False
     stream: int | None = None
     parked: bytes | None = None
     taken: bool = False
@@ -72,6 +120,16 @@ class Seat:
     def count(self, **more: int) -> None:
         """Add to the usage."""
         self.usage = replace(self.usage, **{key: getattr(self.usage, key) + n for key, n in more.items()})
+
+    @property
+    def first_output(self) -> int:
+        """The position from which on the job needs outputs."""
+        return len(self.job.context if isinstance(self.job, Check) else self.tokens) - 1
+
+    def settle_debt(self) -> None:
+        """A proposal that was never decoded makes up for the token that is fed in its place."""
+        self.count(fed=-int(self.owes))
+        self.owes = False
 
     def advance(self, n: int) -> None:
         """`n` more tokens are in the memory; those that this model did not sample itself were fed."""

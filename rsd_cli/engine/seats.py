@@ -13,12 +13,23 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from rsd_cli.engine.jobs import Broken, ContextOverflow, Fed, Observed, Read, Sampled, Write, Written
+from rsd_cli.engine.jobs import (
+    Broken,
+    Check,
+    Checked,
+    ContextOverflow,
+    Fed,
+    Observed,
+    Propose,
+    Read,
+    Sampled,
+    Write,
+    Written,
+)
 from rsd_cli.engine.llama import Context, Row, Sampler
 from rsd_cli.engine.memory import Memory
 from rsd_cli.engine.seat import HeadStart, Seat, Writing, common_prefix
+from rsd_cli.engine.speculation import Draws, Guess
 from rsd_cli.errors import EngineError
 
 if TYPE_CHECKING:
@@ -37,8 +48,9 @@ class Part:
 
     @property
     def is_writing(self) -> bool:
-        """Whether the row is a token that the seat sampled, not one of its job's context."""
-        return self.seat.job is not None and self.row.position >= len(self.seat.job.context)
+        """Whether the row is for writing: a token that the seat sampled, or guesses and the last one before them."""
+        job = self.seat.job
+        return job is not None and self.row.position >= len(job.context) - isinstance(job, Check)
 
 
 class Engine:
@@ -78,20 +90,37 @@ class Engine:
             return
         if ahead:
             ahead.sampler.close()
-        kept = common_prefix(seat.tokens, job.context)
+        tokens = [*job.context, *self._guessed(job)]
+        kept = common_prefix(seat.tokens, tokens)
         if not seat.taken:  # what the last trajectory left is not this one's to discard
             seat.taken = seat.fresh = True
             del seat.tokens[kept:]
         seat.count(discarded=len(seat.tokens) - kept)
         seat.pending = seat.cached if kept > seat.cached else -1
+        if seat.pending < 0:
+            seat.settle_debt()
         # The last token's output is needed, so at least that one is fed.
         self._memory.rewind(seat, min(kept, seat.cached, len(job.context) - 1))
         seat.count(reused=seat.cached)
-        seat.tokens, seat.job, seat.since = list(job.context), job, next(self._clock)
+        seat.tokens, seat.job, seat.since, seat.owes = tokens, job, next(self._clock), False
         self._memory.remember(seat)
         if isinstance(job, Write):
-            sampler = Sampler(self.model, job.sampling, job.seed, job.context, watch=job.watch)
-            seat.writing = Writing(sampler, time.perf_counter())
+            seat.writing = self._begin(job)
+
+    def _guessed(self, job: Job) -> list[int]:
+        """What a check decodes behind its context; any token stands for one that this model doesn't have."""
+        if not isinstance(job, Check):
+            return []
+        room = self.n_ctx - len(job.context)
+        return [min(guess.token, self.model.n_vocab - 1) for guess in job.guesses[:room]]
+
+    def _begin(self, job: Write) -> Writing:
+        draws = Draws(job.seed) if isinstance(job, (Propose, Check)) else None
+        sampler = Sampler(self.model, job.sampling, job.seed, job.context, watch=job.watch, choose=draws)
+        writing = Writing(sampler, time.perf_counter(), draws)
+        begun = job.context[len(job.context) - job.begun :]
+        writing.resume(b"".join(map(self.model.piece, begun)))
+        return writing
 
     def _begin_with(self, seat: Seat, ahead: HeadStart) -> None:
         """Begin a job whose first token was drawn already; its context is in the memory."""
@@ -102,9 +131,11 @@ class Engine:
     def release(self, index: int, kept: Sequence[int] = ()) -> Seat:
         """End a seat's trajectory, whose final text is `kept`; gives the seat with its counts and frees it."""
         seat = self.seats[index]
-        if seat.job and not (seat.writing and seat.writing.tokens):
-            del seat.tokens[seat.cached :]  # an aborted reading: these were never decoded
+        if seat.job:  # what an aborted reading or check has not come to was never decoded
+            written = len(seat.writing.tokens) if seat.writing else 0
+            del seat.tokens[len(seat.job.context) + written if written else seat.cached :]
         self._drop(seat)
+        seat.settle_debt()
         seat.count(discarded=len(seat.tokens) - common_prefix(seat.tokens, kept))
         self.seats[index] = self._memory.hand_over(seat)
         return seat
@@ -119,7 +150,7 @@ class Engine:
     def partial(self, index: int) -> Written | None:
         """What a seat has written of an unfinished step; for interrupted answers."""
         seat = self.seats[index]
-        return self._written(seat, seat.writing, "max_tokens") if seat.writing else None
+        return seat.writing.written(seat.index, "max_tokens") if seat.writing else None
 
     def step(self) -> list[Update]:
         """One llama_decode for all seats with a job, and what came of it."""
@@ -165,7 +196,7 @@ class Engine:
     def _awaits_state(seat: Seat) -> bool:
         """Only one token is left, and its hidden state is wanted."""
         job = seat.job
-        wanted = job.hidden if isinstance(job, Read) else bool(job and job.states)
+        wanted = job.hidden if isinstance(job, Read) else isinstance(job, Write) and job.states
         return wanted and seat.cached == len(seat.tokens) - 1
 
     def _gather(self, waiting: Sequence[Seat]) -> list[Part]:
@@ -174,8 +205,8 @@ class Engine:
         for left, seat in zip(range(len(waiting), 0, -1), waiting, strict=True):
             n = self._chunk(seat, max(1, room // left))
             end = seat.cached + n
-            tokens, is_last = seat.tokens[seat.cached : end], end == len(seat.tokens)
-            parts.append(Part(seat, Row(self._memory.stream(seat), seat.cached, tokens, is_last)))
+            tokens, outputs = seat.tokens[seat.cached : end], end - max(seat.cached, seat.first_output)
+            parts.append(Part(seat, Row(self._memory.stream(seat), seat.cached, tokens, max(0, outputs))))
             room -= n
         return parts
 
@@ -208,6 +239,8 @@ class Engine:
                 seat.ahead = self._head_start(job.ahead, output)
                 return [Observed(seat.index, hidden=self.context.hidden(output))]
             return [Observed(seat.index, tuple(self.context.logit(output, token) for token in job.tokens))]
+        if isinstance(job, Check) and seat.writing:
+            return self._check(seat, job, seat.writing, range(output - row.output + 1, output + 1))
         if isinstance(job, Write) and seat.writing:
             return self._sample(seat, job, seat.writing, output)
         raise AssertionError("a row belongs to a seat with a job")
@@ -237,22 +270,56 @@ class Engine:
 
     def _append(self, seat: Seat, job: Write, writing: Writing, token: int) -> list[Update]:
         """A drawn token becomes part of the step; the job ends with it or goes on."""
+        updates: list[Update] = [self._take(seat, job, writing, token)]
+        if isinstance(job, Propose):
+            seat.owes, updates = True, []
+            writing.guesses.append(Guess(token, writing.draws.chances if writing.draws else None))
+        if writing.ended:
+            proposes = isinstance(job, Propose)
+            updates.append(
+                writing.proposed(seat.index) if proposes else writing.written(seat.index, writing.ended)
+            )
+            self._drop(seat)
+        return updates
+
+    def _check(self, seat: Seat, job: Check, writing: Writing, outputs: range) -> list[Update]:
+        """Sample at each output of a decode, up to the first token that was not guessed."""
+        decided = len(job.context) + len(writing.tokens)
+        undecided = seat.tokens[decided:]
+        del seat.tokens[decided:]
+        updates: list[Update] = []
+        for output in outputs:
+            guess = job.guess(len(writing.tokens))
+            if writing.draws:
+                writing.draws.guess = guess
+            token = self._draw(writing.sampler, output)
+            updates.append(self._take(seat, job, writing, token))
+            as_guessed = guess is not None and guess.token == token
+            writing.accepted += as_guessed
+            if writing.ended or not as_guessed:
+                return [*updates, self._checked(seat, job, writing)]
+        seat.tokens += undecided[len(outputs) :]  # the batch had no room for more
+        return updates
+
+    def _checked(self, seat: Seat, job: Check, writing: Writing) -> Checked:
+        """End a check: the memory of what was refused is cut off."""
+        right = min(seat.cached, len(job.context) + writing.accepted)
+        refused = seat.cached - right
+        seat.count(fed=refused, discarded=refused)
+        self._memory.rewind(seat, right)
+        self._drop(seat)
+        return writing.checked(seat.index, refused)
+
+    def _take(self, seat: Seat, job: Write, writing: Writing, token: int) -> Sampled:
         if job.watch:
             writing.drawn.append(writing.sampler.drawn(token))
         seat.tokens.append(token)
         writing.tokens.append(token)
         seat.count(generated=1)
         ended = self._end(seat, job, writing, token)
-        text = writing.decoder.decode(
-            b"" if ended == "eog" else self.model.piece(token), final=ended is not None
-        )
-        writing.text += text
-        ended = ended or self._at_separator(job, writing, len(text))
-        updates: list[Update] = [Sampled(seat.index, text)]
-        if ended:
-            updates.append(self._written(seat, writing, ended))
-            self._drop(seat)
-        return updates
+        text = writing.read(b"" if ended == "eog" else self.model.piece(token), final=ended is not None)
+        writing.ended = ended or writing.at_separator(job.separator, len(text))
+        return Sampled(seat.index, text)
 
     def _end(self, seat: Seat, job: Write, writing: Writing, token: int) -> WrittenEnd | None:
         if self.model.ends_generation(token):
@@ -260,20 +327,6 @@ class Engine:
         if len(writing.tokens) >= job.max_tokens:
             return "max_tokens"
         return "context" if len(seat.tokens) >= self.n_ctx else None
-
-    @staticmethod
-    def _at_separator(job: Write, writing: Writing, fresh: int) -> WrittenEnd | None:
-        """A step ends with the token that completes the separator, once it says anything at all."""
-        tail = writing.text[-(fresh + len(job.separator) - 1) :]
-        return "separator" if job.separator in tail and writing.text.strip() else None
-
-    @staticmethod
-    def _written(seat: Seat, writing: Writing, ended: WrittenEnd) -> Written:
-        ms = (time.perf_counter() - writing.started) * 1000
-        state = None if writing.states is None else writing.states / np.float32(writing.n_states)
-        return Written(
-            seat.index, tuple(writing.tokens), writing.text, ended, ms, tuple(writing.drawn), state
-        )
 
     @staticmethod
     def _drop(seat: Seat) -> None:
