@@ -56,6 +56,7 @@ def ask(
     target: options.Target = None,
     prm: options.Prm = None,
     strategy: options.Strategy = "rsd",
+    speculative: options.Speculative = False,
     threshold: options.Threshold = None,
     max_tokens: options.MaxTokens = 2048,
     max_steps: options.MaxSteps = 100,
@@ -91,7 +92,7 @@ def ask(
     from rsd_cli.output import LineFile
 
     text = read_question(question)
-    roles = setup.roles_of(strategy)
+    roles = setup.roles_of(strategy, speculative=speculative)
     output = Output(as_json, quiet, not no_color, LineFile(trace) if trace else None)
     access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet)
     layers = setup.parse_layers(gpu_layers)
@@ -110,6 +111,7 @@ def ask(
         max_steps=max_steps,
         system=MATHS if system is None else system,
         seed=seed,
+        speculative=speculative,
         sampling=setup.make_sampling(chosen.sampling, temperature=temperature),
     )
     described = {"trio": trio, "prm": chosen.prm.name, **asdict(shape)}

@@ -37,6 +37,7 @@ def batch(
     target: options.Target = None,
     prm: options.Prm = None,
     strategy: options.Strategy = "rsd",
+    speculative: options.Speculative = False,
     threshold: options.Threshold = None,
     samples: Annotated[
         int, typer.Option("--n", min=1, max=1024, help="Answers to each question, with a majority.")
@@ -117,7 +118,7 @@ def batch(
     if summary:
         _check_writable(summary)
     total = count_rows(source, fields, part) if source.rereadable else None
-    roles = setup.roles_of(strategy)
+    roles = setup.roles_of(strategy, speculative=speculative)
     access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet)
     found = setup.find(setup.Choice(trio, draft, target, prm), access, roles).trio
     settings = Settings(
@@ -127,6 +128,7 @@ def batch(
         max_steps=max_steps,
         system=MATHS if system is None else system,
         seed=seed,
+        speculative=speculative,
         sampling=setup.make_sampling(found.sampling, temperature=temperature),
         max_seconds=max_seconds,
     )

@@ -36,7 +36,16 @@ GpuLayers = Annotated[
     ),
 ]
 KvType = Annotated[str, typer.Option("--kv-type", help="Type of the KV cache: f16, q8_0, q4_0 or f32.")]
-Strategy = Annotated[str, typer.Option("--strategy", help="rsd, or target or draft alone.")]
+Strategy = Annotated[
+    str,
+    typer.Option(
+        "--strategy", help="rsd; target or draft alone; speculative: the target over the draft's tokens."
+    ),
+]
+Speculative = Annotated[
+    bool,
+    typer.Option("--speculative", help="The target writes its steps over tokens that the draft proposes."),
+]
 Threshold = Annotated[
     float | None, typer.Option("--threshold", min=0, max=1, help="Least reward of a draft step that stays.")
 ]

@@ -49,13 +49,19 @@ class Access:
     quiet: bool = False
 
 
-def roles_of(strategy: str) -> tuple[Role, ...]:
-    """The roles that a strategy needs, the first to write first."""
+def roles_of(strategy: str, *, speculative: bool = False) -> tuple[Role, ...]:
+    """The roles that a strategy needs, the first to write first; with `speculative` draft and target are needed."""
     from rsd_cli.decoding.policies import STRATEGIES
 
     if strategy not in STRATEGIES:
         raise UsageError(f"--strategy {strategy!r} is unknown.", f"Choose one of {', '.join(STRATEGIES)}.")
-    return STRATEGIES[strategy].roles
+    roles = STRATEGIES[strategy].roles
+    if speculative and not {"draft", "target"} <= set(roles):
+        raise UsageError(
+            f"--speculative needs a draft and a target, --strategy {strategy} has a {roles[0]} only.",
+            "The target alone over the draft's proposals is --strategy speculative.",
+        )
+    return roles
 
 
 @dataclass(frozen=True)

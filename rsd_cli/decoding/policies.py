@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rsd_cli.records import Rejected
 
 if TYPE_CHECKING:
+    from rsd_cli.engine.speculation import Guess
     from rsd_cli.records import Author, EndedBy, Role
 
 AUDITED = 0.25  # share of an audited answer's steps that the target writes as well
@@ -22,7 +23,10 @@ Accepts = Callable[[float], bool]
 
 @dataclass(frozen=True)
 class Proposal:
-    """A step as its author wrote it. `ids` are tokens of the author's vocabulary, `logprob` their total."""
+    """A step as its author wrote it. `ids` are tokens of the author's vocabulary, `logprob` their total.
+
+    `drafted` counts those that the target accepted from the draft, one by one; None where none were proposed.
+    """
 
     author: Author
     text: str
@@ -30,6 +34,7 @@ class Proposal:
     ended: Literal["separator", "eog", "max_tokens", "context"]
     logprob: float
     ms: float
+    drafted: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,23 @@ class Keep:
     audited: float | None = None
 
 
-Request = Write | Judge | Keep
+@dataclass(frozen=True)
+class Propose:
+    """Let the draft propose at most `n` tokens behind a step that the target has begun."""
+
+    begun: Proposal
+    n: int
+
+
+@dataclass(frozen=True)
+class Check:
+    """Let the target go on with a step it has begun, over what the draft proposes."""
+
+    begun: Proposal
+    guesses: tuple[Guess, ...]
+
+
+Request = Write | Judge | Keep | Propose | Check
 Policy = Generator[Request, Any, "EndedBy"]
 
 
@@ -109,6 +130,13 @@ def alone(author: Author) -> Policy:
             return ended
 
 
+def speculative() -> Policy:
+    """The target alone, over tokens that the draft proposes: speculative decoding (arXiv 2211.17192, 2302.01318)."""
+    from rsd_cli.decoding.speculative import speculating  # which is made of this module's requests
+
+    return speculating(alone("target"))
+
+
 @dataclass(frozen=True)
 class Strategy:
     """A named policy and the roles that it needs."""
@@ -122,4 +150,5 @@ STRATEGIES: dict[str, Strategy] = {
     "target": Strategy(("target",), lambda _accepts: alone("target")),
     "audit": Strategy(("draft", "prm", "target"), lambda _accepts: audit()),
     "draft": Strategy(("draft",), lambda _accepts: alone("draft")),
+    "speculative": Strategy(("draft", "target"), lambda _accepts: speculative()),
 }

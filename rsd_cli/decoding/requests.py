@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from rsd_cli.decoding.policies import Judge, Write
+from rsd_cli.decoding.policies import Check, Judge, Propose, Write
 from rsd_cli.decoding.trajectory import Answerer, Critic
 from rsd_cli.engine import jobs
 from rsd_cli.engine.jobs import ContextOverflow
 from rsd_cli.engine.llama import Sampling
+from rsd_cli.engine.speculation import Guess, check_pair
 from rsd_cli.errors import ModelError, RSDError, UsageError
 from rsd_cli.rewards.draft_head import DraftHead
 from rsd_cli.rewards.families import Confidence, Solution
@@ -68,14 +70,20 @@ class Requests:
 
     def __init__(self, trio: Trio) -> None:
         self._trio = trio
+        self._is_pair = False  # whether the draft was found to be able to propose to the target
 
-    def submit(self, trajectory: Trajectory, request: Request) -> float | None:
+    def submit(self, trajectory: Trajectory, request: Request) -> float | tuple[Guess, ...] | None:
         """Make a request an engine's job; gives the answer at once where it needs no engine."""
         if isinstance(request, Write):
             self._write(trajectory, request.author)
             return None
         if isinstance(request, Judge):
             return self._judge(trajectory, request.step)
+        if isinstance(request, Propose):
+            return self._propose(trajectory, request)
+        if isinstance(request, Check):
+            self._check(trajectory, request)
+            return None
         raise AssertionError(f"{request} is no engine's work")
 
     def _write(self, trajectory: Trajectory, author: Author) -> None:
@@ -96,6 +104,44 @@ class Requests:
             max_tokens=max_tokens,
             watch=is_judged and isinstance(self._trio.family, Confidence),
         )
+
+    def _propose(self, trajectory: Trajectory, request: Propose) -> tuple[Guess, ...] | None:
+        """Nothing where there is room for one more token only, which the target samples without being asked to."""
+        draft, target = self._answerer(trajectory, "draft"), self._answerer(trajectory, "target")
+        self._check_pair()
+        begun = request.begun.ids
+        context = [*draft.context, *draft.known(begun)]
+        left = trajectory.tokens_left - len(begun) - 1
+        room = self._trio.engine("target").n_ctx - len(target.context) - len(begun) - 1
+        n = min(request.n, left, room, self._trio.engine("draft").n_ctx - len(context))
+        if n <= 0:
+            return ()
+        write = self._job(trajectory, "draft", context, trajectory.next_seed("draft"), n)
+        job = jobs.Propose(**vars(replace(write, begun=len(begun))))
+        self._trio.engine("draft").submit(trajectory.seat, job)
+        return None
+
+    def _check(self, trajectory: Trajectory, request: Check) -> None:
+        begun = request.begun.ids
+        context = [*self._answerer(trajectory, "target").context, *begun]
+        left = trajectory.tokens_left - len(begun)
+        write = self._job(trajectory, "target", context, trajectory.next_seed("target"), left)
+        job = jobs.Check(**vars(replace(write, begun=len(begun))), guesses=request.guesses)
+        self._trio.engine("target").submit(trajectory.seat, job)
+
+    def _check_pair(self) -> None:
+        try:
+            if not self._is_pair:
+                check_pair(self._trio.engine("draft").model, self._trio.engine("target").model)
+                self._is_pair = True
+        except ModelError as error:
+            raise UnanswerableError(error) from error
+
+    def _answerer(self, trajectory: Trajectory, author: Author) -> Answerer:
+        participant = self._participant(trajectory, author)
+        if not isinstance(participant, Answerer):
+            raise TypeError(f"the {author} writes nothing")
+        return participant
 
     def _judge(self, trajectory: Trajectory, step: Proposal) -> float | None:
         family = self._trio.family

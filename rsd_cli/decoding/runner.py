@@ -14,12 +14,23 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rsd_cli.decoding import events
-from rsd_cli.decoding.policies import STRATEGIES, Judge, Keep, Proposal, Write, threshold
+from rsd_cli.decoding.policies import (
+    STRATEGIES,
+    Check,
+    Judge,
+    Keep,
+    Proposal,
+    Propose,
+    Write,
+    threshold,
+)
 from rsd_cli.decoding.requests import NO_REWARD, Requests, UnanswerableError
+from rsd_cli.decoding.speculative import speculating
 from rsd_cli.decoding.trajectory import Trajectory
 from rsd_cli.engine import jobs
 from rsd_cli.engine.jobs import ContextOverflow
 from rsd_cli.engine.llama import DecodeAborted
+from rsd_cli.engine.speculation import Guess
 from rsd_cli.rewards.families import Confidence
 
 if TYPE_CHECKING:
@@ -31,7 +42,8 @@ if TYPE_CHECKING:
     from rsd_cli.errors import RSDError
     from rsd_cli.records import Author, EndedBy, Role, RoleTime, Usage
 
-Answer = Proposal | float | str | None  # what requests are answered with: Write, Judge, Keep
+# What requests are answered with: Write, Judge, Keep, Propose, Check.
+Answer = Proposal | float | str | tuple[Guess, ...] | jobs.Checked | None
 IDLE_SECONDS = 0.02  # between looks at an input that is slow
 
 
@@ -124,6 +136,8 @@ class Runner:
                 break
             settings = problem.settings or self._settings
             policy = STRATEGIES[settings.strategy].start(threshold(settings.threshold))
+            if settings.speculative:
+                policy = speculating(policy)
             trajectory = Trajectory(problem, self._free.popleft(), policy, settings)
             self._seated[trajectory.seat] = trajectory
             yield from self._advance(trajectory, None)
@@ -175,6 +189,11 @@ class Runner:
             yield events.Streamed(name, role, update.text)
         elif isinstance(update, jobs.Written) and role != "prm":
             yield from self._advance(trajectory, self._proposal(role, update))
+        elif isinstance(update, jobs.Proposed):
+            yield from self._advance(trajectory, update.guesses)
+        elif isinstance(update, jobs.Checked):
+            trajectory.refused += update.refused
+            yield from self._advance(trajectory, update)
         elif isinstance(update, jobs.Observed):
             yield from self._advance(trajectory, self._reward(trajectory, update))
         elif isinstance(update, jobs.Broken):
@@ -203,6 +222,8 @@ class Runner:
     def _unfinished(self, trajectory: Trajectory) -> Proposal | None:
         if isinstance(trajectory.request, Judge):
             return trajectory.request.step
+        if isinstance(trajectory.request, (Propose, Check)):
+            return trajectory.request.begun
         if not isinstance(trajectory.request, Write):
             return None
         author = trajectory.request.author
@@ -236,8 +257,14 @@ class Runner:
 
     @staticmethod
     def _with_discarded(role: Role, trajectory: Trajectory, usage: Usage) -> Usage:
-        """A generator discards what it sampled in vain, even if the cache could serve the same tokens again."""
+        """A generator discards what it sampled in vain, even if the cache could serve the same tokens again.
+
+        So does a target with what it refused, and a draft keeps what was accepted.
+        """
         if role == "prm":
             return usage
-        kept = sum(step.tokens for step in trajectory.steps if step.author == role)
-        return replace(usage, discarded=usage.generated - kept)
+        kept = sum(len(step.ids) for step in trajectory.kept if step.author == role)
+        if role == "draft":
+            kept += sum(step.drafted or 0 for step in trajectory.kept)
+        refused = trajectory.refused if role == "target" else 0
+        return replace(usage, discarded=usage.generated - kept + refused)

@@ -15,6 +15,8 @@ from rsd_cli.records import Step
 from rsd_cli.rewards.families import Solution
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rsd_cli.decoding.policies import Keep, Policy, Proposal, Request
     from rsd_cli.engine.llama import Model, Sampling
     from rsd_cli.engine.templates import Message
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """What an answer depends on besides its models. `max_seconds` is wall time in a seat; None for no limit."""
+    """What an answer depends on besides its models. `max_seconds` is wall time in a seat; None for no limit.
+
+    `speculative`: the target writes its steps over tokens that the draft proposes, whatever the strategy.
+    """
 
     strategy: str = "rsd"
     threshold: float = 0.7
@@ -35,6 +40,7 @@ class Settings:
     sampling: Sampling | None = None
     separator: str = "\n\n"
     max_seconds: float | None = None
+    speculative: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,9 +90,14 @@ class Answerer:
         return [*self.prompt, *(token for step in self.steps for token in step)]
 
     def keep(self, step: Proposal, role: Role) -> None:
-        """Append a kept step: the very tokens if this model wrote it, else its text's."""
-        own = step.author == role
-        self.steps.append(step.ids if own else tuple(self.model.tokenize(step.text)))
+        """Append a kept step: the very tokens if this model wrote it or proposed to it, else its text's."""
+        own = step.author == role or step.drafted is not None
+        self.steps.append(self.known(step.ids) if own else tuple(self.model.tokenize(step.text)))
+
+    def known(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """Tokens of a vocabulary that begins alike; any stands for one that this model doesn't have."""
+        last = self.model.n_vocab - 1
+        return tuple(min(token, last) for token in ids)
 
 
 @dataclass
@@ -113,7 +124,10 @@ class Critic:
 
 @dataclass
 class Trajectory:
-    """An answer that a policy is writing in one seat of every engine."""
+    """An answer that a policy is writing in one seat of every engine.
+
+    `refused` of the draft's tokens were decoded by the target in vain.
+    """
 
     problem: Problem
     seat: int
@@ -125,6 +139,7 @@ class Trajectory:
     kept: list[Proposal] = field(default_factory=list)
     jobs: int = 0
     tokens: int = 0
+    refused: int = 0
     first_token_at: float | None = None
     began: float = field(default_factory=time.perf_counter)
 

@@ -1,0 +1,75 @@
+"""Steps of the target over tokens that the draft proposes, in place of plain ones in any policy. Samples nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from rsd_cli.decoding.policies import Check, Proposal, Propose, Write
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from rsd_cli.decoding.policies import Policy
+    from rsd_cli.decoding.trajectory import Settings
+    from rsd_cli.engine.jobs import Checked
+    from rsd_cli.engine.speculation import Guess
+    from rsd_cli.records import EndedBy
+
+NOTHING = Proposal("target", "", (), "max_tokens", 0.0, 0.0, drafted=0)  # of a step that is to be written
+
+
+def speculates(settings: Settings) -> bool:
+    """Whether the draft is to propose tokens to the target."""
+    return settings.speculative or settings.strategy == "speculative"
+
+
+@dataclass
+class Pace:
+    """How many tokens are proposed next: two more where all were accepted, one less where one was refused.
+
+    A balance where a third of the proposals is accepted as a whole; proposals cost a decode of the draft each, and a
+    row each in the target's.
+    """
+
+    n: int = 4
+    least: int = 1
+    most: int = 16
+
+    def learn(self, guesses: int, checked: Checked) -> None:
+        """Take into account how many of the guesses were accepted; a step's end refuses none."""
+        if checked.accepted < min(guesses, len(checked.tokens)):
+            self.n = max(self.least, self.n - 1)
+        elif checked.accepted == guesses >= self.n:
+            self.n = min(self.most, self.n + 2)
+
+
+def speculating(policy: Policy, pace: Pace | None = None) -> Policy:
+    """The same policy, but the target writes its steps over tokens that the draft proposes."""
+    pace, answer = pace or Pace(), None
+    while True:
+        try:
+            request = policy.send(answer)
+        except StopIteration as stop:
+            ended: EndedBy = stop.value
+            return ended
+        answer = (yield from _step(pace)) if request == Write("target") else (yield request)
+
+
+def _step(pace: Pace) -> Generator[Propose | Check, Any, Proposal]:
+    step = NOTHING
+    while True:
+        guesses: tuple[Guess, ...] = yield Propose(step, pace.n)
+        checked: Checked = yield Check(step, guesses)
+        pace.learn(len(guesses), checked)
+        step = replace(
+            step,
+            text=step.text + checked.text,
+            ids=step.ids + checked.tokens,
+            ended=checked.ended or step.ended,
+            logprob=step.logprob + checked.logprob,
+            ms=step.ms + checked.ms,
+            drafted=(step.drafted or 0) + checked.accepted,
+        )
+        if checked.ended:
+            return step
