@@ -107,8 +107,8 @@ class Requests:
 
     def _propose(self, trajectory: Trajectory, request: Propose) -> tuple[Guess, ...] | None:
         """Nothing where there is room for one more token only, which the target samples without being asked to."""
-        draft, target = self._answerer(trajectory, "draft"), self._answerer(trajectory, "target")
         self._check_pair()
+        draft, target = self._answerer(trajectory, "draft"), self._answerer(trajectory, "target")
         begun = request.begun.ids
         context = [*draft.context, *draft.known(begun)]
         left = trajectory.tokens_left - len(begun) - 1
@@ -122,6 +122,7 @@ class Requests:
         return None
 
     def _check(self, trajectory: Trajectory, request: Check) -> None:
+        self._check_pair()
         begun = request.begun.ids
         context = [*self._answerer(trajectory, "target").context, *begun]
         left = trajectory.tokens_left - len(begun)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from rsd_cli.decoding.policies import Check, Proposal, Propose, Write
+from rsd_cli.decoding.policies import Check, Keep, Proposal, Propose, Write
+from rsd_cli.engine.speculation import Guess
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from rsd_cli.decoding.policies import Policy
     from rsd_cli.decoding.trajectory import Settings
     from rsd_cli.engine.jobs import Checked
-    from rsd_cli.engine.speculation import Guess
     from rsd_cli.records import EndedBy
 
 NOTHING = Proposal("target", "", (), "max_tokens", 0.0, 0.0, drafted=0)  # of a step that is to be written
@@ -45,21 +45,30 @@ class Pace:
 
 
 def speculating(policy: Policy, pace: Pace | None = None) -> Policy:
-    """The same policy, but the target writes its steps over tokens that the draft proposes."""
-    pace, answer = pace or Pace(), None
+    """The same policy, but the target writes its steps over tokens that the draft proposes.
+
+    Where the draft has written a step in the same place, that is proposed first: it costs the draft nothing more.
+    """
+    pace, answer, there = pace or Pace(), None, NOTHING
     while True:
         try:
             request = policy.send(answer)
         except StopIteration as stop:
             ended: EndedBy = stop.value
             return ended
-        answer = (yield from _step(pace)) if request == Write("target") else (yield request)
+        answer = (yield from _step(pace, there.ids)) if request == Write("target") else (yield request)
+        if isinstance(request, Keep):
+            there = NOTHING
+        elif request == Write("draft"):
+            there = answer
 
 
-def _step(pace: Pace) -> Generator[Propose | Check, Any, Proposal]:
+def _step(pace: Pace, there: tuple[int, ...]) -> Generator[Propose | Check, Any, Proposal]:
     step = NOTHING
     while True:
-        guesses: tuple[Guess, ...] = yield Propose(step, pace.n)
+        guesses = _ahead(there, step.ids, pace.n)
+        if not guesses:
+            guesses = yield Propose(step, pace.n)
         checked: Checked = yield Check(step, guesses)
         pace.learn(len(guesses), checked)
         step = replace(
@@ -73,3 +82,12 @@ def _step(pace: Pace) -> Generator[Propose | Check, Any, Proposal]:
         )
         if checked.ended:
             return step
+
+
+def _ahead(there: tuple[int, ...], begun: tuple[int, ...], n: int) -> tuple[Guess, ...]:
+    """The next tokens of a step that is there, if it begins like this one.
+
+    They are fixed before the target draws, so that each is checked as certain: why it was rejected does not matter.
+    """
+    at = len(begun)
+    return tuple(map(Guess, there[at : at + n])) if there[:at] == begun else ()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from rsd_cli.engine.jobs import Check, Checked, Proposed, Written
+from rsd_cli.engine.jobs import Check, Checked, Proposed, Write, Written
 from rsd_cli.records import RoleTime, Usage
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rsd_cli.engine.jobs import Drawn, Job, Write, WrittenEnd
-    from rsd_cli.engine.llama import Sampler
+    from rsd_cli.engine.jobs import Drawn, Job, WrittenEnd
+    from rsd_cli.engine.llama import Row, Sampler
     from rsd_cli.engine.speculation import Draws, Guess
 
 
@@ -146,3 +146,29 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
         if x != y:
             return i
     return min(len(a), len(b))
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one seat gets of a decode."""
+
+    seat: Seat
+    row: Row
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether the row goes on with a step: with tokens of it only, or with guesses and the token before them."""
+        job = self.seat.job
+        begun = max(job.begun, isinstance(job, Check)) if isinstance(job, Write) else 0
+        return job is not None and self.row.position >= len(job.context) - begun
+
+
+def share_time(parts: Sequence[Part], writers: set[int], ms: float) -> None:
+    """Share the wall time of a decode among its rows, by tokens: writing (decode) or reading (prompt)."""
+    share = ms / sum(len(part.row.tokens) for part in parts)
+    for part in parts:
+        seat, spent = part.seat, share * len(part.row.tokens)
+        if seat.index in writers:
+            seat.time = replace(seat.time, decode_ms=seat.time.decode_ms + spent)
+        else:
+            seat.time = replace(seat.time, prompt_ms=seat.time.prompt_ms + spent)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rsd_cli.engine.jobs import (
@@ -28,7 +27,7 @@ from rsd_cli.engine.jobs import (
 )
 from rsd_cli.engine.llama import Context, Row, Sampler
 from rsd_cli.engine.memory import Memory
-from rsd_cli.engine.seat import HeadStart, Seat, Writing, common_prefix
+from rsd_cli.engine.seat import HeadStart, Part, Seat, Writing, common_prefix, share_time
 from rsd_cli.engine.speculation import Draws, Guess
 from rsd_cli.errors import EngineError
 
@@ -37,20 +36,6 @@ if TYPE_CHECKING:
 
     from rsd_cli.engine.jobs import Job, Update, WrittenEnd
     from rsd_cli.engine.llama import ContextOptions, Model
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one seat gets of a decode."""
-
-    seat: Seat
-    row: Row
-
-    @property
-    def is_writing(self) -> bool:
-        """Whether the row is for writing: a token that the seat sampled, or guesses and the last one before them."""
-        job = self.seat.job
-        return job is not None and self.row.position >= len(job.context) - isinstance(job, Check)
 
 
 class Engine:
@@ -165,7 +150,7 @@ class Engine:
         updates = []
         for part, output in zip(parts, outputs, strict=True):
             updates += self._after_or_broken(part.seat, part.row, output)
-        self._share_time(parts, writers, (time.perf_counter() - started) * 1000)
+        share_time(parts, writers, (time.perf_counter() - started) * 1000)
         return updates
 
     def _next(self) -> tuple[list[Seat], bool]:
@@ -335,14 +320,3 @@ class Engine:
         if seat.ahead:
             seat.ahead.sampler.close()
         seat.job = seat.writing = seat.ahead = None
-
-    @staticmethod
-    def _share_time(parts: Sequence[Part], writers: set[int], ms: float) -> None:
-        """Share the wall time of a decode among its rows, by tokens: writing (decode) or reading (prompt)."""
-        share = ms / sum(len(part.row.tokens) for part in parts)
-        for part in parts:
-            seat, spent = part.seat, share * len(part.row.tokens)
-            if seat.index in writers:
-                seat.time = replace(seat.time, decode_ms=seat.time.decode_ms + spent)
-            else:
-                seat.time = replace(seat.time, prompt_ms=seat.time.prompt_ms + spent)

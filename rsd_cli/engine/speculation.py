@@ -56,7 +56,7 @@ class Chances:
 
 @dataclass(frozen=True)
 class Guess:
-    """A proposed token, and what it was drawn from; None where the likeliest was taken."""
+    """A proposed token, and what it was drawn from; None where it was no draw: the likeliest, or known before."""
 
     token: int
     chances: Chances | None = None
@@ -67,7 +67,7 @@ class Draws:
 
     Speculative sampling (arXiv 2211.17192, algorithm 1; 2302.01318, algorithm 2): a token x that was drawn from q is
     accepted with probability min(1, p(x) / q(x)), else one is drawn from max(0, p - q), normalised. Either way the
-    token is distributed as p.
+    token is distributed as p. A guess that was no draw has q(x) = 1.
     """
 
     def __init__(self, seed: int) -> None:

@@ -101,3 +101,18 @@ def test_an_audit_is_the_drafts_answer_with_some_of_the_targets_rewards(family, 
     assert audited
     assert all(0 <= earned <= 1 for earned in audited)
     assert family != "confidence" or any(earned < 1 for earned in audited)
+
+
+def test_a_rejected_step_may_be_rewritten_over_proposals(trio, head):
+    """The head's read has drawn a token ahead, which goes with the step; proposals follow in the same seat."""
+    cast = {role: ("llama", seed) for role, seed in (("draft", 1), ("target", 2))}
+    made = trio(cast, favour=ENDLESS, family=head, seats=3)
+    finished, _ = answered(made, settings=replace(SETTINGS, threshold=1.1, speculative=True), seats=3)
+    assert sorted(texts(finished)) == sorted(problem.id for problem in PROBLEMS)
+    for one in finished:
+        assert {step.author for step in one.trajectory.steps} == {"target"}
+        drafted = sum(step.drafted or 0 for step in one.trajectory.kept)
+        rejected = sum(step.rejected.tokens for step in one.trajectory.steps if step.rejected)
+        draft = one.usage["draft"]
+        assert draft.generated > rejected, "steps and proposals"
+        assert draft.discarded == draft.generated - drafted

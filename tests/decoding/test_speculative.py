@@ -100,12 +100,41 @@ def test_in_rsd_only_the_targets_steps_are_speculative():
     assert policy.send(0.9) == Keep(draft, 0.9)
     assert policy.send(None) == Write("draft")
     assert policy.send(draft) == Judge(draft)
-    assert policy.send(0.1) == Propose(NOTHING, 4)
-    assert policy.send(()) == Check(NOTHING, ())
-    request = policy.send(checked((9,), "1.\n\n", 0, "separator"))
+    there = tuple(map(Guess, draft.ids))
+    assert policy.send(0.1) == Check(NOTHING, there), "the rejected step is proposed, without the draft"
+    request = policy.send(checked((*draft.ids[:2], 9), "1", 2))
+    assert isinstance(request, Propose), "then it is no longer the same step"
+    assert request.begun.ids == (*draft.ids[:2], 9)
+    policy.send(GUESSES)
+    request = policy.send(checked((5,), ".\n\n", 1, "separator"))
     assert isinstance(request, Keep)
-    assert (request.step.author, request.step.text, request.step.drafted) == ("target", "1.\n\n", 0)
+    assert (request.step.author, request.step.text, request.step.drafted) == ("target", "1.\n\n", 3)
     assert request.rejected == Rejected(draft.text, 0.1, 3)
+
+
+def test_a_rejected_step_is_proposed_piece_by_piece_and_never_for_a_later_step():
+    draft = proposal("draft", ids=range(1, 10))
+    policy = speculating(rsd(threshold(0.7)), Pace(4, 4, 4))
+    next(policy)
+    policy.send(draft)
+    assert policy.send(0.1) == Check(NOTHING, tuple(map(Guess, (1, 2, 3, 4))))
+    request = policy.send(checked((1, 2, 3, 4, 5), "one", 4))
+    assert isinstance(request, Check)
+    assert request.guesses == tuple(map(Guess, (6, 7, 8, 9)))
+    request = policy.send(checked((6, 7, 8, 9, 10), "two", 4))
+    assert isinstance(request, Propose), "there is no more of it"
+
+
+def test_a_policy_that_asks_the_target_later_does_not_get_an_old_step():
+    def alternating():
+        while True:
+            yield Keep((yield Write("draft")))
+            yield Keep((yield Write("target")))
+
+    policy = speculating(alternating())
+    next(policy)
+    policy.send(proposal("draft"))
+    assert policy.send(None) == Propose(NOTHING, 4)
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,26 @@ def test_tokens_are_distributed_as_the_targets_own(k, top_k, tiny_engine):
     assert all(abs(z) < 3.5 for z in deviations(tiny_engine, 3000, k, top_k))
 
 
+def test_a_guess_that_is_no_draw_leaves_the_distribution_as_it_is(tiny_engine):
+    """Such as a token that is known from elsewhere: always the same one here, among the likeliest."""
+    seats, draws = 25, 3000
+    target, reader = tiny_engine(seed=2, n_seats=seats, **FLAT), tiny_engine(seed=2, **FLAT)
+    context = target.model.tokenize(TEXT)
+    chances = chances_after(reader, context)
+    guess = int(np.argsort(chances)[-2])
+    counts, accepted = np.zeros(len(chances)), 0
+    for i in range(draws // seats):
+        for seat in range(seats):
+            job = options(seed=i * seats + seat, sampling=OPEN)
+            target.submit(seat, Check(context, **job, guesses=(Guess(guess),)))
+        for each in finish(target):
+            if isinstance(each, Checked):
+                counts[each.tokens[0]] += 1
+                accepted += each.accepted
+    assert abs(surprise(counts, draws * chances)) < 3.5
+    assert accepted == counts[guess] > 0
+
+
 def accept_all(self, ids, logits):
     self.chances = chances = Chances.from_logits(ids, logits)
     place = chances.place(self.guess.token) if self.guess else None
@@ -189,6 +209,20 @@ def test_a_check_decodes_the_guesses_once_and_counts_them(tiny_engine):
     assert usage.decoded == len(context) + 6 + 1 + 4 + 1, "all but the last token were decoded"
     seat = engine.release(0, [*context, *own[:9]])
     assert seat.usage.discarded == 3
+
+
+def test_time_within_a_step_is_for_writing_whoever_wrote_what_is_read(tiny_engine):
+    engine = tiny_engine(seed=2, favour=NO_END)
+    context = engine.model.tokenize(TEXT)
+    first = check(engine, context, [40, 41])
+    read = engine.seats[0].time.prompt_ms
+    assert read > 0
+    assert engine.seats[0].time.decode_ms == 0, "the context was read in the same row"
+    check(engine, [*context, *first.tokens], [40, 41], begun=1)
+    wrote = engine.seats[0].time.decode_ms
+    propose(engine, [*context, *first.tokens, 42, 43], begun=3, max_tokens=2)
+    assert engine.seats[0].time.prompt_ms == read
+    assert engine.seats[0].time.decode_ms > wrote > 0
 
 
 def test_a_check_without_guesses_samples_one_token(tiny_engine):
