@@ -100,7 +100,8 @@ class Engine:
         return [min(guess.token, self.model.n_vocab - 1) for guess in job.guesses[:room]]
 
     def _begin(self, job: Write) -> Writing:
-        draws = Draws(job.seed) if isinstance(job, (Propose, Check)) else None
+        own = isinstance(job, (Propose, Check)) and job.sampling.temperature > 0
+        draws = Draws(job.seed) if own else None
         sampler = Sampler(self.model, job.sampling, job.seed, job.context, watch=job.watch, choose=draws)
         writing = Writing(sampler, time.perf_counter(), draws)
         begun = job.context[len(job.context) - job.begun :]
