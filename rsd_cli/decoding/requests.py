@@ -11,7 +11,7 @@ from rsd_cli.decoding.trajectory import Answerer, Critic
 from rsd_cli.engine import jobs
 from rsd_cli.engine.jobs import ContextOverflow
 from rsd_cli.engine.llama import Sampling
-from rsd_cli.engine.speculation import Guess, check_pair
+from rsd_cli.engine.speculation import check_pair
 from rsd_cli.errors import ModelError, RSDError, UsageError
 from rsd_cli.rewards.draft_head import DraftHead
 from rsd_cli.rewards.families import Confidence, Solution
@@ -72,7 +72,7 @@ class Requests:
         self._trio = trio
         self._is_pair = False  # whether the draft was found to be able to propose to the target
 
-    def submit(self, trajectory: Trajectory, request: Request) -> float | tuple[Guess, ...] | None:
+    def submit(self, trajectory: Trajectory, request: Request) -> float | jobs.Proposed | None:
         """Make a request an engine's job; gives the answer at once where it needs no engine."""
         if isinstance(request, Write):
             self._write(trajectory, request.author)
@@ -105,7 +105,7 @@ class Requests:
             watch=is_judged and isinstance(self._trio.family, Confidence),
         )
 
-    def _propose(self, trajectory: Trajectory, request: Propose) -> tuple[Guess, ...] | None:
+    def _propose(self, trajectory: Trajectory, request: Propose) -> jobs.Proposed | None:
         """Nothing where there is room for one more token only, which the target samples without being asked to."""
         self._check_pair()
         draft, target = self._answerer(trajectory, "draft"), self._answerer(trajectory, "target")
@@ -115,7 +115,7 @@ class Requests:
         room = self._trio.engine("target").n_ctx - len(target.context) - len(begun) - 1
         n = min(request.n, left, room, self._trio.engine("draft").n_ctx - len(context))
         if n <= 0:
-            return ()
+            return jobs.Proposed(trajectory.seat, (), 0.0)
         write = self._job(trajectory, "draft", context, trajectory.next_seed("draft"), n)
         job = jobs.Propose(**vars(replace(write, begun=len(begun))))
         self._trio.engine("draft").submit(trajectory.seat, job)

@@ -30,7 +30,6 @@ from rsd_cli.decoding.trajectory import Trajectory
 from rsd_cli.engine import jobs
 from rsd_cli.engine.jobs import ContextOverflow
 from rsd_cli.engine.llama import DecodeAborted
-from rsd_cli.engine.speculation import Guess
 from rsd_cli.rewards.families import Confidence
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from rsd_cli.records import Author, EndedBy, Role, RoleTime, Usage
 
 # What requests are answered with: Write, Judge, Keep, Propose, Check.
-Answer = Proposal | float | str | tuple[Guess, ...] | jobs.Checked | None
+Answer = Proposal | float | str | jobs.Proposed | jobs.Checked | None
 IDLE_SECONDS = 0.02  # between looks at an input that is slow
 
 
@@ -189,10 +188,8 @@ class Runner:
             yield events.Streamed(name, role, update.text)
         elif isinstance(update, jobs.Written) and role != "prm":
             yield from self._advance(trajectory, self._proposal(role, update))
-        elif isinstance(update, jobs.Proposed):
-            yield from self._advance(trajectory, update.guesses)
-        elif isinstance(update, jobs.Checked):
-            trajectory.refused += update.refused
+        elif isinstance(update, (jobs.Proposed, jobs.Checked)):
+            trajectory.refused += update.refused if isinstance(update, jobs.Checked) else 0
             yield from self._advance(trajectory, update)
         elif isinstance(update, jobs.Observed):
             yield from self._advance(trajectory, self._reward(trajectory, update))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rsd_cli.decoding.policies import Policy
     from rsd_cli.decoding.trajectory import Settings
-    from rsd_cli.engine.jobs import Checked
+    from rsd_cli.engine.jobs import Checked, Proposed
     from rsd_cli.records import EndedBy
 
 NOTHING = Proposal("target", "", (), "max_tokens", 0.0, 0.0, drafted=0)  # of a step that is to be written
@@ -68,7 +68,8 @@ def _step(pace: Pace, there: tuple[int, ...]) -> Generator[Propose | Check, Any,
     while True:
         guesses = _ahead(there, step.ids, pace.n)
         if not guesses:
-            guesses = yield Propose(step, pace.n)
+            proposed: Proposed = yield Propose(step, pace.n)
+            guesses, step = proposed.guesses, replace(step, ms=step.ms + proposed.ms)
         checked: Checked = yield Check(step, guesses)
         pace.learn(len(guesses), checked)
         step = replace(

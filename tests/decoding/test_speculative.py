@@ -12,7 +12,7 @@ from rsd_cli.decoding.policies import Check, Judge, Keep, Propose, Strategy, Wri
 from rsd_cli.decoding.runner import Failed, Finished, Runner, finished
 from rsd_cli.decoding.speculative import NOTHING, Pace, speculating
 from rsd_cli.decoding.trajectory import Answerer, Problem, Settings
-from rsd_cli.engine.jobs import Checked
+from rsd_cli.engine.jobs import Checked, Proposed
 from rsd_cli.engine.llama import Sampling
 from rsd_cli.engine.speculation import Guess
 from rsd_cli.records import Rejected
@@ -29,6 +29,10 @@ SAME = {"draft": ("llama", 2), "target": ("llama", 2)}
 NEAR = {"draft": ("llama", 2, LIKES), "target": ("llama", 2)}  # about half of what it proposes is accepted
 OTHER = {"draft": ("llama", 1), "target": ("llama", 2)}
 GUESSES = tuple(map(Guess, (5, 6, 7, 8)))
+
+
+def proposed(guesses=GUESSES):
+    return Proposed(0, guesses, 1.0)
 
 
 def checked(tokens=(5, 6, 9), text="1 is", accepted=2, ended=None):
@@ -77,16 +81,16 @@ def counting(engine):
 def test_a_step_is_made_of_what_is_proposed_and_checked():
     policy = speculating(alone("target"))
     assert next(policy) == Propose(NOTHING, 4)
-    assert policy.send(GUESSES) == Check(NOTHING, GUESSES)
+    assert policy.send(proposed()) == Check(replace(NOTHING, ms=1.0), GUESSES)
     request = policy.send(checked())
-    begun = replace(NOTHING, text="1 is", ids=(5, 6, 9), ms=10.0, drafted=2)
+    begun = replace(NOTHING, text="1 is", ids=(5, 6, 9), ms=11.0, drafted=2)
     assert request == Propose(begun, 3)
-    assert policy.send(GUESSES[:1]) == Check(begun, GUESSES[:1])
+    assert policy.send(proposed(GUESSES[:1])) == Check(replace(begun, ms=12.0), GUESSES[:1])
     request = policy.send(checked((5,), " 1.\n\n", 1, "separator"))
-    step = replace(begun, text="1 is 1.\n\n", ids=(5, 6, 9, 5), ended="separator", ms=20.0, drafted=3)
+    step = replace(begun, text="1 is 1.\n\n", ids=(5, 6, 9, 5), ended="separator", ms=22.0, drafted=3)
     assert request == Keep(step)
     assert policy.send(None) == Propose(NOTHING, 3), "the pace goes on with the next step"
-    policy.send(GUESSES)
+    policy.send(proposed())
     policy.send(checked(ended="eog"))
     with pytest.raises(StopIteration) as stop:
         policy.send("eog")
@@ -105,7 +109,7 @@ def test_in_rsd_only_the_targets_steps_are_speculative():
     request = policy.send(checked((*draft.ids[:2], 9), "1", 2))
     assert isinstance(request, Propose), "then it is no longer the same step"
     assert request.begun.ids == (*draft.ids[:2], 9)
-    policy.send(GUESSES)
+    policy.send(proposed())
     request = policy.send(checked((5,), ".\n\n", 1, "separator"))
     assert isinstance(request, Keep)
     assert (request.step.author, request.step.text, request.step.drafted) == ("target", "1.\n\n", 3)
