@@ -116,7 +116,7 @@ class Requests:
         n = min(request.n, left, room, self._trio.engine("draft").n_ctx - len(context))
         if n <= 0:
             return jobs.Proposed(trajectory.seat, (), 0.0)
-        write = self._job(trajectory, "draft", context, trajectory.next_seed("draft"), n)
+        write = self._job(trajectory, "draft", context, trajectory.next_seed("draft"), len(begun) + n)
         job = jobs.Propose(**vars(replace(write, begun=len(begun))))
         self._trio.engine("draft").submit(trajectory.seat, job)
         return None
@@ -125,8 +125,8 @@ class Requests:
         self._check_pair()
         begun = request.begun.ids
         context = [*self._answerer(trajectory, "target").context, *begun]
-        left = trajectory.tokens_left - len(begun)
-        write = self._job(trajectory, "target", context, trajectory.next_seed("target"), left)
+        seed, left = trajectory.next_seed("target"), trajectory.tokens_left
+        write = self._job(trajectory, "target", context, seed, left)
         job = jobs.Check(**vars(replace(write, begun=len(begun))), guesses=request.guesses)
         self._trio.engine("target").submit(trajectory.seat, job)
 

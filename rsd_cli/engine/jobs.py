@@ -37,7 +37,8 @@ class Write:
     """Sample after `context` until the separator, the end of generation or `max_tokens`.
 
     `watch` asks for each token's probability, `states` for the mean of their hidden states. The last `begun` tokens
-    of the context are the beginning of the step.
+    of the context are the step's own, written by earlier jobs; what is written goes on from them, and `max_tokens`
+    counts them.
     """
 
     context: Sequence[int]
@@ -151,7 +152,7 @@ class Proposed:
 
 @dataclass(frozen=True)
 class Checked:
-    """A checking job ended: `tokens` were sampled, the first `accepted` of them as they were guessed.
+    """A checking job ended: `tokens` were sampled by it, the first `accepted` of them as they were guessed.
 
     `refused` guesses were decoded in vain. `ended` is None where the step goes on.
     """

@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Writing:
-    """The step that a seat is writing. The first `before` characters of its text were there when the job began."""
+    """The step that a seat is writing. It may have `begun` with tokens, and characters, of earlier jobs."""
 
     sampler: Sampler
     started: float
     draws: Draws | None = None
     guesses: list[Guess] = field(default_factory=list)
     accepted: int = 0
-    before: int = 0
+    begun: int = 0
+    begun_text: int = 0
     ended: WrittenEnd | None = None
     tokens: list[int] = field(default_factory=list)
     text: str = ""
@@ -42,9 +43,15 @@ class Writing:
         default_factory=lambda: codecs.getincrementaldecoder("utf-8")(errors="replace")
     )
 
-    def resume(self, text: bytes) -> None:
-        """Begin behind these bytes of the same step."""
-        self.before = len(self.read(text))
+    def resume(self, tokens: Sequence[int], text: bytes) -> None:
+        """Begin with what earlier jobs have written of the step."""
+        self.tokens, self.begun = list(tokens), len(tokens)
+        self.begun_text = len(self.read(text))
+
+    @property
+    def sampled(self) -> int:
+        """How many tokens the job has sampled."""
+        return len(self.tokens) - self.begun
 
     def read(self, piece: bytes, *, final: bool = False) -> str:
         """Add a token's bytes; gives what became printable by them."""
@@ -76,7 +83,7 @@ class Writing:
 
     def checked(self, seat: int, refused: int) -> Checked:
         """What a check has added to the step."""
-        text, tokens = self.text[self.before :], tuple(self.tokens)
+        text, tokens = self.text[self.begun_text :], tuple(self.tokens[self.begun :])
         return Checked(seat, tokens, text, self.accepted, refused, self.ended, self.ms, tuple(self.drawn))
 
 

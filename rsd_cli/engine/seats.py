@@ -105,7 +105,7 @@ class Engine:
         sampler = Sampler(self.model, job.sampling, job.seed, job.context, watch=job.watch, choose=draws)
         writing = Writing(sampler, time.perf_counter(), draws)
         begun = job.context[len(job.context) - job.begun :]
-        writing.resume(b"".join(map(self.model.piece, begun)))
+        writing.resume(begun, b"".join(map(self.model.piece, begun)))
         return writing
 
     def _begin_with(self, seat: Seat, ahead: HeadStart) -> None:
@@ -118,8 +118,8 @@ class Engine:
         """End a seat's trajectory, whose final text is `kept`; gives the seat with its counts and frees it."""
         seat = self.seats[index]
         if seat.job:  # what an aborted reading or check has not come to was never decoded
-            written = len(seat.writing.tokens) if seat.writing else 0
-            del seat.tokens[len(seat.job.context) + written if written else seat.cached :]
+            sampled = seat.writing.sampled if seat.writing else 0
+            del seat.tokens[len(seat.job.context) + sampled if sampled else seat.cached :]
         self._drop(seat)
         seat.settle_debt()
         seat.count(discarded=len(seat.tokens) - common_prefix(seat.tokens, kept))
@@ -248,7 +248,7 @@ class Engine:
         return token
 
     def _sample(self, seat: Seat, job: Write, writing: Writing, output: int) -> list[Update]:
-        if job.states and writing.tokens:
+        if job.states and writing.sampled:
             state = self.context.hidden(output)
             writing.states = state if writing.states is None else writing.states + state
             writing.n_states += 1
@@ -270,12 +270,12 @@ class Engine:
 
     def _check(self, seat: Seat, job: Check, writing: Writing, outputs: range) -> list[Update]:
         """Sample at each output of a decode, up to the first token that was not guessed."""
-        decided = len(job.context) + len(writing.tokens)
+        decided = len(job.context) + writing.sampled
         undecided = seat.tokens[decided:]
         del seat.tokens[decided:]
         updates: list[Update] = []
         for output in outputs:
-            guess = job.guess(len(writing.tokens))
+            guess = job.guess(writing.sampled)
             if writing.draws:
                 writing.draws.guess = guess
             token = self._draw(writing.sampler, output)

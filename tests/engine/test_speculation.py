@@ -220,7 +220,7 @@ def test_time_within_a_step_is_for_writing_whoever_wrote_what_is_read(tiny_engin
     assert engine.seats[0].time.decode_ms == 0, "the context was read in the same row"
     check(engine, [*context, *first.tokens], [40, 41], begun=1)
     wrote = engine.seats[0].time.decode_ms
-    propose(engine, [*context, *first.tokens, 42, 43], begun=3, max_tokens=2)
+    propose(engine, [*context, *first.tokens, 42, 43], begun=3, max_tokens=5)
     assert engine.seats[0].time.prompt_ms == read
     assert engine.seats[0].time.decode_ms > wrote > 0
 
