@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from rsd_cli.decoding.prompts import MATHS
+from rsd_cli.decoding.trajectory import Answerer
 from rsd_cli.engine.llama import ContextOptions, DecodeAborted, Model, can_offload, devices
 from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
@@ -18,10 +19,11 @@ from rsd_cli.rewards.families import Confidence
 from rsd_cli.rewards.making import make_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from rsd_cli.cli.warm import FoundModel
+    from rsd_cli.decoding.trajectory import Trajectory
     from rsd_cli.records import Author, Role
     from rsd_cli.rewards.families import Family
     from rsd_cli.rewards.spec import PrmSpec
@@ -73,6 +75,7 @@ class LoadedTrio:
     _engines: dict[Role, Future[Engine]] = field(default_factory=dict)
     _weights: dict[Path, Model] = field(default_factory=dict)
     _templates: dict[Role, ChatTemplate] = field(default_factory=dict)
+    _said: dict[Role, dict[str, tuple[int, ...]]] = field(default_factory=dict)
     _family: Family | None = None
     first_loaded_at: float = 0.0  # time.perf_counter when the first engine was there
 
@@ -131,8 +134,19 @@ class LoadedTrio:
 
     def prompt(self, role: Author, system: str, question: str, before: Sequence[Message] = ()) -> list[int]:
         """The question as the role sees it before the first step, behind what was said before."""
-        first = [Message("system", system)] if system else []
-        return self.template(role).encode([*first, *before, Message("user", question)])
+        first, said = [Message("system", system)] if system else [], self._said.get(role, {})
+        known = [replace(turn, ids=said.get(turn.content)) for turn in before]
+        return self.template(role).encode([*first, *known, Message("user", question)])
+
+    def remember(self, trajectory: Trajectory, turns: Collection[str]) -> None:
+        """Keep a conversation's answers (`turns`, and now this one) in the tokens that are in the models' memories.
+
+        Text that was sampled can be cut into tokens in other ways than it was made of.
+        """
+        for role, participant in trajectory.participants.items():
+            if isinstance(participant, Answerer):
+                said = self._said.get(role, {}) | {trajectory.text: participant.answer}
+                self._said[role] = {text: ids for text, ids in said.items() if text in turns}
 
     def ids(self) -> dict[Role, ModelId]:
         """Which weights play the roles that are loaded."""

@@ -145,7 +145,7 @@ class Requests:
             return Answerer(model, prompt)
         if family is None or isinstance(family, Confidence):
             raise TypeError(f"{family} reads nothing")
-        return Critic(family, Solution(question))
+        return Critic(family, Solution(question, earlier=problem.earlier))
 
     @staticmethod
     def _check_room(role: Role, engine: Engine, tokens: int) -> None:

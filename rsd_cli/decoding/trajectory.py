@@ -7,6 +7,8 @@ knows nothing of scheduling.
 from __future__ import annotations
 
 import hashlib
+import itertools
+import re
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +17,8 @@ from rsd_cli.records import Step
 from rsd_cli.rewards.families import Solution
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rsd_cli.decoding.policies import Keep, Policy, Proposal, Request
     from rsd_cli.engine.llama import Model, Sampling
     from rsd_cli.engine.templates import Message
@@ -41,15 +45,27 @@ class Settings:
 class Problem:
     """A question with the name under which it is seeded and reported.
 
-    `before` are earlier turns of the conversation, `settings` its own in place of the run's; `branch` tells
-    several answers to one question apart.
+    `before` are earlier turns of the conversation, and `earlier` those of them that a PRM reads; `settings` are its
+    own in place of the run's; `branch` tells several answers to one question apart.
     """
 
     id: str
     question: str
     before: tuple[Message, ...] = ()
+    earlier: tuple[Solution, ...] = ()
     settings: Settings | None = None
     branch: int = 0
+
+
+def solved(before: Sequence[Message], separator: str = "\n\n") -> tuple[Solution, ...]:
+    """Earlier turns as a PRM reads them: what a user asked, and the steps of the answer right behind it."""
+    return tuple(
+        Solution(
+            asked.content, tuple(re.findall(f".+?(?:{re.escape(separator)}|$)", told.content, re.DOTALL))
+        )
+        for asked, told in itertools.pairwise(before)
+        if (asked.role, told.role) == ("user", "assistant")
+    )
 
 
 class Participant(Protocol):
@@ -83,6 +99,12 @@ class Answerer:
         """The conversation up to the next step."""
         return [*self.prompt, *(token for step in self.steps for token in step)]
 
+    @property
+    def answer(self) -> tuple[int, ...]:
+        """The answer as it stands in this model's memory, without the token that ended it."""
+        ids = [token for step in self.steps for token in step]
+        return tuple(ids[:-1] if ids and self.model.ends_generation(ids[-1]) else ids)
+
     def keep(self, step: Proposal, role: Role) -> None:
         """Append a kept step: the very tokens if this model wrote it, else its text's."""
         own = step.author == role
@@ -99,7 +121,7 @@ class Critic:
     @property
     def prompt(self) -> list[int]:
         """The question before the first step."""
-        return self.reader.context(Solution(self.solution.question))
+        return self.reader.context(replace(self.solution, steps=()))
 
     @property
     def context(self) -> list[int]:
@@ -152,7 +174,8 @@ class Trajectory:
 
     def solution(self, step: Proposal) -> Solution:
         """The kept steps and a proposed one, as a PRM is asked about them."""
-        return Solution(self.problem.question, (*(kept.text for kept in self.kept), step.text))
+        steps = (*(kept.text for kept in self.kept), step.text)
+        return Solution(self.problem.question, steps, self.problem.earlier)
 
     def keep(self, request: Keep) -> EndedBy | None:
         """Append a step for all who take part; says why the answer is over, if it is."""
