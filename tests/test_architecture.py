@@ -14,7 +14,7 @@ MODULES = {
 }
 LAYERS = (
     ("cli", "__main__"),
-    ("batch", "decoding", "evaluation", "registry", "output", "display"),
+    ("batch", "chat", "decoding", "evaluation", "registry", "output", "display"),
     ("engine", "rewards"),
     ("records", "errors", "strictjson"),
 )
@@ -22,6 +22,7 @@ ONLY_IN = {
     "typer": ("rsd_cli.cli",),
     "click": (),
     "rich": ("rsd_cli.display",),
+    "prompt_toolkit": ("rsd_cli.chat.prompt",),
     "yaml": ("rsd_cli.registry",),
     "huggingface_hub": ("rsd_cli.registry",),
     "llama_cpp": (

@@ -49,3 +49,20 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed for temperatures above 0
 System = Annotated[
     str | None, typer.Option("--system", "-s", help="System prompt; '' for none. Default: the paper's.")
 ]
+
+# In a conversation what is not given stays as it was, so nothing here has a default of its own.
+TalkTrio = Annotated[
+    str | None,
+    typer.Option("--trio", "-t", metavar="NAME", help="Draft, target and PRM by one name; at first starter."),
+]
+TalkStrategy = Annotated[
+    str | None, typer.Option("--strategy", help="rsd (at first), or target or draft alone.")
+]
+TalkMaxTokens = Annotated[
+    int | None, typer.Option("--max-tokens", "-n", min=1, help="Longest answer; at first 2048.")
+]
+TalkMaxSteps = Annotated[
+    int | None, typer.Option("--max-steps", min=1, help="Most steps of an answer; at first 100.")
+]
+TalkSeed = Annotated[int | None, typer.Option("--seed", help="Seed for temperatures above 0; at first 0.")]
+NoLog = Annotated[bool, typer.Option("--no-log", help="Keep nothing of this conversation on disk.")]

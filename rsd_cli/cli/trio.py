@@ -19,7 +19,7 @@ from rsd_cli.rewards.families import Confidence
 from rsd_cli.rewards.making import make_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from pathlib import Path
 
     from rsd_cli.cli.warm import FoundModel
@@ -85,10 +85,15 @@ class LoadedTrio:
             self._engines[role] = self._loader.submit(self._load, role)
         return self._engines[role]
 
-    def load_all(self) -> None:
-        """Begin to load what is missing."""
-        for role in self.models:
-            self.load(role)
+    def load_all(self, roles: Iterable[Role] = ()) -> None:
+        """Begin to load what is missing: of these roles, or of all."""
+        for role in roles or self.models:
+            if role in self.models:
+                self.load(role)
+
+    def has_begun(self, role: Role) -> bool:
+        """Whether a role is loaded or loading."""
+        return role in self._engines
 
     def engine(self, role: Role) -> Engine:
         """The engine of a role; waits for it."""
@@ -139,7 +144,7 @@ class LoadedTrio:
         return self.template(role).encode([*first, *known, Message("user", question)])
 
     def remember(self, trajectory: Trajectory, turns: Collection[str]) -> None:
-        """Keep a conversation's answers (`turns`, and now this one) in the tokens that are in the models' memories.
+        """Keep an answer in the tokens that are in the models' memories, and those of `turns` that were kept before.
 
         Text that was sampled can be cut into tokens in other ways than it was made of.
         """
