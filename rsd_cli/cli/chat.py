@@ -114,6 +114,7 @@ def _typed(talk: Talk, repl: Repl) -> Reader:
 def _greet(talk: Talk, *, crashed: bool) -> None:
     """Say who will answer, and what there is of this conversation."""
     from rsd_cli.display.chat import notice
+    from rsd_cli.display.steps import counted
 
     turns = len(talk.conversation.turns)
     names = ", ".join(f"{role} {model.name}" for role, model in talk.loaded.models.items())
@@ -125,7 +126,7 @@ def _greet(talk: Talk, *, crashed: bool) -> None:
     elif not talk.screen.quiet:
         notice(console, f"{talk.kept.trio}: {names}. /help lists the commands, Ctrl-D leaves.")
     if turns:
-        notice(console, f"Conversation {talk.kept.id} goes on, with {turns} turns.")
+        notice(console, f"Conversation {talk.kept.id} goes on, with {counted(turns, 'turn')}.")
 
 
 def _list(*, color: bool) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import math
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from rsd_cli.cli.conversing import Talk
     from rsd_cli.records import Record
 
+TWICE_SECONDS = 2.0  # a second Ctrl-C this soon after one that stopped an answer means the whole program
 LEAVING = "Ctrl-D or /bye leaves; Ctrl-C stops an answer."
 
 
@@ -38,6 +41,7 @@ class Repl:
     editing: bool = False
     has_failed: bool = False
     _is_over: bool = False
+    _stopped_at: float = -math.inf
     _commands: dict[str, Callable[[str], None]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -53,7 +57,7 @@ class Repl:
             except EOFError:
                 return
             except KeyboardInterrupt:
-                if not sys.stdin.isatty():
+                if not sys.stdin.isatty() or time.monotonic() - self._stopped_at < TWICE_SECONDS:
                     raise
                 self.editing = False
                 self._say(LEAVING)
@@ -88,8 +92,10 @@ class Repl:
             self.talk.screen.deliver(record)
         else:
             self._say("Nothing was written; your question is one key up.")
-        if self.talk.interrupt() and self.talk.interrupt.exit_code != 130:
-            raise typer.Exit(self.talk.interrupt.exit_code)
+        if self.talk.interrupt():
+            if self.talk.interrupt.exit_code != 130:
+                raise typer.Exit(self.talk.interrupt.exit_code)
+            self._stopped_at = time.monotonic()
         self.talk.measure()
         room = self.talk.fullest
         if room and room.share >= NEARLY_FULL:

@@ -75,7 +75,7 @@ def print_brief(console: Console, record: Record) -> None:
     if record.ended_by in _ENDINGS:
         console.print(Text(f"! {_ENDINGS[record.ended_by]}", style="bold red"))
     parts = [_authors(record), Text(f"{duration(record.timings.total_ms)} · {_speed(record)}", style="dim")]
-    console.print(Text(" ").join(parts), overflow="ellipsis", no_wrap=True)
+    console.print(Text(" ").join(parts))
 
 
 def _rows(record: Record, width: int) -> list[tuple[str, Text]]:
