@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from rsd_cli.chat.journal import turn_line
 from rsd_cli.cli import notes
+from rsd_cli.cli.read_ahead import WRITERS, ReadAhead
 from rsd_cli.cli.recording import recorded
 from rsd_cli.decoding.events import Ended, Streamed
 from rsd_cli.decoding.requests import STEP_ROOM
@@ -27,10 +28,9 @@ if TYPE_CHECKING:
     from rsd_cli.cli.trio import LoadedTrio
     from rsd_cli.decoding.events import Event
     from rsd_cli.decoding.trajectory import Settings, Trajectory
-    from rsd_cli.records import Author, Record
+    from rsd_cli.records import Record
 
 NEARLY_FULL = 0.8  # of the smallest context, from where on it is said
-WRITERS: tuple[Author, ...] = ("draft", "target")
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,10 @@ class Talk:
     journal: Journal
     leaves_notes: bool = False
     rooms: tuple[Room, ...] = ()
+    read_ahead: ReadAhead = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.read_ahead = ReadAhead(self)
 
     @property
     def conversation(self) -> Conversation:

@@ -52,7 +52,7 @@ class Repl:
         while not self._is_over:
             try:
                 default, self.default = self.default, ""
-                with self.talk.interrupt.at_rest():
+                with self.talk.interrupt.at_rest(), self.talk.read_ahead:
                     text = reader.read(default)
             except EOFError:
                 return
@@ -211,6 +211,9 @@ class Repl:
         self.talk.last()
         self.talk.measure()
         shown.statistics(self.talk.screen.console, self.talk.conversation.turns, self.talk.rooms)
+        ahead = [f"{role} {tokens:,}" for role, tokens in self.talk.read_ahead.fed.items() if tokens]
+        if ahead:
+            self._say(f"Read between the answers, while you typed: {', '.join(ahead)} tokens.")
 
     def _compare(self, _argument: str) -> None:
         last = self.talk.last()

@@ -69,6 +69,7 @@ class LoadedTrio:
     shape: Shape
     aborted: Callable[[], bool]
     system: str = MATHS
+    is_paused: Callable[[], bool] = lambda: False  # ends a decode like `aborted`, but no loading
     on_loading: Callable[[Role, str], None] = lambda _role, _name: None
     _renderer: Renderer = field(default_factory=Renderer)
     _loader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "loader"))
@@ -178,7 +179,7 @@ class LoadedTrio:
         if path not in self._weights:
             self._weights[path] = Model(path, self.shape.gpu_layers.get(role, -1), self.aborted)
         model = self._weights[path]
-        engine = Engine(model, self._options(model), self.aborted)
+        engine = Engine(model, self._options(model), lambda: self.aborted() or self.is_paused())
         self.first_loaded_at = self.first_loaded_at or time.perf_counter()
         return engine
 
