@@ -37,7 +37,7 @@ class Comparer:
     def compare(self, given: str, gold: str) -> Verdict:
         """Whether the formulas are the same. What hangs or crashes is "timeout" and costs this answer only."""
         process = self._running()
-        request = {"given": notation.plain(given), "gold": notation.plain(gold), "seconds": self.seconds}
+        request = {"given": notation.formula(given), "gold": notation.formula(gold), "seconds": self.seconds}
         reply = _exchange(process, json.dumps(request), self.seconds + GRACE_SECONDS)
         if reply is None:
             self.close()

@@ -18,7 +18,13 @@ import sys
 from typing import Any, NoReturn
 
 MEMORY_BYTES = 2 << 30  # of addresses, most of which the libraries only reserve
-WARMING = (r"\frac{1}{2}+\sqrt{3}x^{2}", r"(1,2]", r"\{1,2\}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", "x=5")
+WARMING = (  # so that what libraries import late and parsers cache is there before the fork
+    (r"\frac{1}{2}+\sqrt{3}x^{2}", r"\sin x+\sqrt[3]{2}"),
+    (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 1 \\ 3 \end{pmatrix}"),
+    (r"1<x", r"(1,\infty)"),
+    (r"x^{2}-y=5", r"2x^{2}-2y=11"),
+    (r"\{1,2\}", r"1 \pm \sqrt{2}"),
+)
 FORBIDDEN = ("os.", "subprocess.", "socket.", "shutil.", "ctypes.", "urllib.", "pty.", "ftplib.", "smtplib.")
 ALLOWED = frozenset(
     {"os.fork", "os.listdir", "os.scandir", "os.walk", "os.fwalk"}
@@ -42,22 +48,38 @@ def refuse(event: str, details: tuple[Any, ...]) -> None:
         raise PermissionError(event)
 
 
-def number_only(text: str, *_arguments: object, **_options: object) -> Any:  # noqa: ANN401
-    """Instead of sympy's parse_expr, which evaluates text as Python: text is a number, or it is refused."""
-    from sympy import Float, Integer
+def read_word(text: str, *_arguments: object, **_options: object) -> Any:  # noqa: ANN401
+    """Instead of sympy's parse_expr, which evaluates text as Python: a number or a name, all else is refused."""
+    from sympy import Float, Integer, Symbol
 
-    stripped = text.strip()
-    return Integer(int(stripped)) if stripped.lstrip("+-").isdigit() else Float(float(stripped))
+    word = text.strip()
+    if word.isidentifier():
+        return Symbol(word)
+    return Integer(int(word)) if word.lstrip("+-").isdigit() else Float(float(word))
 
 
 def disarm() -> None:
     """Nothing that reaches sympy as text is evaluated any more, whoever passes it."""
     import math_verify.parser
+    import sympy.physics.units  # noqa: F401 - sympy imports it late, and its names are text
     from sympy.parsing import sympy_parser
 
-    sympy_parser.parse_expr = number_only
-    sympy_parser.eval_expr = number_only
-    math_verify.parser.parse_expr = number_only
+    sympy_parser.parse_expr = read_word
+    sympy_parser.eval_expr = read_word
+    math_verify.parser.parse_expr = read_word
+
+
+def mend() -> None:
+    """Two equations that sympy can't solve are not the same for that: math-verify would compare no solutions."""
+    from math_verify import grader
+    from sympy import solve
+
+    compare = grader.sympy_solve_and_compare
+
+    def compare_solutions(gold: Any, given: Any, *arguments: Any) -> bool:  # noqa: ANN401 - as math-verify calls it
+        return bool(solve(gold, gold.free_symbols)) and bool(compare(gold, given, *arguments))
+
+    grader.sympy_solve_and_compare = compare_solutions
 
 
 def parsed(latex: str) -> list[Any]:
@@ -115,8 +137,9 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     limit_memory()
     disarm()
-    for latex in WARMING:
-        verdict(latex, latex)
+    mend()
+    for given, gold in WARMING:
+        verdict(given, gold)
     say({"ready": "yes"})
     while True:
         child = os.fork()

@@ -33,17 +33,24 @@ SAME = tuple(
         (r"\\(?:text(?:bf|it|rm|normal|sf)|mathrm|mbox|hbox)\s*\{", r"\\text{"),
         (r",\\!\s*(?=\d)|\{,\}(?=\d)", ""),  # thousands, as mathematicians write them
         (r"(?<=\d)\\,(?=\d{3}(?!\d))", ""),
-        (r"\\!", ""),
-        (r"\\[,;:> ]|\\q?quad(?![a-zA-Z])|~|\u00a0", " "),
+        (r"(?<!\\)\\!", ""),
+        (r"(?<!\\)\\[,;:> ]|\\q?quad(?![a-zA-Z])|~|\u00a0", " "),
         (r"\\\$", ""),
         (r"\$", ""),
         (r"\\%", "%"),
         (r"\\(?:mid|vert)(?![a-zA-Z])", "|"),
+        (r"_\s*\{\s*\\(max|min|odot)\s*\}", r"_{\1}"),  # an index by name
         (r"\s+", " "),
     )
 )
 UNIT = re.compile(r"(?:\s*\\text\s*\{(?!\s*i\s*\})[^{}]*\}(?:\s*\^\s*(?:\{-?\d\}|\d))?)+$")
 DEGREES = re.compile(r"\s*(?:\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\u00b0|\\degree(?![a-zA-Z]))\s*(?=$|,|\\text)")
+CONDITION = re.compile(r"\\\{ ?[a-z] ?(?:\\in ?(?:\\mathbb ?\{R\}|R) ?)?[|:] ?([^,{}]*)\\\}")
+READABLE = (
+    (re.compile(r"np\.((?:arc)?(?:sin|cos|tan)|sqrt|pi|exp|log)(?![a-z])"), r"\\\1"),
+    (re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})(?!\d)"), r"\1 \\times 10^{\2}"),
+    (re.compile(r"\\frac ?\{ ?d ?([A-Za-z]) ?\} ?\{ ?d ?([A-Za-z]) ?\}"), r"D_{\1\2}"),
+)
 TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 WORD = re.compile(r"[A-Za-z]{4,}")
 OPERATOR = re.compile(r"[\d^_=+*/|<>\\{}]")
@@ -65,6 +72,17 @@ def compact(text: str) -> str:
     return plain(text).replace(" ", "")
 
 
+def formula(text: str) -> str:
+    r"""What math-verify can read: a set by its condition alone, numpy's names and scientific numbers as LaTeX.
+
+    A derivative becomes a symbol, since sympy takes the derivative of one symbol by another for 0.
+    """
+    text = CONDITION.sub(r"\1", plain(text))
+    for pattern, replacement in READABLE:
+        text = pattern.sub(replacement, text)
+    return text
+
+
 def is_words(text: str) -> bool:
     r"""Whether an answer is text and no formula: `\text{East}`, `(C)`, `no solution`, but not `ab` or `\sin x`.
 
@@ -84,9 +102,11 @@ def spelled(text: str) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    """Without what only says that it is maths or the answer."""
-    for pattern in WRAPPED:
-        match = pattern.fullmatch(text.removesuffix(".").strip())
-        if match:
-            return _unwrapped(match[1].strip())
-    return text
+    """Without what only says that it is maths or the answer, however often."""
+    match: re.Match[str] | None
+    while True:
+        bare = text.removesuffix(".").strip()
+        match = next((found for found in (pattern.fullmatch(bare) for pattern in WRAPPED) if found), None)
+        if match is None:
+            return text
+        text = match[1].strip()
