@@ -32,6 +32,9 @@ ONLY_IN = {
     ),
     "ctypes": ("rsd_cli.engine.llama", "rsd_cli.engine.quantize", "rsd_cli.cli.supervisor"),
     "jinja2": ("rsd_cli.engine.template_worker",),
+    "math_verify": ("rsd_cli.evaluation.maths_worker",),  # both only where a formula can hurt nobody
+    "sympy": ("rsd_cli.evaluation.maths_worker",),
+    "datasets": ("rsd_cli.evaluation.taskdata",),
 }
 PURE = ("rsd_cli.decoding", "rsd_cli.rewards", "rsd_cli.records", "rsd_cli.errors", "rsd_cli.strictjson")
 ONLY_PURE_KNOW_NOT = {"subprocess", "socket", "requests", "pathlib", "os", "sys", "io"}
