@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from rsd_cli.strictjson import read_object, shown
 
 SCHEMA = 1
 
@@ -139,3 +141,25 @@ class Record:
                     del step[key]
         order = ("schema", "id", "question", "answer", "final_answer", "steps")
         return json.dumps({key: data.pop(key) for key in order} | data, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, data: object) -> Record:
+        """The inverse of `to_json`, from the parsed object; ValueError says what is wrong and where.
+
+        Strict: unknown keys, missing keys, other types and other schemas are refused.
+        """
+        if not isinstance(data, dict):
+            raise ValueError(f"a record is an object, not {shown(data)}")  # noqa: TRY004 - the data is wrong
+        if data.get("schema") != SCHEMA:
+            raise ValueError(f"schema is {shown(data.get('schema'))}, this version reads {SCHEMA}")
+        nested = dict(data)
+        if isinstance(data.get("flops"), dict):
+            nested["flops"] = {key: value for key, value in data["flops"].items() if key != "total"}
+        if isinstance(data.get("timings"), dict):
+            nested["timings"] = _gather_roles(data["timings"])
+        return read_object(cls, nested, "record")
+
+
+def _gather_roles(timings: dict[str, Any]) -> dict[str, Any]:
+    own = {key: value for key, value in timings.items() if key not in get_args(Role)}
+    return own | {"roles": {key: value for key, value in timings.items() if key in get_args(Role)}}

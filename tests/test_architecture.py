@@ -16,7 +16,7 @@ LAYERS = (
     ("cli", "__main__"),
     ("batch", "decoding", "evaluation", "registry", "output", "display"),
     ("engine", "rewards"),
-    ("records", "errors"),
+    ("records", "errors", "strictjson"),
 )
 ONLY_IN = {
     "typer": ("rsd_cli.cli",),
@@ -32,7 +32,7 @@ ONLY_IN = {
     "ctypes": ("rsd_cli.engine.llama", "rsd_cli.engine.quantize", "rsd_cli.cli.supervisor"),
     "jinja2": ("rsd_cli.engine.template_worker",),
 }
-PURE = ("rsd_cli.decoding", "rsd_cli.rewards", "rsd_cli.records", "rsd_cli.errors")
+PURE = ("rsd_cli.decoding", "rsd_cli.rewards", "rsd_cli.records", "rsd_cli.errors", "rsd_cli.strictjson")
 ONLY_PURE_KNOW_NOT = {"subprocess", "socket", "requests", "pathlib", "os", "sys", "io"}
 FILES_OF_REWARDS = tuple(
     f"rsd_cli.rewards.{name}" for name in ("heads", "spec", "pickles", "checkpoints", "convert")
