@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.answers import CUT_SHORT, Answered
@@ -129,14 +129,9 @@ class Tally:
         self.empty += not record.answer.strip()
         self.steps.add(record)
         for role, used in record.usage.items():
-            self.usage[role] = _sum(self.usage.get(role, Usage()), used)
+            self.usage[role] = self.usage.get(role, Usage()) + used
         for role, spent in record.timings.roles.items():
-            known = self.times.get(role, RoleTime())
-            self.times[role] = replace(
-                known,
-                prompt_ms=known.prompt_ms + spent.prompt_ms,
-                decode_ms=known.decode_ms + spent.decode_ms,
-            )
+            self.times[role] = self.times.get(role, RoleTime()) + spent
         for part in ("draft", "target", "prm", "target_only"):
             self.flops[part] = self.flops.get(part, 0.0) + (getattr(record.flops, part) or 0.0)
 
@@ -193,13 +188,3 @@ def _is_right(outcome: Answered, gold: str) -> bool:
 
 def _share(part: float, whole: float) -> float | None:
     return part / whole if whole else None
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(
-        one.prompt + other.prompt,
-        one.generated + other.generated,
-        one.discarded + other.discarded,
-        one.fed + other.fed,
-        one.reused + other.reused,
-    )
