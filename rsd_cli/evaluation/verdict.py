@@ -71,8 +71,10 @@ class Verdict:
         return (*told, self._tell(self.compute, "needs", "compute"))
 
     def _tell(self, aspect: Aspect, verb: str, what: str) -> str:
-        found = f"measured {aspect.measured:.2f}, " if aspect.measured is not None else ""
-        said = f"RSD {verb} {aspect.ratio:.2f} times the target's {what} ({found}estimated {aspect.predicted:.2f})"
+        if aspect.measured is None:
+            said = f"RSD {verb} an estimated {aspect.predicted:.2f} times the target's {what}"
+        else:
+            said = f"RSD {verb} {aspect.measured:.2f} times the target's {what} (estimated: {aspect.predicted:.2f})"
         if aspect.ratio <= 1:
             return f"{said}: it pays{self._margin(aspect)}."
         return f"{said}: it does not pay at {self.acceptance:.0%} acceptance. {self._remedy(aspect)}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.evaluation.accounts import StrategyRun
+from rsd_cli.evaluation.runs import Circumstances, Evaluation, TaskRun, Times
 from rsd_cli.evaluation.samples import Branch, Sample
 from rsd_cli.records import Flops, ModelId, Record, Rejected, RoleTime, Step, Timings, Usage
 
@@ -189,3 +190,22 @@ def runs_of(
         StrategyRun(name, tuple(sample_of(name, doc_id=i, seed=seed, **STRATEGIES[name]) for i in range(n)))
         for name in names
     )
+
+
+def evaluation_of(
+    n: int = 20, names: tuple[str, ...] = tuple(STRATEGIES), seed: int = 0, **changes: Any
+) -> Evaluation:
+    """A whole evaluation of one task."""
+    return Evaluation((TaskRun("gsm8k", runs_of(n, names, seed)),), circumstances(**changes))
+
+
+def circumstances(**changes: Any) -> Circumstances:
+    fields: dict[str, Any] = {
+        "times": Times("2026-05-01T10:00:00+00:00", "2026-05-01T11:30:00+00:00"),
+        "versions": {"rsd": "0.1.0", "llama_cpp": "abc"},
+        "config": {"threshold": 0.7, "parallel": 8},
+        "seeds": {"seed": 0},
+        "hardware": {"cores": 2},
+        "models": {role: ModelId(f"tiny-{role}", None, size) for role, size in SIZES.items()},
+    }
+    return Circumstances(**(fields | changes))
