@@ -38,8 +38,9 @@ def show_evaluation(console: Console, evaluation: Evaluation) -> None:
     if ODD in left_out:
         for line in _odd_lines(evaluation):
             console.print(line)
-    for budget in budget_lines(evaluation):
-        console.print(_text(budget), soft_wrap=True)
+    for run in evaluation.tasks:
+        for budget in budget_lines(run):
+            console.print(_text(budget), soft_wrap=True)
     for task, sentence in verdicts(evaluation):
         console.print(Text.assemble((visible(task), "bold"), " ", sentence))
 

@@ -63,12 +63,13 @@ class TaskRun:
         """The run of a strategy."""
         return next((run for run in self.strategies if run.name == strategy), None)
 
-    def verdict(self, strategy: str = "rsd", prices: Prices | None = None) -> Verdict | None:
+    def verdict(self, strategy: str = "", prices: Prices | None = None) -> Verdict | None:
         """Does a strategy pay against the target alone? None where it did not run or nothing can be compared.
 
-        `prices` are the seconds per token that the prediction goes by; without them, those of all answers.
+        Without a name, the first that is RSD, whatever its settings. `prices` are the seconds per token that the
+        prediction goes by; without them, those of all answers.
         """
-        run = self.named(strategy)
+        run = self.named(strategy) if strategy else self._first_rsd()
         if run is None:
             return None
         load = Workload()
@@ -86,6 +87,9 @@ class TaskRun:
             measured_time=own.seconds / alone.seconds if alone and alone.seconds else None,
             measured_compute=own.total_flops / alone.total_flops if alone and alone.total_flops else None,
         )
+
+    def _first_rsd(self) -> StrategyRun | None:
+        return next((run for run in self.strategies if _policy(run) == "rsd"), None)
 
     def _alone(self, other: StrategyRun) -> Cost | None:
         """What the target took for the same questions, if it answered them."""
@@ -106,6 +110,10 @@ class Evaluation:
     tasks: tuple[TaskRun, ...]
     circumstances: Circumstances
     project: dict[Role, float] = field(default_factory=dict)
+
+
+def _policy(run: StrategyRun) -> str:
+    return next((record.strategy for record in records_of(run.samples)), "")
 
 
 def relative_compute(accounts: Sequence[Account], project: Mapping[Role, float]) -> dict[str, float]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rsd_cli.evaluation.accounts import Account, Budget
-    from rsd_cli.evaluation.runs import Evaluation
+    from rsd_cli.evaluation.runs import Evaluation, TaskRun
     from rsd_cli.evaluation.significance import Difference
 
 TERA = 1e12
@@ -58,7 +58,7 @@ def markdown(evaluation: Evaluation) -> str:
         *(_row([column.cells[i] for column in shown]) for i in range(len(shown[0].cells))),
     ]
     lines += ["", *notes(evaluation)]
-    budgets = list(budget_lines(evaluation))
+    budgets = [line for run in evaluation.tasks for line in budget_lines(run)]
     if budgets:
         lines += ["", "```", *budgets, "```"]
     lines += [f"\n{sentence}" for _, sentence in verdicts(evaluation)]
@@ -80,14 +80,12 @@ def notes(evaluation: Evaluation) -> Iterator[str]:
         yield f"Projection, not measured: the same tokens with models of other sizes ({sizes})."
 
 
-def budget_lines(evaluation: Evaluation) -> Iterator[str]:
+def budget_lines(run: TaskRun) -> Iterator[str]:
     """Accuracy at 1, 2, 4 … n answers from the same samples, a heading for each strategy and way to choose."""
-    for run in evaluation.tasks:
-        for account in run.accounts:
-            ways = dict.fromkeys(budget.choice for budget in account.budgets)
-            for way in ways:
-                yield f"{run.task} {account.strategy}, {way}"
-                yield from (budget_line(each) for each in account.budgets if each.choice == way)
+    for account in run.accounts:
+        for way in dict.fromkeys(budget.choice for budget in account.budgets):
+            yield f"{run.task} {account.strategy}, {way}"
+            yield from (budget_line(each) for each in account.budgets if each.choice == way)
 
 
 def budget_line(budget: Budget) -> str:
