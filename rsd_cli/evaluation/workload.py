@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rsd_cli.records import Usage
 
 if TYPE_CHECKING:
-    from rsd_cli.records import Record, Role
+    from rsd_cli.records import Author, Record, Role
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ class Workload:
             own.prompt or drafts.prompt
         )  # a target that did not join read none; about as long as the draft's
         text = record.flops.target_only / (2.0 * record.models["target"].parameters) - prompt
-        self.same_texts = Tokens(self.same_texts.read + prompt, self.same_texts.written + text)
+        read = _read_of_prompt(record, prompt)
+        self.same_texts = Tokens(self.same_texts.read + read, self.same_texts.written + text)
         for role, used in record.usage.items():
             self.usage[role] = self.usage.get(role, Usage()) + used
         self.parameters |= {role: model.parameters for role, model in record.models.items()}
@@ -146,3 +147,15 @@ class Workload:
             joined=self.joined / self.n,
             steps=self.steps / self.n,
         )
+
+
+def _read_of_prompt(record: Record, prompt: int) -> int:
+    """How much of its prompt was read and not found in the cache, as rows with one system prompt share it.
+
+    What is not the other author's text, of the target or, where it did not join, of the draft.
+    """
+    role: Author = "target" if record.usage.get("target", Usage()).decoded else "draft"
+    own = [i for i, step in enumerate(record.steps) if step.author == role]
+    before = record.steps[: own[-1]] if own else ()
+    others = sum(step.tokens for step in before if step.author != role)
+    return min(prompt, max(0, record.usage.get(role, Usage()).fed - others))

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from rsd_cli.decoding.runner import Runner, finished
 from rsd_cli.errors import UsageError
 from rsd_cli.evaluation.accounts import (
     StrategyRun,
@@ -17,6 +18,8 @@ from rsd_cli.evaluation.accounts import (
 )
 from rsd_cli.evaluation.samples import Branch, Outcome, Sample
 from rsd_cli.records import Rejected, Role, Step, Usage
+from tests.decoding import test_runner as real
+from tests.decoding.tiny_trio import TinyTrio
 from tests.evaluation.made import PROMPT, SIZES, STRATEGIES, Trace, record_of, runs_of
 
 RUNS = runs_of(40)
@@ -161,3 +164,29 @@ def test_sizes_are_read(text):
 def test_what_is_no_list_of_sizes_is_refused(text):
     with pytest.raises(UsageError):
         parse_parameters(text)
+
+
+def test_what_real_engines_wrote_is_what_the_trace_says(tiny_model):
+    """Two tiny models and a PRM on llama.cpp: FLOPs of writing from the steps, of judging nothing but reading."""
+    cast: dict[Role, tuple[str, int]] = {"draft": ("llama", 1), "target": ("other", 2), "prm": ("llama", 3)}
+    models = {role: tiny_model(kind, seed=seed, favour=real.ENDLESS) for role, (kind, seed) in cast.items()}
+    trio = TinyTrio(models, seats=2)
+    records = [
+        real.record_of(trio, done)
+        for one in Runner(trio, real.SETTINGS, 2).run(real.PROBLEMS[:4])
+        if (done := finished(one))
+    ]
+    trio.close()
+    cost = cost_of(records)
+    steps = [step for record in records for step in record.steps]
+    drafted = sum(step.tokens for step in steps if step.author == "draft")
+    lost = sum(step.rejected.tokens for step in steps if step.rejected)
+    by_target = sum(step.tokens for step in steps if step.author == "target")
+    assert lost
+    assert by_target
+    sizes: dict[Role, int] = {role: model.parameters for role, model in models.items()}
+    assert cost.flops["draft"].writing == 2 * sizes["draft"] * (drafted + lost)
+    assert cost.flops["target"].writing == 2 * sizes["target"] * by_target
+    assert cost.flops["prm"].writing == 0
+    assert cost.flops["prm"].reading > 2 * sizes["prm"] * (drafted + lost) * 0.9
+    assert cost.total_flops == pytest.approx(sum(record.flops.total for record in records))

@@ -1,5 +1,7 @@
 """The model of costs: by hand, at its own acceptance, and where it breaks even."""
 
+from dataclasses import replace
+
 import pytest
 
 from rsd_cli.evaluation.accounts import cost_of
@@ -17,7 +19,7 @@ from rsd_cli.evaluation.verdict import (
     seconds_per_token,
 )
 from rsd_cli.evaluation.workload import Tokens, Work, Workload
-from rsd_cli.records import Role, RoleTime, Usage
+from rsd_cli.records import Rejected, Role, RoleTime, Step, Usage
 from tests.evaluation.made import READ_MS, SIZES, WRITE_MS, runs_of
 
 RSD, TARGET = runs_of(40, ("rsd", "target"))
@@ -166,3 +168,21 @@ def test_the_sentences_say_it_plainly():
     assert "3.0" in pays[1]
     assert pays[1].startswith("RSD needs an estimated ")
     assert make_verdict(BY_HAND, SIZES, None).time is None
+
+
+def test_a_prompt_that_rows_share_is_not_read_again():
+    """A target that read 20 tokens of its prompt, and the draft's first step, before it wrote."""
+    steps = (
+        Step("a", "draft", 0.9, 30, 1.0),
+        Step("b", "target", None, 40, 1.0, Rejected("x", 0.1, 10)),
+        Step("c", "draft", 0.9, 5, 1.0),
+    )
+    usage: dict[Role, Usage] = {
+        "draft": Usage(prompt=60, generated=45, fed=60),
+        "target": Usage(prompt=60, generated=40, fed=50, reused=40),
+    }
+    record = replace(RSD.samples[0].records[0], steps=steps, usage=usage)
+    record = replace(record, flops=replace(record.flops, target_only=2.0 * SIZES["target"] * (60 + 75)))
+    load = Workload()
+    load.add(record)
+    assert load.same_texts == Tokens(20, 75)
