@@ -22,7 +22,7 @@ class Frame:
     height: int
     left: int = 46
     right: int = 16
-    top: int = 14
+    top: int = 30
     bottom: int = 44
 
     @property
@@ -90,7 +90,7 @@ def axes(frame: Frame, x: Scale, y: Scale, labels: tuple[str, str]) -> list[str]
     drawn.append(
         f'<text class="label" text-anchor="middle" x="{middle:.0f}" y="{frame.height - 6}">{escape(labels[0])}</text>'
     )
-    drawn.append(f'<text class="label" x="4" y="{frame.top - 2}">{escape(labels[1])}</text>')
+    drawn.append(f'<text class="label" x="4" y="{frame.top - 16}">{escape(labels[1])}</text>')
     return drawn
 
 
