@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rsd_cli.records import Role, RoleTime, Usage
 
 GRID = 1000  # acceptances between 0 and 1 that are tried
+EVEN = 0.03  # around 1: no reason to choose either
 FEWEST = 20  # tokens from which on a speed can be told
 
 
@@ -54,6 +55,11 @@ class Aspect:
         """The measured one if there is one."""
         return self.predicted if self.measured is None else self.measured
 
+    @property
+    def is_disputed(self) -> bool:
+        """Whether one of them says that RSD pays, and the other that it does not."""
+        return (self.ratio < 1) != (self.predicted < 1)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -75,7 +81,12 @@ class Verdict:
             said = f"RSD {verb} an estimated {aspect.predicted:.2f} times the target's {what}"
         else:
             said = f"RSD {verb} {aspect.measured:.2f} times the target's {what} (estimated: {aspect.predicted:.2f})"
-        if aspect.ratio <= 1:
+        if abs(aspect.ratio - 1) <= EVEN:
+            return f"{said}: about the same."
+        if aspect.is_disputed:
+            pays = "pays" if aspect.ratio < 1 else "does not pay"
+            return f"{said}: it {pays}, against the estimate, which can't say then what would change that."
+        if aspect.ratio < 1:
             return f"{said}: it pays{self._margin(aspect)}."
         return f"{said}: it does not pay at {self.acceptance:.0%} acceptance. {self._remedy(aspect)}"
 

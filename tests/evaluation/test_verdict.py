@@ -186,3 +186,13 @@ def test_a_prompt_that_rows_share_is_not_read_again():
     load = Workload()
     load.add(record)
     assert load.same_texts == Tokens(20, 75)
+
+
+def test_it_does_not_give_advice_where_measurement_and_estimate_disagree():
+    said = make_verdict(BY_HAND, SIZES, CHEAP, measured_time=1.4).sentences[0]
+    assert "it does not pay, against the estimate" in said
+    assert "would from" not in said
+
+
+def test_about_the_same_is_no_verdict():
+    assert make_verdict(BY_HAND, SIZES, CHEAP, measured_time=1.02).sentences[0].endswith(": about the same.")
