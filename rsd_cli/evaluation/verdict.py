@@ -63,12 +63,16 @@ class Aspect:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What RSD costs against the target alone. `time` is None where a speed is not known."""
+    """What RSD costs against the target alone. `time` is None where a speed is not known.
+
+    `scales` is whether anything can be told of other acceptances: not where the target wrote without a rejection.
+    """
 
     acceptance: float
     size_ratio: float
     time: Aspect | None
     compute: Aspect
+    scales: bool = True
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -105,6 +109,8 @@ class Verdict:
             return f"It would from an estimated {aspect.acceptance:.0%} on" + (
                 f", or with {larger}." if larger else "."
             )
+        if not self.scales:
+            return f"It would with {larger}." if larger else "No larger target would change that."
         no = "No acceptance would make it pay with these models"
         return f"{no}; {larger} would." if larger else f"{no}."
 
@@ -157,7 +163,8 @@ def make_verdict(
     size_ratio = parameters["target"] / parameters["draft"]
     time = _aspect(work, seconds, size_ratio, measured_time) if seconds else None
     flops = flops_per_token(parameters)
-    return Verdict(work.acceptance, size_ratio, time, _aspect(work, flops, size_ratio, measured_compute))
+    compute = _aspect(work, flops, size_ratio, measured_compute)
+    return Verdict(work.acceptance, size_ratio, time, compute, work.scales)
 
 
 def _aspect(work: Work, prices: Prices, size_ratio: float, measured: float | None) -> Aspect:

@@ -140,6 +140,9 @@ def test_work_that_can_not_be_compared_is_none():
 def test_a_target_that_writes_without_a_rejection_has_no_break_even_acceptance():
     opened = Work(BY_HAND.rsd, BY_HAND.alone, 100, rejected=0, joined=1.0, steps=10)
     assert break_even_acceptance(opened, CHEAP) is None
+    said = make_verdict(opened, SIZES, None).sentences[0]
+    assert "does not pay" in said
+    assert "No acceptance" not in said
 
 
 def test_prices_come_from_speeds_or_from_time_spent():
