@@ -61,6 +61,15 @@ class Usage:
         """Tokens that cost a forward pass."""
         return self.fed + self.generated
 
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt + other.prompt,
+            self.generated + other.generated,
+            self.discarded + other.discarded,
+            self.fed + other.fed,
+            self.reused + other.reused,
+        )
+
 
 @dataclass(frozen=True)
 class RoleTime:
@@ -68,6 +77,9 @@ class RoleTime:
 
     prompt_ms: float = 0.0
     decode_ms: float = 0.0
+
+    def __add__(self, other: RoleTime) -> RoleTime:
+        return RoleTime(self.prompt_ms + other.prompt_ms, self.decode_ms + other.decode_ms)
 
 
 @dataclass(frozen=True)

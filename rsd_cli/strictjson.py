@@ -16,7 +16,8 @@ def read_object(of: type[Object], data: object, where: str) -> Object:
     """A dataclass from an object that has its fields and no others; ValueError if anything is amiss.
 
     Fields with a default may be missing. Knows strings, numbers, null, Literal, tuple[X, ...], dict and
-    dataclasses within dataclasses; whole numbers pass for floats, NaN and infinities for nothing.
+    dataclasses within dataclasses, by their own `from_json` if they have one; whole numbers pass for floats,
+    NaN and infinities for nothing.
     """
     if not isinstance(data, dict):
         raise ValueError(f"{where} is {shown(data)}, not an object")  # noqa: TRY004 - the data is wrong
@@ -47,7 +48,8 @@ def _read(expected: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - any t
     if origin in (Union, types.UnionType):  # of the kind X | None
         return None if value is None else _read(arguments[0], value, where)
     if dataclasses.is_dataclass(expected) and isinstance(expected, type):
-        return read_object(expected, value, where)
+        own = getattr(expected, "from_json", None)
+        return own(value) if own else read_object(expected, value, where)
     if origin is tuple and isinstance(value, list):
         return tuple(_read(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is dict and isinstance(value, dict):

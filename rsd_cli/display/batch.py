@@ -200,6 +200,9 @@ def _summary(tally: Tally, *, reproducible: bool) -> Iterator[tuple[str, str]]:
                 f"{used.generated:,} tokens written, {used.fed:,} read, {used.reused:,} reused{waste}",
             )
     yield "time", _time(tally, summary)
+    verdict = tally.verdict()
+    for sentence in verdict.sentences if verdict else ():
+        yield "verdict", sentence
     yield (
         "promised",
         "the same bytes in every such run on this machine"
