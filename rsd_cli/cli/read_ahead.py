@@ -5,7 +5,9 @@ The target is fed lazily within an answer; between answers there is time. It sto
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from rsd_cli.engine.jobs import ContextOverflow, Read
@@ -56,22 +58,25 @@ class ReadAhead:
             self._thread.join()
         self.pausing.clear()
 
+    def wait(self) -> None:
+        """Until all that is loaded has read all."""
+        while self._done != set(self._talk.loaded.loaded()):
+            time.sleep(LOOK_SECONDS)
+
     def _run(self) -> None:
         """Read in each model as soon as it is there; what fails is told when a question is asked."""
         contexts = {"draft": self._writers, "target": self._writers, "prm": self._critics}
         while not self.pausing.wait(LOOK_SECONDS):
             for role in self._talk.loaded.loaded():
                 if role not in self._done and not self.pausing.is_set():
-                    self._done.add(role)
-                    try:
+                    with contextlib.suppress(DecodeAborted, ContextOverflow, RSDError):
                         self._read(role, contexts[role](role))
-                    except (DecodeAborted, ContextOverflow, RSDError):
-                        continue
+                    self._done.add(role)
 
     def _writers(self, role: Role) -> list[int]:
         talk = self._talk
         writer: Author = "draft" if role == "draft" else "target"
-        return _alike(
+        return alike(
             lambda question: talk.loaded.prompt(
                 writer, talk.settings.system, question, talk.conversation.messages
             )
@@ -81,7 +86,7 @@ class ReadAhead:
         family, earlier = self._talk.loaded.family, self._talk.conversation.solutions
         if family is None or isinstance(family, Confidence):
             return []
-        return _alike(lambda question: family.context(Solution(question, earlier=earlier)))
+        return alike(lambda question: family.context(Solution(question, earlier=earlier)))
 
     def _read(self, role: Role, ids: list[int]) -> None:
         engine = self._talk.loaded.engine(role)
@@ -95,7 +100,7 @@ class ReadAhead:
             self.fed[role] = self.fed.get(role, 0) + engine.release(0, ids).usage.fed
 
 
-def _alike(prompt: Callable[[str], list[int]]) -> list[int]:
+def alike(prompt: Callable[[str], list[int]]) -> list[int]:
     """What stands before the next question, whatever that will be."""
     one, two = (prompt(question) for question in QUESTIONS)
     return one[: common_prefix(one, two)]
