@@ -13,10 +13,9 @@ import typer
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
-    from rich.console import Console
-
     from rsd_cli.cli.trio import LoadedTrio
     from rsd_cli.display.ask import AskDisplay
+    from rsd_cli.display.consoles import Console
     from rsd_cli.records import Record
 
 
