@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SCHEMA = 1
 
@@ -24,10 +27,21 @@ class Rejected:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A step that was written for this place and not taken."""
+
+    text: str
+    author: Author
+    reward: float | None
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Step:
     """A step of the final text. `tokens` were sampled by the author; `reward` is null where nobody judged.
 
-    `audited` is what the target's step in its place would have earned, where that was tried.
+    `audited` is what the target's step in its place would have earned, where that was tried; `others` are
+    candidates that were not taken.
     """
 
     text: str
@@ -37,6 +51,7 @@ class Step:
     ms: float
     rejected: Rejected | None = None
     audited: float | None = None
+    others: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +81,20 @@ class RoleTime:
 
     prompt_ms: float = 0.0
     decode_ms: float = 0.0
+
+
+def total(usages: Iterable[Usage]) -> Usage:
+    """Counts together."""
+    summed: dict[str, int] = {}
+    for usage in usages:
+        summed = {key: summed.get(key, 0) + count for key, count in vars(usage).items()}
+    return Usage(**summed)
+
+
+def total_time(times: Iterable[RoleTime]) -> RoleTime:
+    """Times together."""
+    every = list(times)
+    return RoleTime(sum(time.prompt_ms for time in every), sum(time.decode_ms for time in every))
 
 
 @dataclass(frozen=True)
@@ -109,8 +138,21 @@ class ModelId:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """One of several whole answers, of which one was chosen; `score` is the PRM's where that decided."""
+
+    final_answer: str | None
+    tokens: int
+    ended_by: EndedBy
+    score: float | None = None
+
+
+@dataclass(frozen=True)
 class Record:
-    """One answered question: who wrote what, what it scored, what it cost."""
+    """One answered question: who wrote what, what it scored, what it cost.
+
+    Where it was chosen among `samples`, its counts, compute and times are those of all of them.
+    """
 
     id: str
     question: str
@@ -126,6 +168,7 @@ class Record:
     models: dict[Role, ModelId]
     versions: dict[str, str]
     seed: int
+    samples: tuple[Sample, ...] = ()
     schema: int = SCHEMA
 
     def to_json(self) -> str:
@@ -134,8 +177,10 @@ class Record:
         data["flops"]["total"] = self.flops.total
         data["timings"] |= data["timings"].pop("roles")
         for step in data["steps"]:
-            for key in ("rejected", "audited"):
-                if step[key] is None:
+            for key in ("rejected", "audited", "others"):
+                if step[key] in (None, ()):
                     del step[key]
+        if not self.samples:
+            del data["samples"]
         order = ("schema", "id", "question", "answer", "final_answer", "steps")
         return json.dumps({key: data.pop(key) for key in order} | data, ensure_ascii=False, allow_nan=False)

@@ -7,29 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from rsd_cli.evaluation.grading import same_answer
+from rsd_cli.decoding.choosing import majority
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rsd_cli.batch.rows import BadRow, Row
+    from rsd_cli.decoding.choosing import Majority
     from rsd_cli.records import Record
 
 Format = Literal["openai", "plain"]
 CUT_SHORT = ("max_tokens", "max_steps", "context", "timeout")
-
-
-@dataclass(frozen=True)
-class Majority:
-    """The final answer that most samples give."""
-
-    answer: str
-    votes: int
-    of: int
 
 
 @dataclass(frozen=True)
@@ -55,19 +46,6 @@ class Problematic:
 
 
 Outcome = Answered | Problematic
-
-
-def majority(answers: Sequence[str | None]) -> Majority | None:
-    """Answers that are the same number or text vote together; of equals the first to be given wins."""
-    votes: Counter[str] = Counter()
-    for answer in answers:
-        if answer is not None:
-            known = next((other for other in votes if same_answer(answer, other)), answer)
-            votes[known] += 1
-    if not votes:
-        return None
-    best, count = votes.most_common(1)[0]
-    return Majority(best, count, len(answers))
 
 
 def finish_reason(record: Record) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.answers import Problematic
-from rsd_cli.decoding.policies import STRATEGIES
+from rsd_cli.decoding.strategies import parse
 from rsd_cli.engine.llama import Sampling
+from rsd_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from rsd_cli.batch.answers import Format
@@ -52,10 +53,11 @@ def settings_of(row: Row, plan: Plan) -> Settings | Problematic:
     """The run's settings with the row's own, or why they can't be had."""
     own, run = row.own, plan.settings
     strategy = own.strategy or run.strategy
-    if strategy not in STRATEGIES:
-        message = f"strategy {strategy[:50]!r} is unknown; known are {', '.join(STRATEGIES)}."
-        return Problematic(row, "bad_value", message)
-    missing = [role for role in STRATEGIES[strategy].roles if role not in plan.roles]
+    try:
+        meant = parse(strategy)
+    except UsageError as error:
+        return Problematic(row, "bad_value", f"{error.message.removeprefix('--')} {error.hint}")
+    missing = [role for role in meant.roles if role not in plan.roles]
     if missing:
         message = f"strategy {strategy} needs a {missing[0]}, which --strategy {run.strategy} does not load."
         return Problematic(row, "bad_value", message)

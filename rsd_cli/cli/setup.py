@@ -51,11 +51,9 @@ class Access:
 
 def roles_of(strategy: str) -> tuple[Role, ...]:
     """The roles that a strategy needs, the first to write first."""
-    from rsd_cli.decoding.policies import STRATEGIES
+    from rsd_cli.decoding.strategies import parse
 
-    if strategy not in STRATEGIES:
-        raise UsageError(f"--strategy {strategy!r} is unknown.", f"Choose one of {', '.join(STRATEGIES)}.")
-    return STRATEGIES[strategy].roles
+    return parse(strategy).roles
 
 
 @dataclass(frozen=True)
