@@ -276,7 +276,8 @@ class Engine:
             b"" if ended == "eog" else self.model.piece(token), final=ended is not None
         )
         writing.text += text
-        ended = ended or self._at_separator(job, writing, len(text))
+        if ended in (None, "max_tokens"):
+            ended = self._at_separator(job, writing, len(text)) or ended
         updates: list[Update] = [Sampled(seat.index, text)]
         if ended:
             updates.append(self._written(seat, writing, ended))
