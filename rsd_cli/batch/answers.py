@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from rsd_cli.decoding.choosing import majority
+from rsd_cli.decoding.choosing import chosen, majority
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +34,11 @@ class Answered:
     def majority(self) -> Majority | None:
         """None where no sample has a final answer."""
         return majority([sample.final_answer for sample in self.samples])
+
+    @property
+    def final_answer(self) -> str | None:
+        """That of the sample which the strategy chooses."""
+        return self.samples[chosen(self.samples)].final_answer
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def _openai(outcome: Outcome, model: str, created: int) -> dict[str, Any]:
         "usage": _usage(outcome.samples),
     }
     response = {"status_code": 200, "request_id": name, "body": body}
-    ours |= {"final_answer": _final(outcome), "majority": _majority(outcome)}
+    ours |= {"final_answer": outcome.final_answer, "majority": _majority(outcome)}
     ours["samples"] = [json.loads(sample.to_json()) for sample in outcome.samples]
     return head | {"response": response, "error": None, "rsd": ours}
 
@@ -92,11 +97,6 @@ def _usage(samples: Sequence[Record]) -> dict[str, int]:
     prompt = sum(max(use.prompt for use in used) for used in writers)
     kept = sum(step.tokens for sample in samples for step in sample.steps)
     return {"prompt_tokens": prompt, "completion_tokens": kept, "total_tokens": prompt + kept}
-
-
-def _final(outcome: Answered) -> str | None:
-    best = outcome.majority
-    return best.answer if best else None
 
 
 def _majority(outcome: Answered) -> dict[str, Any] | None:
@@ -115,7 +115,7 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
     data = head | {
         "input": outcome.row.question,
         "output": [sample.answer.strip() for sample in outcome.samples] if many else first.answer.strip(),
-        "answer": _final(outcome),
+        "answer": outcome.final_answer,
         "finish_reason": [finish_reason(sample) for sample in outcome.samples]
         if many
         else finish_reason(first),

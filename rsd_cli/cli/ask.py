@@ -7,7 +7,7 @@ import io
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -57,6 +57,11 @@ def ask(
     prm: options.Prm = None,
     strategy: options.Strategy = "rsd",
     threshold: options.Threshold = None,
+    weighting: options.Weighting = "binary",
+    target_share: options.TargetShare = None,
+    share_per: options.SharePer = "run",
+    beta: options.Beta = None,
+    aggregate: options.Aggregate = "last",
     max_tokens: options.MaxTokens = 2048,
     max_steps: options.MaxSteps = 100,
     temperature: options.Temperature = None,
@@ -86,12 +91,15 @@ def ask(
     started = time.perf_counter() - time.process_time()  # about when the process began
     from rsd_cli.cli import setup
     from rsd_cli.cli.interrupt import Interrupt
+    from rsd_cli.cli.method import Wishes, method_of
     from rsd_cli.cli.question import read_question
     from rsd_cli.decoding.trajectory import Problem, Settings
     from rsd_cli.output import LineFile
 
     text = read_question(question)
-    roles = setup.roles_of(strategy)
+    wishes = Wishes(strategy, threshold, weighting, target_share, share_per, beta, aggregate)
+    method = method_of(wishes)
+    roles = method.strategy.roles
     output = Output(as_json, quiet, not no_color, LineFile(trace) if trace else None)
     access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet)
     layers = setup.parse_layers(gpu_layers)
@@ -101,17 +109,16 @@ def ask(
     from rsd_cli.cli.trio import LoadedTrio, Shape
     from rsd_cli.decoding.prompts import MATHS
 
-    shape = Shape(ctx, 1, batch_size, threads, setup.check_kv_type(kv_type), layers)
-    setup.check_memory(chosen.models, shape)
     settings = Settings(
-        strategy=strategy,
-        threshold=chosen.threshold if threshold is None else threshold,
         max_tokens=max_tokens,
         max_steps=max_steps,
         system=MATHS if system is None else system,
         seed=seed,
         sampling=setup.make_sampling(chosen.sampling, temperature=temperature),
     )
+    settings = method.settle(settings, chosen.threshold)
+    shape = Shape(ctx, 1, batch_size, threads, setup.check_kv_type(kv_type), layers)
+    shape = setup.with_seats(chosen.models, shape, setup.seats_of_samples(method.strategy))
     described = {"trio": trio, "prm": chosen.prm.name, **asdict(shape)}
     run = Run(
         Problem(hashlib.blake2b(text.encode(), digest_size=6).hexdigest(), text),
@@ -122,7 +129,8 @@ def ask(
     with Interrupt() as interrupt:
         loaded = LoadedTrio(chosen.models, chosen.prm if "prm" in roles else None, shape, interrupt)
         try:
-            _deliver(_answer(run, loaded, output), output)
+            answers = _answer if method.strategy.samples == 1 else _sampled
+            _deliver(answers(run, loaded, output), output)
         finally:
             loaded.close()
     if interrupt():
@@ -137,7 +145,7 @@ def _answer(run: Run, loaded: LoadedTrio, output: Output) -> Record:
 
     with ExitStack() as stack:
         display = _display(stack, run, loaded, output)
-        for happened in Runner(loaded, run.settings).run([run.problem]):
+        for happened in Runner(loaded, run.settings, loaded.shape.n_seats).run([run.problem]):
             done = finished(happened)
             if done:
                 record = recorded(done, loaded, run.described, run.started)
@@ -146,6 +154,33 @@ def _answer(run: Run, loaded: LoadedTrio, output: Output) -> Record:
                 loaded.load_all()  # while the draft writes its first step
             if display:
                 display.handle(event)
+    return record
+
+
+def _sampled(run: Run, loaded: LoadedTrio, output: Output) -> Record:
+    """Answer the question several times and choose; the steps of the chosen answer are shown in the end."""
+    from rsd_cli.cli.recording import recorded
+    from rsd_cli.decoding.choosing import delivered
+    from rsd_cli.decoding.events import Ended, Kept
+    from rsd_cli.decoding.runner import Runner, finished
+    from rsd_cli.decoding.strategies import parse
+
+    loaded.load_all()
+    branches = range(parse(run.settings.strategy).samples)
+    records: dict[int, Record] = {}
+    with ExitStack() as stack:
+        display = _display(stack, run, loaded, output)
+        runner = Runner(loaded, run.settings, loaded.shape.n_seats)
+        for happened in runner.run([replace(run.problem, branch=branch) for branch in branches]):
+            done = finished(happened)
+            if done:
+                branch = done.trajectory.problem.branch
+                records[branch] = recorded(done, loaded, run.described, run.started)
+        record = delivered([records[branch] for branch in sorted(records)])
+        if display:
+            for step in record.steps:
+                display.handle(Kept(record.id, step))
+            display.handle(Ended(record.id, record))
     return record
 
 

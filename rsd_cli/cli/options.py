@@ -36,7 +36,33 @@ GpuLayers = Annotated[
     ),
 ]
 KvType = Annotated[str, typer.Option("--kv-type", help="Type of the KV cache: f16, q8_0, q4_0 or f32.")]
-Strategy = Annotated[str, typer.Option("--strategy", help="rsd, or target or draft alone.")]
+Strategy = Annotated[
+    str,
+    typer.Option(
+        "--strategy", metavar="NAME[@N][:AUTHOR]", help="rsd, target, draft; README lists them all."
+    ),
+]
+Weighting = Annotated[
+    str,
+    typer.Option(
+        "--weighting",
+        metavar="NAME[:X=Y,...]",
+        help="How a reward decides: binary, constant:p=, clip, sigmoid, logistic:alpha=.",
+    ),
+]
+TargetShare = Annotated[
+    float | None,
+    typer.Option("--target-share", min=0, max=1, help="Share of steps for the target, not a threshold."),
+]
+SharePer = Annotated[
+    str, typer.Option("--share-per", help="--target-share holds in the run or each problem.")
+]
+Beta = Annotated[
+    float | None, typer.Option("--beta", min=0, help="Draw one of several steps by exp(beta x reward).")
+]
+Aggregate = Annotated[
+    str, typer.Option("--aggregate", help="Rewards of a whole answer: last, min, product or mean.")
+]
 Threshold = Annotated[
     float | None, typer.Option("--threshold", min=0, max=1, help="Least reward of a draft step that stays.")
 ]

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from rsd_cli.decoding.policies import known
 from rsd_cli.decoding.strategies import parse
 from rsd_cli.evaluation.grading import same_answer
+from rsd_cli.records import Flops, Sample, Timings, total, total_time
 from rsd_cli.rewards.families import AGGREGATES, Aggregate, aggregate
 
 if TYPE_CHECKING:
@@ -38,8 +40,8 @@ def majority(finals: Sequence[str | None]) -> Majority | None:
     votes: Counter[str] = Counter()
     for answer in finals:
         if answer is not None:
-            known = next((other for other in votes if same_answer(answer, other)), answer)
-            votes[known] += 1
+            ballot = next((other for other in votes if same_answer(answer, other)), answer)
+            votes[ballot] += 1
     if not votes:
         return None
     favourite, count = votes.most_common(1)[0]
@@ -63,6 +65,36 @@ def chosen(records: Sequence[Record]) -> int:
         return best(records, aggregate_of(records[0]))
     most = majority([record.final_answer for record in records])
     return most.place if most else 0
+
+
+def delivered(records: Sequence[Record]) -> Record:
+    """The chosen answer with what all of them cost; what the target alone would have needed is for its text."""
+    choice, first = records[chosen(records)], records[0]
+    by_prm = parse(choice.strategy).choice == "best"
+    scores = [known(score(record, aggregate_of(record))) if by_prm else None for record in records]
+    return replace(
+        choice,
+        usage={role: total(record.usage[role] for record in records) for role in first.usage},
+        flops=Flops(
+            draft=sum(record.flops.draft for record in records),
+            target=sum(record.flops.target for record in records),
+            prm=sum(record.flops.prm for record in records),
+            target_only=choice.flops.target_only,
+        ),
+        timings=Timings(
+            load_ms=first.timings.load_ms,
+            first_token_ms=first.timings.first_token_ms,
+            total_ms=max(record.timings.total_ms for record in records),
+            roles={
+                role: total_time(record.timings.roles[role] for record in records)
+                for role in first.timings.roles
+            },
+        ),
+        samples=tuple(
+            Sample(record.final_answer, sum(step.tokens for step in record.steps), record.ended_by, earned)
+            for record, earned in zip(records, scores, strict=True)
+        ),
+    )
 
 
 def aggregate_of(record: Record) -> Aggregate:

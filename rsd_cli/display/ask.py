@@ -133,6 +133,8 @@ class AskDisplay:
 
     def _stream(self, event: Streamed) -> None:
         self._progress.activity = f"{event.author} writes"
+        if event.lane:  # of several candidates one is shown
+            return
         writing = self._writing
         if writing is None or writing.author != event.author:
             writing = _Writing(event.author)

@@ -166,21 +166,21 @@ def test_models_that_can_not_be_cut_answer_as_well(strategy, kind, trio):
     assert texts(many) == texts(alone)
 
 
-@pytest.mark.parametrize("strategy", ["rsd-n@3", "process-best-of-n@2", "beam@2", "keep-better", "gsi@2"])
+@pytest.mark.parametrize("strategy", [*WIDE, "keep-better", "best-of-n@2:target"])
 @pytest.mark.parametrize("family", ["head", "confidence"])
 def test_rewards_that_need_no_model_work_side_by_side(strategy, family, trio, head):
     chosen = head if family == "head" else Confidence()
-    seats, least = seats_of(strategy), -1.0 if strategy == "gsi@2" else 0.3
+    seats, least = seats_of(strategy), -1.0 if strategy == "gsi@3" else 0.3
     cast = {**TWO, "target": ("llama", 2)}
     made = trio(cast, favour=ENDLESS, family=chosen, seats=seats)
     finished, _ = answered(made, PROBLEMS[:3], settings(strategy, threshold=least), seats)
-    rewards = [step.reward for one in finished for step in one.trajectory.steps if step.author == "draft"]
+    author = parse(strategy).author
+    rewards = [step.reward for one in finished for step in one.trajectory.steps if step.author == author]
     assert rewards
     assert all(reward is not None for reward in rewards)
     for one in finished:
-        draft = one.usage["draft"]
-        own = sum(step.tokens for step in one.trajectory.steps if step.author == "draft")
-        assert draft.generated == own + draft.discarded
+        own = sum(step.tokens for step in one.trajectory.steps if step.author == author)
+        assert one.usage[author].generated == own + one.usage[author].discarded
         assert "prm" not in one.usage
 
 
