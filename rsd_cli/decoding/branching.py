@@ -96,7 +96,8 @@ def gsi(accepts: Accepts, n: int, beta: float, pick: Pick) -> Policy:
 
     r~ = r + (1/beta) log(P_target / P_draft) of a draft step; of n one is drawn by exp(beta r~) and stays if r~
     passes. Else n steps of the target are judged and one is drawn by exp(beta r). Both models must have the same
-    vocabulary. The paper: beta 20, r~ >= 0.5, temperature 0.7; probabilities are those at temperature 1 here.
+    vocabulary. The paper: beta 20, r~ >= 0.5, temperature 0.7. Probabilities are those at temperature 1 here, the
+    draft's over its best candidates, the target's over all.
     """
     while True:
         steps: list[Proposal] = yield [Write("draft", lane, watch=True) for lane in range(n)]

@@ -1,4 +1,7 @@
-"""Makes a policy's requests jobs of the engines, each model in its own template and tokens. Steps nothing."""
+"""Makes a policy's requests jobs of the engines, in each model's own tokens, and what they find its answers.
+
+It steps no engine and knows nothing of what is asked next.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,21 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from rsd_cli.decoding.policies import Grade, Judge, Likelihood, Write
+from rsd_cli.decoding.policies import Grade, Judge, Likelihood, Proposal, Write
 from rsd_cli.decoding.trajectory import Answerer, Critic, Pending
 from rsd_cli.engine import jobs
 from rsd_cli.engine.jobs import ContextOverflow
 from rsd_cli.engine.llama import Sampling
 from rsd_cli.engine.templates import Message
 from rsd_cli.errors import ModelError, RSDError, UsageError
-from rsd_cli.rewards.digits import QUESTION, asked_behind, grading
+from rsd_cli.rewards.digits import QUESTION, asked_behind, grade, grading
 from rsd_cli.rewards.draft_head import DraftHead
 from rsd_cli.rewards.families import Confidence, Solution
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rsd_cli.decoding.policies import Proposal, Request
+    from rsd_cli.decoding.policies import Request
     from rsd_cli.decoding.trajectory import Participant, Trajectory
     from rsd_cli.engine.llama import Model
     from rsd_cli.engine.seats import Engine
@@ -57,6 +60,24 @@ class Trio(Protocol):
         ...
 
 
+def proposal(request: Write, written: jobs.Written) -> Proposal:
+    """The step, with what was known of it when it was begun."""
+    step = Proposal(
+        author=request.author,
+        text=written.text,
+        ids=written.tokens,
+        ended=written.ended,
+        logprob=written.logprob,
+        ms=written.ms,
+        entropy=written.drawn[0].entropy if written.drawn else math.nan,
+    )
+    begun = request.begun
+    if begun is None:
+        return step
+    logprob, ms = step.logprob + begun.logprob, step.ms + begun.ms
+    return replace(step, logprob=logprob, ms=ms, entropy=begun.entropy)
+
+
 class UnanswerableError(Exception):
     """A model can't be asked this."""
 
@@ -75,7 +96,7 @@ def same_token(one: Model, other: Model, token: int) -> bool:
 
 
 class Requests:
-    """Asks the engines of a trio on behalf of trajectories."""
+    """Asks the engines of a trio on behalf of trajectories, and understands what they say."""
 
     def __init__(self, trio: Trio) -> None:
         self._trio = trio
@@ -170,13 +191,23 @@ class Requests:
     def _grade(self, trajectory: Trajectory, request: Grade) -> Pending:
         """Let the target read the step and the question about it, which its next job cuts off again."""
         before, own = self._context(trajectory, "target"), self._ids("target", request.step)
-        problem, system = trajectory.problem, trajectory.settings.system
-        turns = (*problem.before, Message("user", problem.question), Message("assistant", ""))
         prompt = self._participant(trajectory, "target").prompt
         model = self._trio.engine("target").model
-        asked = asked_behind(prompt, self._trio.prompt("target", system, QUESTION, turns), model)
-        job = grading([*before, *own], len(own), asked, model)
+        try:
+            asked = asked_behind(prompt, self._conversation(trajectory), model)
+            job = grading([*before, *own], len(own), asked, model)
+        except ModelError as error:
+            raise UnanswerableError(error) from error
         return self._submit(trajectory, "target", request.lane, job)
+
+    def _conversation(self, trajectory: Trajectory) -> list[int] | None:
+        """The target's prompt with an empty answer and the question about it, if its template has such turns."""
+        problem = trajectory.problem
+        turns = (*problem.before, Message("user", problem.question), Message("assistant", ""))
+        try:
+            return self._trio.prompt("target", trajectory.settings.system, QUESTION, turns)
+        except ModelError:
+            return None
 
     def _likelihood(self, trajectory: Trajectory, request: Likelihood) -> Pending:
         """Let the target read the draft's own tokens, and say how probable each was."""
@@ -194,6 +225,30 @@ class Requests:
         boundaries = (len(before) - 1, len(before) + len(ids) - 1)
         job = jobs.Read([*before, *ids[:-1]], (), boundaries, followers=ids)
         return self._submit(trajectory, "target", request.lane, job)
+
+    def answer(
+        self, trajectory: Trajectory, pending: Pending, update: jobs.Written | jobs.Observed
+    ) -> Proposal | float:
+        """What an engine found out, as an answer to the request that it was asked for."""
+        request = trajectory.asked(pending)
+        if isinstance(request, Write) and isinstance(update, jobs.Written):
+            return proposal(request, update)
+        if isinstance(update, jobs.Observed):
+            if isinstance(request, Judge):
+                return self._reward(trajectory, request, update)
+            if isinstance(request, Grade):
+                return grade(update)
+            if isinstance(request, Likelihood):
+                return update.logprob
+        raise AssertionError(f"{update} answers no {request}")
+
+    def _reward(self, trajectory: Trajectory, request: Judge, observed: jobs.Observed) -> float:
+        """The newest step's reward; what is no finite number counts as none, so that the step is rejected."""
+        family = self._trio.family
+        if family is None or isinstance(family, Confidence):
+            raise TypeError(f"{family} reads nothing")
+        reward = family.reward(observed, trajectory.solution(request.step, request.after))
+        return reward if math.isfinite(reward) else NO_REWARD
 
     def _participant(self, trajectory: Trajectory, role: Role) -> Participant:
         if role not in trajectory.participants:

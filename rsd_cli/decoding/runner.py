@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rsd_cli.decoding import events
 from rsd_cli.decoding.policies import Grade, Judge, Keep, Likelihood, Proposal, Request, Write
-from rsd_cli.decoding.requests import NO_REWARD, Requests, UnanswerableError
+from rsd_cli.decoding.requests import Requests, UnanswerableError, proposal
 from rsd_cli.decoding.strategies import Rulebook, parse
 from rsd_cli.decoding.trajectory import Pending, Trajectory
 from rsd_cli.engine import jobs
@@ -23,8 +23,6 @@ from rsd_cli.engine.jobs import ContextOverflow
 from rsd_cli.engine.llama import DecodeAborted
 from rsd_cli.errors import ResourceError
 from rsd_cli.records import RoleTime, Usage, total, total_time
-from rsd_cli.rewards.digits import grade
-from rsd_cli.rewards.families import Confidence
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -215,52 +213,10 @@ class Runner:
             yield events.Streamed(name, role, update.text, lane)
         elif isinstance(update, jobs.Written | jobs.Observed):
             pending = Pending(role, lane)
-            if trajectory.answered(pending, self._answer(trajectory, pending, update)):
+            if trajectory.answered(pending, self._requests.answer(trajectory, pending, update)):
                 yield from self._advance(trajectory, self._told(trajectory))
         elif isinstance(update, jobs.Broken):
             yield self._fail(trajectory, update.error)
-
-    def _answer(
-        self, trajectory: Trajectory, pending: Pending, update: jobs.Written | jobs.Observed
-    ) -> Proposal | float:
-        """What an engine found out, as an answer to the request that it was asked for."""
-        request = trajectory.asked(pending)
-        if isinstance(request, Write) and isinstance(update, jobs.Written):
-            return self._proposal(request, update)
-        if isinstance(update, jobs.Observed):
-            if isinstance(request, Judge):
-                return self._reward(trajectory, request, update)
-            if isinstance(request, Grade):
-                return grade(update)
-            if isinstance(request, Likelihood):
-                return update.logprob
-        raise AssertionError(f"{update} answers no {request}")
-
-    def _reward(self, trajectory: Trajectory, request: Judge, observed: jobs.Observed) -> float:
-        """The newest step's reward; what is no finite number counts as none, so that the step is rejected."""
-        family = self._trio.family
-        if family is None or isinstance(family, Confidence):
-            raise TypeError(f"{family} reads nothing")
-        reward = family.reward(observed, trajectory.solution(request.step, request.after))
-        return reward if math.isfinite(reward) else NO_REWARD
-
-    @staticmethod
-    def _proposal(request: Write, written: jobs.Written) -> Proposal:
-        """The step, with what was known of it when it was begun."""
-        step = Proposal(
-            author=request.author,
-            text=written.text,
-            ids=written.tokens,
-            ended=written.ended,
-            logprob=written.logprob,
-            ms=written.ms,
-            entropy=written.drawn[0].entropy if written.drawn else math.nan,
-        )
-        begun = request.begun
-        if begun is None:
-            return step
-        logprob, ms = step.logprob + begun.logprob, step.ms + begun.ms
-        return replace(step, logprob=logprob, ms=ms, entropy=begun.entropy)
 
     def _stop(self, trajectory: Trajectory, ended_by: EndedBy) -> Iterator[Happened]:
         """Keep what is there of the steps being written or judged, of several the first, and end."""
@@ -285,7 +241,7 @@ class Runner:
         if request.author not in trajectory.participants:
             return None
         written = self._trio.engine(request.author).partial(trajectory.seats[request.lane])
-        return self._proposal(request, written) if written else None
+        return proposal(request, written) if written else None
 
     def _finish(self, trajectory: Trajectory, ended_by: EndedBy) -> Finished:
         """Free the seats in every engine; what they hold beyond the final text counts as discarded."""

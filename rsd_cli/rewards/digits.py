@@ -42,14 +42,14 @@ def grading(context: Sequence[int], newest: int, asked: Sequence[int], model: Mo
     return Read([*context, *asked], digit_tokens(model), boundaries)
 
 
-def asked_behind(prompt: Sequence[int], conversation: Sequence[int], model: Model) -> list[int]:
+def asked_behind(prompt: Sequence[int], conversation: Sequence[int] | None, model: Model) -> list[int]:
     """What stands between an answer in the making and the grade.
 
     `prompt` ends where the answer begins, and `conversation` is the same with an empty answer and the question
-    after it. A chat template that shows earlier answers differently gets the question within the answer.
+    after it. A chat template that has no such turns, or shows them differently, gets the question within the answer.
     """
     n = len(prompt)
-    if list(conversation[:n]) == list(prompt):
+    if conversation and list(conversation[:n]) == list(prompt):
         return list(conversation[n:])
     return model.tokenize(f"\n\n({QUESTION})\n\n")
 
