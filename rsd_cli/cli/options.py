@@ -58,7 +58,7 @@ SharePer = Annotated[
     str, typer.Option("--share-per", help="--target-share holds in the run or each problem.")
 ]
 Beta = Annotated[
-    float | None, typer.Option("--beta", min=0, help="Draw one of several steps by exp(beta x reward).")
+    float | None, typer.Option("--beta", min=0.01, help="Draw one of several steps by exp(beta x reward).")
 ]
 Aggregate = Annotated[
     str, typer.Option("--aggregate", help="Rewards of a whole answer: last, min, product or mean.")

@@ -34,9 +34,10 @@ class Streamed:
 
 @dataclass(frozen=True)
 class Judging:
-    """The draft's step, or each of several candidates, is whole and is looked at."""
+    """The draft's step, or each of several candidates, is whole and the PRM, or the target, looks at it."""
 
     id: str
+    role: Role = "prm"
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,10 @@ def proposal(request: Write, written: jobs.Written) -> Proposal:
     return replace(step, logprob=logprob, ms=ms, entropy=begun.entropy)
 
 
+class TwoVocabulariesError(UsageError):
+    """Draft and target would have to share a vocabulary, and do not."""
+
+
 class UnanswerableError(Exception):
     """A model can't be asked this."""
 
@@ -86,13 +90,17 @@ class UnanswerableError(Exception):
         self.error = error
 
 
-def same_token(one: Model, other: Model, token: int) -> bool:
-    """Whether a token means the same in two models."""
-    return (
-        token < min(one.n_vocab, other.n_vocab)
-        and one.piece(token) == other.piece(token)
-        and one.ends_generation(token) == other.ends_generation(token)
-    )
+MOST_PADDING = (
+    128  # tokens by which sizes of one vocabulary may differ; llama.cpp's speculative decoding has the same
+)
+
+
+def same_vocabulary(one: Model, other: Model) -> bool:
+    """Whether tokens mean the same in two models, apart from padding at the end."""
+    n = min(one.n_vocab, other.n_vocab)
+    if max(one.n_vocab, other.n_vocab) - n > MOST_PADDING or one.eos != other.eos:
+        return False
+    return all(one.special_text(token) == other.special_text(token) for token in range(n))
 
 
 class Requests:
@@ -100,6 +108,7 @@ class Requests:
 
     def __init__(self, trio: Trio) -> None:
         self._trio = trio
+        self._one_vocabulary: bool | None = None  # looked at once, when it first matters
 
     def submit(self, trajectory: Trajectory, request: Request) -> Proposal | float | Pending:
         """Make a request an engine's job; gives the answer at once where it needs no engine."""
@@ -211,20 +220,24 @@ class Requests:
 
     def _likelihood(self, trajectory: Trajectory, request: Likelihood) -> Pending:
         """Let the target read the draft's own tokens, and say how probable each was."""
-        draft, target = (self._trio.engine(role).model for role in ("draft", "target"))
+        self._check_vocabularies()
         ids = request.step.ids
-        if not all(same_token(draft, target, token) for token in ids):
-            names = f"{draft.path.name} and {target.path.name}"
-            raise UnanswerableError(
-                UsageError(
-                    f"This strategy needs a draft and a target of one vocabulary; {names} have not.",
-                    "Choose another trio, or another --strategy.",
-                )
-            )
         before = self._context(trajectory, "target")
         boundaries = (len(before) - 1, len(before) + len(ids) - 1)
         job = jobs.Read([*before, *ids[:-1]], (), boundaries, followers=ids)
         return self._submit(trajectory, "target", request.lane, job)
+
+    def _check_vocabularies(self) -> None:
+        draft, target = self._trio.engine("draft").model, self._trio.engine("target").model
+        if self._one_vocabulary is None:
+            self._one_vocabulary = same_vocabulary(draft, target)
+        if not self._one_vocabulary:
+            names = f"{draft.path.name} and {target.path.name}"
+            error = TwoVocabulariesError(
+                f"This strategy needs a draft and a target of one vocabulary; {names} have two.",
+                "Choose another trio, or another --strategy.",
+            )
+            raise UnanswerableError(error)
 
     def answer(
         self, trajectory: Trajectory, pending: Pending, update: jobs.Written | jobs.Observed

@@ -171,8 +171,7 @@ class Runner:
                     answer = trajectory.keep(request)
                     yield events.Kept(trajectory.problem.id, trajectory.steps[-1])
                     continue
-                if any(isinstance(each, Judge | Grade) for each in trajectory.requests):
-                    yield events.Judging(trajectory.problem.id)
+                yield from self._judging(trajectory)
                 trajectory.answers = []
                 for each in trajectory.requests:
                     trajectory.answers.append(self._requests.submit(trajectory, each))
@@ -185,6 +184,12 @@ class Runner:
             yield self._finish(trajectory, "context") if trajectory.steps else self._fail(trajectory, error)
         except UnanswerableError as unanswerable:
             yield self._fail(trajectory, unanswerable.error)
+
+    @staticmethod
+    def _judging(trajectory: Trajectory) -> Iterator[events.Judging]:
+        kinds = {type(request) for request in trajectory.requests}
+        if Judge in kinds or Grade in kinds:
+            yield events.Judging(trajectory.problem.id, "prm" if Judge in kinds else "target")
 
     @staticmethod
     def _told(trajectory: Trajectory) -> Answer:

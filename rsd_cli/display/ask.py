@@ -116,7 +116,7 @@ class AskDisplay:
         elif isinstance(event, Streamed):
             self._stream(event)
         elif isinstance(event, Judging):
-            self._progress.activity = "prm judges"
+            self._progress.activity = f"{event.role} judges"
         elif isinstance(event, Judged):
             self._judge(event)
         elif isinstance(event, Kept):

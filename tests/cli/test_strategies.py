@@ -110,6 +110,12 @@ def test_two_vocabularies_are_refused_where_one_is_needed(rsd):
     rsd("ask", QUESTION, "--trio", "judged", "--strategy", "gsi@2", *WARM).refused(2, "one vocabulary")
 
 
+def test_a_batch_says_so_in_every_row(rsd, ask, tmp_path):
+    ask(ROWS[:2])
+    assert batch(rsd, "--trio", "judged", "--strategy", "gsi@2").code == 1
+    assert [one["error"]["code"] for one in lines(tmp_path)] == ["unsupported"] * 2
+
+
 @pytest.fixture
 def ask(tmp_path):
     def write(rows):
