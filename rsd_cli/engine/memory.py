@@ -26,15 +26,11 @@ WORTH_A_SIBLINGS = 2  # the same within a trajectory, where nothing but a token 
 
 @dataclass(frozen=True)
 class Gift:
-    """What a seat could copy from another: the first `coming` tokens, once that has read them."""
+    """What a seat could copy from another: its first `ready` tokens now, and `coming` once that has read them."""
 
     donor: Seat
     coming: int
-
-    @property
-    def ready(self) -> int:
-        """How many of them it has in its memory now."""
-        return min(self.coming, self.donor.cached)
+    ready: int
 
     def least(self, seat: Seat) -> int:
         """How many tokens more than the seat's own are worth a copy."""
@@ -106,11 +102,12 @@ class Memory:
 
     def _waits(self, seat: Seat, earlier: Sequence[Seat]) -> bool:
         """Whether a seat should wait until an earlier one has read what both need; then that is copied."""
-        if not (seat.fresh and seat.job and self._can_cut):
+        if not (seat.fresh and seat.job):
             return False
         most = len(seat.tokens) - seat.job.n_outputs
         gifts = [
-            Gift(each, min(common_prefix(each.tokens, seat.tokens), most)) for each in self._donors(seat)
+            self._gift(each, min(common_prefix(each.tokens, seat.tokens), most))
+            for each in self._donors(seat)
         ]
         worth = [gift for gift in gifts if gift.ready - seat.cached >= gift.least(seat)]
         best = max(worth, key=lambda gift: gift.ready, default=None)
@@ -123,24 +120,38 @@ class Memory:
 
     def _donors(self, seat: Seat) -> list[Seat]:
         """Whose memory a seat may copy: its siblings', also where it is parked, and strangers' in the context."""
+        knows_strangers = self._can_cut and not self._forgets
         return [
             each
             for each in self._seats
             if each is not seat
-            and (each.index in seat.siblings or (each.stream is not None and not self._forgets))
+            and (each.index in seat.siblings or (each.stream is not None and knows_strangers))
         ]
+
+    def _gift(self, donor: Seat, n: int) -> Gift:
+        """What a donor that shares `n` tokens has to give: what can't be cut, where it is or was at a boundary."""
+        if self._can_cut:
+            return Gift(donor, n, min(n, donor.cached))
+        there = [donor.cached, *(at for at, _ in donor.snapshots)]
+        coming = [*there, *(donor.job.boundaries if donor.job else ())]
+        return Gift(donor, *(max((at for at in places if at <= n), default=0) for places in (coming, there)))
 
     def _copy(self, gift: Gift, seat: Seat) -> None:
         stream, donor = self.stream(seat), gift.donor
-        state = donor.parked if donor.stream is None else self._context.snapshot(donor.stream)
+        state = dict(donor.snapshots).get(gift.ready)
+        if state is None:
+            state = donor.parked if donor.stream is None else self._context.snapshot(donor.stream)
         if state is None:
             return
         self._context.restore(stream, state)
-        self._context.cut(stream, gift.ready)
+        if self._can_cut:
+            self._context.cut(stream, gift.ready)
         seat.count(reused=gift.ready - seat.cached)
         seat.cached, seat.fresh = gift.ready, False
+        seat.snapshots = [snapshot for snapshot in donor.snapshots if snapshot[0] <= gift.ready]
         if donor.index in seat.siblings:
             seat.borrowed = gift.ready
+        self.remember(seat)
 
     def decode(self, rows: Sequence[Row], *, hidden: bool) -> list[int]:
         """Decode; gives each row's batch index.

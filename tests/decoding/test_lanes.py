@@ -114,12 +114,13 @@ def foreign(one, role):
     return sum(len(ids) for ids, step in steps if step.author != role)
 
 
-@pytest.mark.parametrize("streams", [0, 2])
+@pytest.mark.parametrize(("kind", "streams"), [("llama", 0), ("llama", 2), ("mamba", 0), ("hybrid", 0)])
 @pytest.mark.parametrize("strategy", WIDE)
-def test_lanes_never_read_a_shared_prefix_anew(strategy, streams, trio):
+def test_lanes_never_read_a_shared_prefix_anew(strategy, kind, streams, trio):
     """A generator reads the question and others' kept steps once for all lanes, and two tokens a lane and step."""
     width = seats_of(strategy)
-    made = trio(ALIKE, favour=ENDLESS, seats=width, streams=streams)
+    cast = {role: (kind, seed) for role, (_, seed) in ALIKE.items()}
+    made = trio(cast, favour=ENDLESS, seats=width, streams=streams)
     finished, _ = answered(made, PROBLEMS[:3], settings(strategy), width)
     for one in finished:
         at_boundaries = 2 * width * (len(one.trajectory.steps) + 1)
@@ -130,9 +131,11 @@ def test_lanes_never_read_a_shared_prefix_anew(strategy, streams, trio):
                 assert one.usage[role].fed <= once + at_boundaries
 
 
+@pytest.mark.parametrize("kind", ["llama", "mamba"])
 @pytest.mark.parametrize("strategy", ["rsd-n@3", "process-best-of-n@3"])
-def test_a_prm_reads_the_question_once_and_each_candidate_once(strategy, trio):
-    made = trio(ALIKE, favour=ENDLESS, seats=3)
+def test_a_prm_reads_the_question_once_and_each_candidate_once(strategy, kind, trio):
+    cast = {role: (kind, seed) for role, (_, seed) in ALIKE.items()}
+    made = trio(cast, favour=ENDLESS, seats=3)
     finished, _ = answered(made, PROBLEMS[:3], settings(strategy), 3)
     tokens, asked = made.engine("prm").model.tokenize, len(made.family._question)
     for one in finished:
