@@ -72,7 +72,7 @@ class Steps:
             self.tokens += step.tokens
             self.target_tokens += step.tokens * by_target
             self.judged += rejected or step.reward is not None
-            self.accepted += step.reward is not None
+            self.accepted += step.reward is not None and not rejected
             self.rewards += sum(known)
             self.rewarded += len(known)
 
@@ -121,7 +121,7 @@ class Tally:
             self.errors[outcome.code] = self.errors.get(outcome.code, 0) + 1
             return
         self.answered += 1
-        self.unanswered += outcome.majority is None
+        self.unanswered += outcome.final_answer is None
         if outcome.row.gold is not None:
             self.graded += 1
             self.right += _is_right(outcome, gsm8k_gold(outcome.row.gold))
@@ -196,11 +196,11 @@ class Tally:
 
 
 def _is_right(outcome: Answered, gold: str) -> bool:
-    """Of one answer its last box or number counts, of several what most say."""
+    """Of one answer its last box or number counts, of several the final answer of the chosen one."""
     if len(outcome.samples) == 1:
         return is_right(outcome.samples[0].answer, gold)
-    best = outcome.majority
-    return best is not None and same_answer(best.answer, gold)
+    final = outcome.final_answer
+    return final is not None and same_answer(final, gold)
 
 
 def _share(part: float, whole: float) -> float | None:

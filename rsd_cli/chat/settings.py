@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from rsd_cli.decoding.policies import STRATEGIES
+from rsd_cli.decoding.strategies import STRATEGIES, parse
 from rsd_cli.engine.llama import Sampling
 from rsd_cli.errors import UsageError
 
@@ -48,9 +48,7 @@ def _whole(text: str, low: int) -> int:
 
 
 def _strategy(settings: Settings, text: str) -> Settings:
-    if text not in STRATEGIES:
-        raise ValueError(f"one of {', '.join(STRATEGIES)}")
-    return replace(settings, strategy=text)
+    return replace(settings, strategy=str(parse(text)))
 
 
 def _draft(settings: Settings, text: str) -> Settings:

@@ -19,6 +19,11 @@ def ask(
     prm: options.Prm = None,
     strategy: options.TalkStrategy = None,
     threshold: options.Threshold = None,
+    weighting: options.Weighting = None,
+    target_share: options.TargetShare = None,
+    share_per: options.SharePer = None,
+    beta: options.Beta = None,
+    aggregate: options.Aggregate = None,
     max_tokens: options.TalkMaxTokens = None,
     max_steps: options.TalkMaxSteps = None,
     temperature: options.Temperature = None,
@@ -52,27 +57,26 @@ def ask(
     On a terminal the steps appear as they are written; in a pipe only the answer is printed. Questions and answers
     are kept as conversations that -c and rsd chat --resume go on with.
     """
+    from rsd_cli.cli.method import wished
     from rsd_cli.cli.question import read_question
     from rsd_cli.output import LineFile
 
     text = read_question(question)
+    wishes = wished(strategy, threshold, weighting, target_share, share_per, beta, aggregate)
     traced = LineFile(trace) if trace else None
 
     from rsd_cli.cli import setup
-    from rsd_cli.cli.opening import ALL, Given, Opening, now, opened
+    from rsd_cli.cli.opening import Given, Opening, now, opened
     from rsd_cli.cli.screen import Screen
     from rsd_cli.cli.trio import Shape
 
     started = now()
-    roles = setup.roles_of(strategy or "rsd")
     wanted = Opening(
-        Given(
-            trio, draft, target, prm, strategy, threshold, max_tokens, max_steps, temperature, seed, system
-        ),
+        Given(trio, draft, target, prm, wishes, max_tokens, max_steps, temperature, seed, system),
         setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet),
         Shape(ctx, 1, batch_size, threads, setup.check_kv_type(kv_type), setup.parse_layers(gpu_layers)),
         Screen(as_json, quiet, not no_color),
-        ALL if goes_on or continues else roles,
+        goes_on or continues,
         "last" if continues else None,
         journals=not no_log,
     )

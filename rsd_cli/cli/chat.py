@@ -33,6 +33,11 @@ def chat(
     prm: options.Prm = None,
     strategy: options.TalkStrategy = None,
     threshold: options.Threshold = None,
+    weighting: options.Weighting = None,
+    target_share: options.TargetShare = None,
+    share_per: options.SharePer = None,
+    beta: options.Beta = None,
+    aggregate: options.Aggregate = None,
     max_tokens: options.TalkMaxTokens = None,
     max_steps: options.TalkMaxSteps = None,
     temperature: options.Temperature = None,
@@ -59,6 +64,7 @@ def chat(
     with one. Without a terminal each line of standard input is a turn, until its end.
     """
     from rsd_cli.cli import setup
+    from rsd_cli.cli.method import wished
     from rsd_cli.cli.screen import Screen
     from rsd_cli.cli.trio import Shape
 
@@ -67,20 +73,17 @@ def chat(
         return
     if name and not resume:
         raise UsageError(f"{name!r} is no option of rsd chat.", f"Ask one question: rsd ask {name!r}")
+    wishes = wished(strategy, threshold, weighting, target_share, share_per, beta, aggregate)
     crashed = (notes.read() or {}).get("chat")
     notes.withdraw()
-    from rsd_cli.cli.opening import ALL, Given, Opening, opened
+    from rsd_cli.cli.opening import Given, Opening, opened
 
-    if strategy:
-        setup.roles_of(strategy)
     wanted = Opening(
-        Given(
-            trio, draft, target, prm, strategy, threshold, max_tokens, max_steps, temperature, seed, system
-        ),
+        Given(trio, draft, target, prm, wishes, max_tokens, max_steps, temperature, seed, system),
         setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet),
         Shape(ctx, 1, batch_size, threads, setup.check_kv_type(kv_type), setup.parse_layers(gpu_layers)),
         Screen(as_json, quiet, not no_color, is_brief=True),
-        ALL,
+        True,
         crashed or ((name or "last") if resume else None),
         journals=not no_log,
     )

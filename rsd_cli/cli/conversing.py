@@ -12,21 +12,24 @@ from rsd_cli.chat.journal import turn_line
 from rsd_cli.cli import notes
 from rsd_cli.cli.read_ahead import WRITERS, ReadAhead
 from rsd_cli.cli.recording import recorded
-from rsd_cli.decoding.events import Ended, Streamed
+from rsd_cli.decoding import events
+from rsd_cli.decoding.choosing import chosen, delivered
 from rsd_cli.decoding.requests import STEP_ROOM
 from rsd_cli.decoding.runner import Runner, finished
+from rsd_cli.decoding.strategies import check_sampling, parse
 from rsd_cli.decoding.trajectory import Problem
 from rsd_cli.display.chat import Room
 from rsd_cli.errors import UsageError
 from rsd_cli.rewards.families import Confidence, Solution
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rsd_cli.chat.conversation import Conversation
     from rsd_cli.chat.journal import Journal, Kept
     from rsd_cli.cli.interrupt import Interrupt
     from rsd_cli.cli.screen import Screen
     from rsd_cli.cli.trio import LoadedTrio
-    from rsd_cli.decoding.events import Event
     from rsd_cli.decoding.trajectory import Settings, Trajectory
     from rsd_cli.records import Record
 
@@ -45,8 +48,8 @@ class Answered:
 class Talk:
     """The conversation of one process: `kept` is what its journal would tell.
 
-    `described` is what records say of how the models are set up; `leaves_notes` lets a crash of the engine end in
-    the same conversation, opened again.
+    `threshold` is the trio's, `described` what records say of how the models are set up. `leaves_notes` lets a crash
+    of the engine end in the same conversation, opened again.
     """
 
     loaded: LoadedTrio
@@ -55,6 +58,7 @@ class Talk:
     described: dict[str, Any]
     kept: Kept
     journal: Journal
+    threshold: float
     leaves_notes: bool = False
     rooms: tuple[Room, ...] = ()
     read_ahead: ReadAhead = field(init=False)
@@ -102,6 +106,7 @@ class Talk:
         *,
         again: bool = False,
     ) -> Record:
+        check_sampling(parse(settings.strategy), settings.sampling.temperature if settings.sampling else 0.0)
         self._check_room(question, before, settings)
         self.journal.write("asked", question=question)
         if self.leaves_notes:
@@ -118,28 +123,34 @@ class Talk:
         return record
 
     def _answer(self, question: str, before: Conversation, settings: Settings, started: float) -> Answered:
+        """Answer once, or as often as the strategy wants and choose."""
         name = hashlib.blake2b(question.encode("utf-8", "replace"), digest_size=6).hexdigest()
         problem = Problem(name, question, before.messages, before.solutions)
+        samples = parse(settings.strategy).samples
         self.interrupt.reset()
+        answers: list[Answered] = []
         with ExitStack() as stack:
             display = self.screen.display(stack, question, settings.strategy, self.loaded)
-            for happened in Runner(self.loaded, settings).run([problem]):
+            runner = Runner(self.loaded, settings, self.loaded.shape.n_seats)
+            for happened in runner.run([replace(problem, branch=branch) for branch in range(samples)]):
                 done = finished(happened)
                 if done:
                     record = recorded(done, self.loaded, self.described, started)
-                    answered = Answered(record, done.trajectory)
-                event = Ended(name, record) if done else cast("Event", happened)
-                if isinstance(event, Streamed):
+                    answers.append(Answered(record, done.trajectory))
+                elif display and samples == 1:
+                    display.handle(cast("events.Event", happened))
+                if isinstance(happened, events.Streamed):
                     self.load(settings)  # while the draft writes its first step
-                if display:
-                    display.handle(event)
+            answered = _chosen(answers)
+            if display:
+                for step in answered.record.steps if samples > 1 else ():
+                    display.handle(events.Kept(name, step))
+                display.handle(events.Ended(name, answered.record))
         return answered
 
     def load(self, settings: Settings | None = None) -> None:
         """Begin to load what the strategy needs."""
-        from rsd_cli.cli.setup import roles_of
-
-        self.loaded.load_all(roles_of((settings or self.settings).strategy))
+        self.loaded.load_all(parse((settings or self.settings).strategy).roles)
 
     def _check_room(self, question: str, before: Conversation, settings: Settings) -> None:
         """Refuse what a model that is there already has no room for; others say so when they are asked."""
@@ -196,7 +207,16 @@ class Talk:
         return turns
 
     def set(self, settings: Settings) -> None:
-        """Use other settings from now on."""
+        """Use other settings from now on; another strategy begins with its own threshold, or the trio's."""
+        if settings.strategy != self.settings.strategy:
+            strategy = parse(settings.strategy)
+            if strategy.width > self.loaded.shape.n_seats:
+                raise UsageError(
+                    f"--strategy {strategy} writes {strategy.width} steps side by side, more than there are seats.",
+                    f"Begin with it: rsd chat --strategy {strategy}",
+                )
+            own = strategy.kind.threshold
+            settings = replace(settings, threshold=self.threshold if own is None else own)
         self.kept = replace(self.kept, settings=settings)
         self.journal.write("set", settings=asdict(settings))
 
@@ -210,3 +230,12 @@ class Talk:
 
     def _keep(self, conversation: Conversation) -> None:
         self.kept = replace(self.kept, conversation=conversation)
+
+
+def _chosen(answers: Sequence[Answered]) -> Answered:
+    """The one that the strategy delivers, with what all of them cost."""
+    if len(answers) == 1:
+        return answers[0]
+    drawn = sorted(answers, key=lambda answered: answered.trajectory.problem.branch)
+    records = [answered.record for answered in drawn]
+    return Answered(delivered(records), drawn[chosen(records)].trajectory)

@@ -11,6 +11,7 @@ from rsd_cli.chat.journal import Journal, Kept, data_directory, find, new_id, op
 from rsd_cli.cli import setup
 from rsd_cli.cli.conversing import Talk
 from rsd_cli.cli.interrupt import Interrupt
+from rsd_cli.cli.method import Wishes, method_of
 from rsd_cli.cli.trio import LoadedTrio
 from rsd_cli.decoding.prompts import MATHS
 from rsd_cli.decoding.trajectory import Settings
@@ -18,6 +19,7 @@ from rsd_cli.decoding.trajectory import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rsd_cli.cli.method import Method
     from rsd_cli.cli.screen import Screen
     from rsd_cli.cli.trio import Shape
     from rsd_cli.cli.warm import FoundTrio
@@ -35,42 +37,42 @@ class Given:
     draft: str | None = None
     target: str | None = None
     prm: str | None = None
-    strategy: str | None = None
-    threshold: float | None = None
+    wishes: Wishes | None = None
     max_tokens: int | None = None
     max_steps: int | None = None
     temperature: float | None = None
     seed: int | None = None
     system: str | None = None
 
-    def settings(self, found: FoundTrio, before: Settings | None) -> Settings:
+    def settings(self, method: Method, found: FoundTrio, before: Settings | None) -> Settings:
         """A conversation's settings: what is given, else those that it had, else the trio's."""
         values = {
-            "strategy": self.strategy,
-            "threshold": self.threshold,
             "max_tokens": self.max_tokens,
             "max_steps": self.max_steps,
             "seed": self.seed,
             "system": self.system,
         }
         sampling = setup.make_sampling(found.sampling, temperature=self.temperature)
-        fresh = Settings(threshold=found.threshold, system=MATHS, sampling=sampling)
         if before and before.sampling:
             warmth = before.sampling.temperature if self.temperature is None else self.temperature
             sampling = replace(before.sampling, temperature=warmth)
         changed = {key: value for key, value in values.items() if value is not None}
-        return replace(before or fresh, sampling=sampling, **changed)  # type: ignore[arg-type]  # by name
+        base = replace(before or Settings(system=MATHS), sampling=sampling, **changed)  # type: ignore[arg-type]  # by name
+        return base if before and not self.wishes else method.settle(base, found.threshold)
 
 
 @dataclass(frozen=True)
 class Opening:
-    """Which conversation to open: `resumed` names one on disk; `journals` keeps it there."""
+    """Which conversation to open: `resumed` names one on disk; `journals` keeps it there.
+
+    One with many turns may come to need every model, a single question only those of its strategy.
+    """
 
     given: Given
     access: setup.Access
     shape: Shape
     screen: Screen
-    roles: tuple[Role, ...]
+    has_many_turns: bool
     resumed: str | None = None
     journals: bool = True
 
@@ -80,20 +82,22 @@ def opened(wanted: Opening, started: float) -> Iterator[tuple[Talk, float]]:
     """The conversation with its models, and when it began with the time for downloads left out."""
     place = find(wanted.resumed) if wanted.resumed else None
     kept = read(place) if place else None
-    given, shape = wanted.given, wanted.shape
+    given = wanted.given
     name = given.trio or (kept.trio if kept else DEFAULT_TRIO)
     choice = setup.Choice(name, given.draft, given.target, given.prm)
-    found = setup.find(choice, wanted.access, wanted.roles)
-    setup.check_memory(found.trio.models, shape)
-    settings = given.settings(found.trio, kept.settings if kept else None)
+    method = method_of(given.wishes or Wishes(kept.settings.strategy if kept else "rsd"))
+    roles = ALL if wanted.has_many_turns else method.strategy.roles
+    found = setup.find(choice, wanted.access, roles)
+    settings = given.settings(method, found.trio, kept.settings if kept else None)
+    shape = setup.with_seats(found.trio.models, wanted.shape, setup.seats_of_samples(method.strategy))
     talked = replace(kept, settings=settings) if kept else Kept(new_id(), name, settings)
     interrupt = Interrupt()
-    prm = found.trio.prm if "prm" in wanted.roles else None
+    prm = found.trio.prm if "prm" in roles else None
     loaded = LoadedTrio(found.trio.models, prm, shape, interrupt)
     path = place or data_directory() / f"{talked.id}.jsonl"
     journal = Journal(path if wanted.journals else None)
     described = {"trio": name, "prm": found.trio.prm.name, **asdict(shape)}
-    talk = Talk(loaded, interrupt, wanted.screen, described, talked, journal)
+    talk = Talk(loaded, interrupt, wanted.screen, described, talked, journal, found.trio.threshold)
     if kept is None:
         journal.write_line(opening(talked))
     elif settings != kept.settings:

@@ -36,7 +36,35 @@ GpuLayers = Annotated[
     ),
 ]
 KvType = Annotated[str, typer.Option("--kv-type", help="Type of the KV cache: f16, q8_0, q4_0 or f32.")]
-Strategy = Annotated[str, typer.Option("--strategy", help="rsd, or target or draft alone.")]
+Strategy = Annotated[
+    str,
+    typer.Option(
+        "--strategy", metavar="NAME[@N][:AUTHOR]", help="rsd, target, draft; README lists them all."
+    ),
+]
+Weighting = Annotated[
+    str | None,
+    typer.Option(
+        "--weighting",
+        metavar="NAME[:X=Y,...]",
+        help="How a reward decides: binary (as a rule), constant:p=, clip, sigmoid, logistic:alpha=.",
+    ),
+]
+TargetShare = Annotated[
+    float | None,
+    typer.Option("--target-share", min=0, max=1, help="Share of steps for the target, not a threshold."),
+]
+SharePer = Annotated[
+    str | None,
+    typer.Option("--share-per", help="--target-share holds in the run (as a rule) or each problem."),
+]
+Beta = Annotated[
+    float | None, typer.Option("--beta", min=0.01, help="Draw one of several steps by exp(beta x reward).")
+]
+Aggregate = Annotated[
+    str | None,
+    typer.Option("--aggregate", help="Rewards of a whole answer: last (as a rule), min, product or mean."),
+]
 Threshold = Annotated[
     float | None, typer.Option("--threshold", min=0, max=1, help="Least reward of a draft step that stays.")
 ]
@@ -56,7 +84,12 @@ TalkTrio = Annotated[
     typer.Option("--trio", "-t", metavar="NAME", help="Draft, target and PRM by one name; at first starter."),
 ]
 TalkStrategy = Annotated[
-    str | None, typer.Option("--strategy", help="rsd (at first), or target or draft alone.")
+    str | None,
+    typer.Option(
+        "--strategy",
+        metavar="NAME[@N][:AUTHOR]",
+        help="rsd (at first), target, draft; README lists them all.",
+    ),
 ]
 TalkMaxTokens = Annotated[
     int | None, typer.Option("--max-tokens", "-n", min=1, help="Longest answer; at first 2048.")

@@ -11,27 +11,38 @@ import itertools
 import re
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
+from rsd_cli.decoding.policies import Request
 from rsd_cli.records import Step
 from rsd_cli.rewards.families import Solution
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rsd_cli.decoding.policies import Keep, Policy, Proposal, Request
+    from rsd_cli.decoding.policies import Keep, Policy, Proposal
     from rsd_cli.engine.llama import Model, Sampling
     from rsd_cli.engine.templates import Message
     from rsd_cli.records import EndedBy, Role
-    from rsd_cli.rewards.families import Reader
+    from rsd_cli.rewards.families import Aggregate, Reader
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What an answer depends on besides its models. `max_seconds` is wall time in a seat; None for no limit."""
+    """What an answer depends on besides its models. `max_seconds` is wall time in a seat; None for no limit.
+
+    `strategy` is NAME[@N][:author], `weighting` NAME[:parameter=value,...]. A `target_share` takes the place of
+    both threshold and weighting. `beta` draws one of several candidates instead of taking the best; `aggregate`
+    scores whole answers.
+    """
 
     strategy: str = "rsd"
     threshold: float = 0.7
+    weighting: str = "binary"
+    target_share: float | None = None
+    share_per: Literal["run", "problem"] = "run"
+    beta: float | None = None
+    aggregate: Aggregate = "last"
     max_tokens: int = 2048
     max_steps: int = 100
     system: str = ""
@@ -133,15 +144,27 @@ class Critic:
         self.solution = replace(self.solution, steps=(*self.solution.steps, step.text))
 
 
+@dataclass(frozen=True)
+class Pending:
+    """An answer that is still to come: whose engine works on it, in which of the trajectory's lanes."""
+
+    role: Role
+    lane: int
+
+
 @dataclass
 class Trajectory:
-    """An answer that a policy is writing in one seat of every engine."""
+    """An answer that a policy is writing in the same seats of every engine, one for each of its lanes.
+
+    `request` is what the policy waits for, one or a list, and `answers` are those that it will be sent, in order.
+    """
 
     problem: Problem
-    seat: int
+    seats: tuple[int, ...]
     policy: Policy
     settings: Settings
-    request: Request | None = None
+    request: Request | Sequence[Request] | None = None
+    answers: list[Proposal | float | Pending] = field(default_factory=list)
     participants: dict[Role, Participant] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     kept: list[Proposal] = field(default_factory=list)
@@ -172,10 +195,27 @@ class Trajectory:
         for step in self.kept:
             participant.keep(step, role)
 
-    def solution(self, step: Proposal) -> Solution:
-        """The kept steps and a proposed one, as a PRM is asked about them."""
-        steps = (*(kept.text for kept in self.kept), step.text)
-        return Solution(self.problem.question, steps, self.problem.earlier)
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """What the policy waits for, side by side."""
+        request = self.request
+        if request is None:
+            return ()
+        return (request,) if isinstance(request, Request) else tuple(request)
+
+    def asked(self, pending: Pending) -> Request:
+        """The request that an engine is working on."""
+        return self.requests[self.answers.index(pending)]
+
+    def answered(self, pending: Pending, answer: Proposal | float) -> bool:
+        """Take an engine's answer; says whether it was the last that the policy waits for."""
+        self.answers[self.answers.index(pending)] = answer
+        return not any(isinstance(each, Pending) for each in self.answers)
+
+    def solution(self, step: Proposal, after: Sequence[Proposal] = ()) -> Solution:
+        """The kept steps and proposed ones, the newest last, as a PRM is asked about them."""
+        steps = (*self.kept, *after, step)
+        return Solution(self.problem.question, tuple(each.text for each in steps), self.problem.earlier)
 
     def keep(self, request: Keep) -> EndedBy | None:
         """Append a step for all who take part; says why the answer is over, if it is."""
@@ -192,6 +232,7 @@ class Trajectory:
                 spent,
                 request.rejected,
                 request.audited,
+                request.others,
             )
         )
         for role, participant in self.participants.items():

@@ -123,7 +123,7 @@ class AskDisplay:
         elif isinstance(event, Streamed):
             self._stream(event)
         elif isinstance(event, Judging):
-            self._progress.activity = "prm judges"
+            self._progress.activity = f"{event.role} judges"
         elif isinstance(event, Judged):
             self._judge(event)
         elif isinstance(event, Kept):
@@ -140,6 +140,8 @@ class AskDisplay:
 
     def _stream(self, event: Streamed) -> None:
         self._progress.activity = f"{event.author} writes"
+        if event.lane:  # of several candidates one is shown
+            return
         writing = self._writing
         if writing is None or writing.author != event.author:
             writing = _Writing(event.author)

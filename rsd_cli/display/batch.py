@@ -57,6 +57,8 @@ class BatchDisplay:
         """Remember what is being written."""
         if isinstance(event, Streamed):
             self.tally.count_token()
+            if event.lane:
+                return
             step = self.newest.setdefault(event.id, Newest(event.author))
             if step.author != event.author:
                 step.author, step.text = event.author, ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -35,7 +36,8 @@ class ContextOverflow(RSDError):  # noqa: N818 - the name says what happened
 class Write:
     """Sample after `context` until the separator, the end of generation or `max_tokens`.
 
-    `watch` asks for each token's probability, `states` for the mean of their hidden states.
+    `watch` asks for each token's probability, `states` for the mean of their hidden states. The last `begun` tokens
+    of the context are the step's own, written by an earlier job; what is written goes on from them.
     """
 
     context: Sequence[int]
@@ -45,6 +47,12 @@ class Write:
     max_tokens: int
     watch: bool = False
     states: bool = False
+    begun: int = 0
+
+    @property
+    def n_outputs(self) -> int:
+        """How many of the context's last tokens must be decoded by this job, for their outputs."""
+        return 1
 
     @property
     def boundaries(self) -> tuple[int, ...]:
@@ -58,7 +66,8 @@ class Read:
 
     At `boundaries` the context may be cut again by later jobs: before and behind the newest step, say. The
     decode that gives the hidden state also gives the first token of `ahead`, a job over the same context, which
-    then begins with it and decodes nothing twice.
+    then begins with it and decodes nothing twice. With `followers` it gives instead the log-probability that these
+    tokens follow, each behind the one before: the context holds all of them but the last.
     """
 
     context: Sequence[int]
@@ -66,6 +75,12 @@ class Read:
     boundaries: tuple[int, ...]
     hidden: bool = False
     ahead: Write | None = None
+    followers: tuple[int, ...] = ()
+
+    @property
+    def n_outputs(self) -> int:
+        """How many of the context's last tokens must be decoded by this job, for their outputs."""
+        return max(1, len(self.followers))
 
 
 Job = Write | Read
@@ -120,11 +135,15 @@ class Written:
 
 @dataclass(frozen=True)
 class Observed:
-    """A read job ended with these logits, in the order of the job's tokens, or with this hidden state."""
+    """A read job ended with these logits, in the order of the job's tokens, or with this hidden state.
+
+    `logprob` is that of the job's followers together, at temperature 1.
+    """
 
     seat: int
     logits: tuple[float, ...] = ()
     hidden: NDArray[np.float32] | None = None
+    logprob: float = math.nan
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,12 @@ class Engine:
         """How many seats the next step serves; all of them where it only has to tell what is known."""
         return len(self.seats) if self._held else sum(seat.job is not None for seat in self.seats)
 
-    def submit(self, index: int, job: Job) -> None:
-        """Give a free seat its next job; raises ContextOverflow if it can't fit."""
+    def submit(self, index: int, job: Job, siblings: tuple[int, ...] = ()) -> None:
+        """Give a free seat its next job; raises ContextOverflow if it can't fit.
+
+        `siblings` are all seats of the trajectory that it belongs to, if these are several: they know much of the
+        same, and what one has read the others copy.
+        """
         needed = len(job.context) + isinstance(job, Write)
         if needed > self.n_ctx:
             raise ContextOverflow(needed, self.n_ctx)
@@ -82,16 +86,24 @@ class Engine:
         if not seat.taken:  # what the last trajectory left is not this one's to discard
             seat.taken = seat.fresh = True
             del seat.tokens[kept:]
-        seat.count(discarded=len(seat.tokens) - kept)
+        seat.fresh, seat.siblings, seat.likely = seat.fresh or bool(siblings), siblings, 0.0
+        seat.forget(kept)
         seat.pending = seat.cached if kept > seat.cached else -1
-        # The last token's output is needed, so at least that one is fed.
-        self._memory.rewind(seat, min(kept, seat.cached, len(job.context) - 1))
+        # The last tokens' outputs are needed, so these are fed.
+        self._memory.rewind(seat, min(kept, seat.cached, len(job.context) - job.n_outputs))
         seat.count(reused=seat.cached)
         seat.tokens, seat.job, seat.since = list(job.context), job, next(self._clock)
         self._memory.remember(seat)
         if isinstance(job, Write):
-            sampler = Sampler(self.model, job.sampling, job.seed, job.context, watch=job.watch)
-            seat.writing = Writing(sampler, time.perf_counter())
+            seat.writing = self._begin(job)
+
+    def _begin(self, job: Write) -> Writing:
+        sampler = Sampler(self.model, job.sampling, job.seed, job.context, watch=job.watch)
+        writing = Writing(sampler, time.perf_counter())
+        for token in job.context[len(job.context) - job.begun :]:
+            writing.tokens.append(token)
+            writing.text += writing.decoder.decode(self.model.piece(token))
+        return writing
 
     def _begin_with(self, seat: Seat, ahead: HeadStart) -> None:
         """Begin a job whose first token was drawn already; its context is in the memory."""
@@ -102,10 +114,11 @@ class Engine:
     def release(self, index: int, kept: Sequence[int] = ()) -> Seat:
         """End a seat's trajectory, whose final text is `kept`; gives the seat with its counts and frees it."""
         seat = self.seats[index]
-        if seat.job and not (seat.writing and seat.writing.tokens):
+        if seat.job and len(seat.tokens) == len(seat.job.context):
             del seat.tokens[seat.cached :]  # an aborted reading: these were never decoded
         self._drop(seat)
-        seat.count(discarded=len(seat.tokens) - common_prefix(seat.tokens, kept))
+        self._held = [update for update in self._held if update.seat != index]
+        seat.forget(common_prefix(seat.tokens, kept))
         self.seats[index] = self._memory.hand_over(seat)
         return seat
 
@@ -175,9 +188,18 @@ class Engine:
             n = self._chunk(seat, max(1, room // left))
             end = seat.cached + n
             tokens, is_last = seat.tokens[seat.cached : end], end == len(seat.tokens)
-            parts.append(Part(seat, Row(self._memory.stream(seat), seat.cached, tokens, is_last)))
+            wanted = self._followed(seat, end) if isinstance(seat.job, Read) and seat.job.followers else 0
+            row = Row(self._memory.stream(seat), seat.cached, tokens, is_last, min(n, wanted))
+            parts.append(Part(seat, row))
             room -= n
         return parts
+
+    @staticmethod
+    def _followed(seat: Seat, end: int) -> int:
+        """How many of the job's followers have been foretold when its context is decoded up to `end`."""
+        job = seat.job
+        outputs = job.n_outputs if job else 0
+        return max(0, end - (len(seat.tokens) - outputs))
 
     def _chunk(self, seat: Seat, room: int) -> int:
         """How many tokens to feed now; a seat that can't be cut stops at boundaries for a snapshot."""
@@ -200,10 +222,17 @@ class Engine:
         seat.advance(len(row.tokens))
         self._memory.remember(seat)
         job = seat.job
+        if isinstance(job, Read) and row.n_outputs:
+            first = self._followed(seat, seat.cached) - row.n_outputs
+            wanted = job.followers[first : first + row.n_outputs]
+            outputs = range(output - row.n_outputs + 1, output + 1)
+            seat.likely += sum(map(self.context.logprob, outputs, wanted))
         if not row.output:
             return [Fed(seat.index, seat.cached, len(seat.tokens))]
         if isinstance(job, Read):
             seat.job = None
+            if job.followers:
+                return [Observed(seat.index, logprob=seat.likely)]
             if job.hidden:
                 seat.ahead = self._head_start(job.ahead, output)
                 return [Observed(seat.index, hidden=self.context.hidden(output))]
@@ -247,7 +276,8 @@ class Engine:
             b"" if ended == "eog" else self.model.piece(token), final=ended is not None
         )
         writing.text += text
-        ended = ended or self._at_separator(job, writing, len(text))
+        if ended in (None, "max_tokens"):
+            ended = self._at_separator(job, writing, len(text)) or ended
         updates: list[Update] = [Sampled(seat.index, text)]
         if ended:
             updates.append(self._written(seat, writing, ended))
