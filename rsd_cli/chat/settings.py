@@ -119,8 +119,8 @@ KEYS: dict[str, Key] = {
 
 def change(settings: Settings, argument: str) -> Settings:
     """The settings after `/set KEY VALUE`; UsageError if there is no such key or value."""
-    name, _, text = argument.partition(" ")
-    key, value = name.lower().replace("_", "-"), text.strip()
+    name, *text = argument.split(maxsplit=1) or [""]
+    key, value = name.lower().replace("_", "-"), "".join(text).strip()
     if key not in KEYS:
         near = difflib.get_close_matches(key, KEYS, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"The keys are {', '.join(KEYS)}."
