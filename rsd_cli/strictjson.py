@@ -12,16 +12,17 @@ Object = TypeVar("Object")
 BEYOND = 1e308  # NaN and infinities are not below it, nor whole numbers that no float holds
 
 
-def read_object(of: type[Object], data: object, where: str) -> Object:
+def read_object(of: type[Object], data: object, where: str, **names: Hashable) -> Object:
     """A dataclass from an object that has its fields and no others; ValueError if anything is amiss.
 
     Fields with a default may be missing. Knows strings, numbers, null, Literal, tuple[X, ...], dict and
     dataclasses within dataclasses, by their own `from_json` if they have one; whole numbers pass for floats,
-    NaN and infinities for nothing.
+    NaN and infinities for nothing. `names` are types that its annotations mention and its module does not import
+    when it runs.
     """
     if not isinstance(data, dict):
         raise ValueError(f"{where} is {shown(data)}, not an object")  # noqa: TRY004 - the data is wrong
-    expected = _fields(of)  # type: ignore[arg-type]  # classes are hashable
+    expected = _fields(of, **names)  # type: ignore[arg-type]  # classes are hashable
     if unknown := sorted(set(data) - set(expected)):
         raise ValueError(f"{where} has an unknown key {unknown[0]!r}")
     values = {key: _read(expected[key], value, f"{where}.{key}") for key, value in data.items()}
@@ -38,8 +39,8 @@ def shown(value: object) -> str:
 
 
 @functools.cache
-def _fields(of: Hashable) -> dict[str, Any]:
-    return get_type_hints(of)
+def _fields(of: Hashable, **names: Hashable) -> dict[str, Any]:
+    return get_type_hints(of, localns=dict(names) or None)
 
 
 def _read(expected: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - any type, any parsed value

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from pathlib import Path
 
 from rsd_cli.errors import UsageError
 
 SLASH = "/"
+SHOWN = ("settings", "trio", "context")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ COMMANDS = (
     Command("undo", "take the last question and its answer back"),
     Command("edit", "change the last question, here or as TEXT", "[TEXT]"),
     Command("set", "change a setting; alone: show them", "[KEY VALUE]"),
-    Command("show", "what is set, loaded or remembered", "[settings|trio|context]"),
+    Command("show", "what is set, loaded or remembered", f"[{'|'.join(SHOWN)}]", choices=SHOWN),
     Command("steps", "the last answer's steps, rewards and rejected drafts"),
     Command("why", "step N's rejected draft beside the target's step", "N"),
     Command("stats", "what the last answer and this conversation took"),
@@ -45,7 +47,7 @@ COMMANDS = (
     Command("read", "put a text file before your next question", "FILE"),
     Command("copy", "the last answer to the clipboard, through the terminal"),
 )
-SHOWN = ("settings", "trio", "context")
+LONGEST_NUMBER = 18  # digits; Python refuses to read some thousands
 NAMES = {name: command for command in COMMANDS for name in (command.name, *command.aliases)}
 
 
@@ -66,8 +68,8 @@ def parse(line: str) -> Call | None:
     """The command that a line calls, None for a question; what begins with a slash is never a question."""
     if not line.startswith(SLASH):
         return None
-    word, _, rest = line[1:].strip().partition(" ")
-    name, argument = word.lower(), rest.strip()
+    word, *rest = line[1:].strip().split(maxsplit=1) or [""]
+    name, argument = word.lower(), "".join(rest)
     if name not in NAMES:
         raise _unknown(name)
     command = NAMES[name]
@@ -75,7 +77,19 @@ def parse(line: str) -> Call | None:
         raise UsageError(f"/{command.name} takes nothing behind it, not {argument!r}.")
     if not argument and command.argument and not command.argument.startswith("["):
         raise UsageError(f"/{command.name} needs {command.argument}.", f"{command.help}.".capitalize())
+    if command.takes_a_file:
+        _check_file(argument)
     return Call(command, argument)
+
+
+def _check_file(name: str) -> None:
+    """Refuse what can't name a file on any disk."""
+    try:
+        Path(name).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{name!r} begins with a home that is not there.", "Name another file.") from error
+    if "\0" in name:
+        raise UsageError(f"{name!r} is no name of a file.", "Name another file.")
 
 
 def _unknown(name: str) -> UsageError:
@@ -89,7 +103,8 @@ def _unknown(name: str) -> UsageError:
 
 def whole_number(text: str, name: str, most: int | None = None) -> int:
     """A number from 1 to `most` behind a command."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1 or (most is not None and int(text) > most):
-        upto = f" to {most}" if most else " or more"
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER else 0
+    if number < 1 or (most is not None and number > most):
+        upto = f" to {most}" if most is not None else " or more"
         raise UsageError(f"/{name} {text!r} is not a number from 1{upto}.")
-    return int(text)
+    return number

@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.chat.conversation import Conversation
+from rsd_cli.decoding.strategies import parse
 from rsd_cli.decoding.trajectory import Settings
 from rsd_cli.engine.llama import Sampling
 from rsd_cli.errors import OutputError, RSDError, UsageError
 from rsd_cli.output import LineFile
 from rsd_cli.records import Record
+from rsd_cli.rewards.families import Aggregate
+from rsd_cli.strictjson import read_object, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -75,10 +78,14 @@ class Kept:
         raise ValueError(f"a line of the unknown kind {kind!r}")
 
 
-def read_settings(values: dict[str, Any]) -> Settings:
-    """The settings from their JSON form."""
-    sampling = values["sampling"]
-    return Settings(**values | {"sampling": Sampling(**sampling) if sampling else None})
+def read_settings(values: object) -> Settings:
+    """The settings from their JSON form; ValueError if they are none of this version."""
+    settings = read_object(Settings, values, "settings", Sampling=Sampling, Aggregate=Aggregate)
+    try:
+        parse(settings.strategy)
+    except UsageError as error:
+        raise ValueError(f"settings.strategy is {shown(settings.strategy)}") from error
+    return settings
 
 
 def opening(kept: Kept) -> dict[str, Any]:
@@ -100,7 +107,7 @@ def replay(lines: Iterable[str], name: object) -> Kept:
         for number, text in enumerate(lines, start=1):  # noqa: B007 - the error names it
             line = json.loads(text)
             kept = _opened(line) if kept is None else kept.after(line)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
             f"Line {number} of {name} is none of a conversation: {error}.",
             "Name a file that /save wrote, or one of `rsd chat --list`.",
@@ -169,7 +176,7 @@ class _Locked(LineFile):
         super().__init__(path)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             self.close()
             raise OutputError(
                 f"The conversation {path.stem} is open in another rsd.",
@@ -181,10 +188,12 @@ class _Locked(LineFile):
 
 def find(name: str) -> Path:
     """The journal of a conversation by its id, the beginning of it, or `last`."""
-    known = sorted(data_directory().glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
-    matching = [path for path in known if path.stem.startswith(name)]
+    known = _newest_first()
+    matching = [path for path in known if path.stem == name] or [
+        path for path in known if path.stem.startswith(name)
+    ]
     if name == "last" and known:
-        return known[-1]
+        return known[0]
     if len(matching) == 1:
         return matching[0]
     if not known:
@@ -195,9 +204,18 @@ def find(name: str) -> Path:
     raise UsageError(f"{many} with {name!r}.", "`rsd chat --list` shows them.")
 
 
+def _newest_first() -> list[Path]:
+    """All journals; what else has such a name, as a link to nothing, is none."""
+    files = [path for path in data_directory().glob("*.jsonl") if path.is_file()]
+    return sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
 def read(path: Path) -> Kept:
     """The conversation in a journal; a torn last line is none."""
-    text = path.read_bytes()
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}.") from error
     return replay(_decoded(text[: text.rfind(b"\n") + 1], path), path)
 
 
@@ -220,7 +238,7 @@ class Listed:
 
 def listed() -> Iterator[Listed]:
     """All conversations, the newest first; those that can't be read are left out."""
-    for path in sorted(data_directory().glob("*.jsonl"), key=lambda path: -path.stat().st_mtime):
+    for path in _newest_first():
         try:
             kept = read(path)
         except RSDError:

@@ -14,7 +14,8 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app
 from prompt_toolkit.completion import Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
-from prompt_toolkit.filters import Condition
+from prompt_toolkit.enums import DEFAULT_BUFFER
+from prompt_toolkit.filters import Condition, has_focus
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings
@@ -23,6 +24,7 @@ from prompt_toolkit.output.defaults import create_output
 
 from rsd_cli.chat.commands import COMMANDS, NAMES, SLASH
 from rsd_cli.chat.settings import KEYS
+from rsd_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.completion import CompleteEvent
     from prompt_toolkit.history import History
     from prompt_toolkit.key_binding import KeyPressEvent
+    from prompt_toolkit.output import Output
 
 QUOTES = '"""'
 PROMPT = "> "
@@ -72,16 +75,27 @@ class Lines:
         self._source = source
 
     def read(self, default: str = "") -> str:  # noqa: ARG002 - nobody is there to edit it
-        """The next turn; blank lines are none."""
+        """The next turn; blank lines are none. UsageError where the input ends within a block, or is no text."""
         text = self._line()
         while not text.strip():
             text = self._line()
-        while is_open(text):
-            text += "\n" + self._line()
+        try:
+            while is_open(text):
+                text += "\n" + self._line()
+        except EOFError as error:
+            raise UsageError(
+                f"The input ends within a block that began with {text[:40]!r}.", f"End it with {QUOTES}."
+            ) from error
         return unquoted(text)
 
     def _line(self) -> str:
-        line = self._source.readline(LONGEST)
+        """A line, of which a too long one keeps as much as shows that it is too long."""
+        try:
+            line = rest = self._source.readline(LONGEST + 1)
+            while rest and not rest.endswith("\n"):
+                rest = self._source.readline(LONGEST)
+        except UnicodeDecodeError as error:
+            raise UsageError(f"The input is no text: {error.reason}.", "Turns are read as UTF-8.") from error
         if not line:
             raise EOFError
         return line.rstrip("\r\n")
@@ -90,7 +104,14 @@ class Lines:
 class Typed:
     """Turns from a terminal. The prompt is written to stderr: stdout is for answers."""
 
-    def __init__(self, history: Path | None, status: Callable[[], str], *, color: bool = True) -> None:
+    def __init__(
+        self,
+        history: Path | None,
+        status: Callable[[], str],
+        *,
+        color: bool = True,
+        output: Output | None = None,
+    ) -> None:
         self._session: PromptSession[str] = PromptSession(
             history=_history(history),
             completer=CommandCompleter(),
@@ -102,7 +123,7 @@ class Typed:
             enable_suspend=True,
             enable_history_search=True,
             bottom_toolbar=lambda: FormattedText([("", f" {status()} ")]),
-            output=create_output(stdout=sys.stderr, always_prefer_tty=True),
+            output=output or create_output(stdout=sys.stderr, always_prefer_tty=True),
             color_depth=None if color else ColorDepth.DEPTH_1_BIT,
         )
 
@@ -118,22 +139,32 @@ def _history(path: Path | None) -> History:
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
-        return FileHistory(path)
+        return _FileHistory(path)
     return InMemoryHistory()
+
+
+class _FileHistory(FileHistory):
+    """A history that goes on without its file when that can't be written any more."""
+
+    def store_string(self, string: str) -> None:
+        """Append a line to the file, if it can be."""
+        with contextlib.suppress(OSError):
+            super().store_string(string)
 
 
 def _bindings() -> KeyBindings:
     bindings = KeyBindings()
+    in_text = has_focus(DEFAULT_BUFFER)  # and not in a search, which has keys of its own
 
-    @bindings.add("enter", filter=Condition(_ends_with_enter))
+    @bindings.add("enter", filter=in_text & Condition(_ends_with_enter))
     def send(event: KeyPressEvent) -> None:
         event.current_buffer.validate_and_handle()
 
-    @bindings.add("escape", "enter")
+    @bindings.add("escape", "enter", filter=in_text)
     def new_line(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
-    @bindings.add("c-o")
+    @bindings.add("c-o", filter=in_text)
     def editor(event: KeyPressEvent) -> None:
         event.current_buffer.open_in_editor()
 
@@ -169,10 +200,11 @@ class CommandCompleter(Completer):
 
 def _of_set(rest: str) -> Iterable[Completion]:
     name, blank, value = rest.partition(" ")
+    key = KEYS.get(name.lower())
     if not blank:
-        yield from _starting(name, {key: each.help for key, each in KEYS.items()})
-    elif name in KEYS:
-        yield from _starting(value, dict.fromkeys(KEYS[name].values, ""))
+        yield from _starting(name, {name: each.help for name, each in KEYS.items()})
+    elif key:
+        yield from _starting(value, dict.fromkeys(key.values, ""))
 
 
 def _starting(text: str, among: dict[str, str]) -> Iterable[Completion]:

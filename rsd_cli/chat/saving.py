@@ -5,6 +5,7 @@ A Markdown file ends with the JSONL in a comment; that is what is read back, so 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from rsd_cli.chat.journal import Kept, opening, replay, turn_line
 from rsd_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from rsd_cli.records import Record, Step
@@ -29,12 +31,24 @@ def save(kept: Kept, path: Path) -> None:
         hidden = text.replace("--", "-\\u002d").replace(">", "\\u003e")
         text = f"{_markdown(kept)}\n{BEGIN}\n{hidden}{END}\n"
     try:
-        with path.open("x", encoding="utf-8", errors="surrogatepass") as file:
+        # Half a character has no UTF-8; as an escape it is the same JSON.
+        with path.open("x", encoding="utf-8", errors="backslashreplace") as file, _whole(path):
             file.write(text)
+            file.flush()
     except FileExistsError as error:
         raise UsageError(f"{path} is there already.", "Name another file.") from error
     except OSError as error:
         raise UsageError(f"{path} can't be written: {error.strerror}.", "Name another file.") from error
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Leave no file that could not be written to its end."""
+    try:
+        yield
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def load(path: Path) -> Kept:

@@ -48,7 +48,10 @@ def _whole(text: str, low: int) -> int:
 
 
 def _strategy(settings: Settings, text: str) -> Settings:
-    return replace(settings, strategy=str(parse(text)))
+    try:
+        return replace(settings, strategy=str(parse(text)))
+    except UsageError as error:
+        raise ValueError(f"one of {', '.join(STRATEGIES)}, some with @N and :AUTHOR") from error
 
 
 def _draft(settings: Settings, text: str) -> Settings:
@@ -79,7 +82,12 @@ KEYS: dict[str, Key] = {
         lambda settings, text: replace(settings, threshold=_real(text, 0, 1)),
         lambda settings: f"{settings.threshold:g}",
     ),
-    "strategy": Key("who writes", _strategy, lambda settings: settings.strategy, tuple(STRATEGIES)),
+    "strategy": Key(
+        "who writes",
+        _strategy,
+        lambda settings: settings.strategy,
+        tuple(str(parse(name)) for name in STRATEGIES),
+    ),
     "draft": Key(
         "off lets the target write everything",
         _draft,
@@ -117,8 +125,8 @@ KEYS: dict[str, Key] = {
 
 def change(settings: Settings, argument: str) -> Settings:
     """The settings after `/set KEY VALUE`; UsageError if there is no such key or value."""
-    name, _, text = argument.partition(" ")
-    key, value = name.lower().replace("_", "-"), text.strip()
+    name, *text = argument.split(maxsplit=1) or [""]
+    key, value = name.lower().replace("_", "-"), "".join(text).strip()
     if key not in KEYS:
         near = difflib.get_close_matches(key, KEYS, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"The keys are {', '.join(KEYS)}."

@@ -12,6 +12,7 @@ from rich.text import Text
 from rsd_cli.display import steps
 from rsd_cli.display.answer import duration
 from rsd_cli.display.sanitise import visible
+from rsd_cli.records import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -102,7 +103,8 @@ def statistics(console: Console, turns: Sequence[Record], rooms: Iterable[Room])
         table.add_column(heading, justify="left" if not heading else "right")
     by_role = {room.role: f"{room.used:,}/{room.n_ctx:,}" for room in rooms}
     for role in ROLES:
-        last, every = turns[-1].usage[role], [turn.usage[role] for turn in turns]
+        every = [turn.usage.get(role, Usage()) for turn in turns]
+        last = every[-1]
         fed, written = sum(usage.fed for usage in every), sum(usage.generated for usage in every)
         counts = (last.fed, last.reused, last.generated, last.discarded, fed, written)
         table.add_row(role, *(f"{n:,}" for n in counts), by_role.get(role, ""))
@@ -119,15 +121,20 @@ def statistics(console: Console, turns: Sequence[Record], rooms: Iterable[Room])
 def conversations(console: Console, rows: Iterable[Mapping[str, str]]) -> None:
     """Print a list of conversations."""
     table = Table(box=None, padding=(0, 2), header_style="dim")
-    for heading in ("id", "changed", "turns", "first question"):
-        table.add_column(heading, no_wrap=True, overflow="ellipsis")
+    for heading in ("id", "changed", "turns"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column(_in_a_line("first question"))  # it gives way, for an id is there to be copied
     for row in rows:
-        table.add_row(*(Text(visible(text)) for text in row.values()))
+        table.add_row(*(_in_a_line(text) for text in row.values()))
     console.print(table)
 
 
+def _in_a_line(text: str) -> Text:
+    return Text(visible(text), no_wrap=True, overflow="ellipsis")
+
+
 def _titled(record: Record, title: str, console: Console) -> Text:
-    return _lines([Text(title, style="bold"), *steps.wrapped(record.answer, console)])
+    return _lines([Text(visible(title), style="bold"), *steps.wrapped(record.answer, console)])
 
 
 def _took(record: Record) -> str:
