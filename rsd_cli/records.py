@@ -5,7 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from rsd_cli.strictjson import read_object, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SCHEMA = 1
 
@@ -24,10 +29,21 @@ class Rejected:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A step that was written for this place and not taken."""
+
+    text: str
+    author: Author
+    reward: float | None
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Step:
     """A step of the final text. `tokens` were sampled by the author; `reward` is null where nobody judged.
 
-    `audited` is what the target's step in its place would have earned, where that was tried.
+    `audited` is what the target's step in its place would have earned, where that was tried; `others` are
+    candidates that were not taken.
     """
 
     text: str
@@ -37,6 +53,7 @@ class Step:
     ms: float
     rejected: Rejected | None = None
     audited: float | None = None
+    others: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,6 +76,15 @@ class Usage:
         """Tokens that cost a forward pass."""
         return self.fed + self.generated
 
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt + other.prompt,
+            self.generated + other.generated,
+            self.discarded + other.discarded,
+            self.fed + other.fed,
+            self.reused + other.reused,
+        )
+
 
 @dataclass(frozen=True)
 class RoleTime:
@@ -66,6 +92,19 @@ class RoleTime:
 
     prompt_ms: float = 0.0
     decode_ms: float = 0.0
+
+    def __add__(self, other: RoleTime) -> RoleTime:
+        return RoleTime(self.prompt_ms + other.prompt_ms, self.decode_ms + other.decode_ms)
+
+
+def total(usages: Iterable[Usage]) -> Usage:
+    """Counts together."""
+    return sum(usages, Usage())
+
+
+def total_time(times: Iterable[RoleTime]) -> RoleTime:
+    """Times together."""
+    return sum(times, RoleTime())
 
 
 @dataclass(frozen=True)
@@ -109,8 +148,21 @@ class ModelId:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """One of several whole answers, of which one was chosen; `score` is the PRM's where that decided."""
+
+    final_answer: str | None
+    tokens: int
+    ended_by: EndedBy
+    score: float | None = None
+
+
+@dataclass(frozen=True)
 class Record:
-    """One answered question: who wrote what, what it scored, what it cost."""
+    """One answered question: who wrote what, what it scored, what it cost.
+
+    Where it was chosen among `samples`, its counts, compute and times are those of all of them.
+    """
 
     id: str
     question: str
@@ -126,6 +178,7 @@ class Record:
     models: dict[Role, ModelId]
     versions: dict[str, str]
     seed: int
+    samples: tuple[Sample, ...] = ()
     schema: int = SCHEMA
 
     def to_json(self) -> str:
@@ -134,8 +187,32 @@ class Record:
         data["flops"]["total"] = self.flops.total
         data["timings"] |= data["timings"].pop("roles")
         for step in data["steps"]:
-            for key in ("rejected", "audited"):
-                if step[key] is None:
+            for key in ("rejected", "audited", "others"):
+                if step[key] in (None, ()):
                     del step[key]
+        if not self.samples:
+            del data["samples"]
         order = ("schema", "id", "question", "answer", "final_answer", "steps")
         return json.dumps({key: data.pop(key) for key in order} | data, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, data: object) -> Record:
+        """The inverse of `to_json`, from the parsed object; ValueError says what is wrong and where.
+
+        Strict: unknown keys, missing keys, other types and other schemas are refused.
+        """
+        if not isinstance(data, dict):
+            raise ValueError(f"a record is an object, not {shown(data)}")  # noqa: TRY004 - the data is wrong
+        if data.get("schema") != SCHEMA:
+            raise ValueError(f"schema is {shown(data.get('schema'))}, this version reads {SCHEMA}")
+        nested = dict(data)
+        if isinstance(data.get("flops"), dict):
+            nested["flops"] = {key: value for key, value in data["flops"].items() if key != "total"}
+        if isinstance(data.get("timings"), dict):
+            nested["timings"] = _gather_roles(data["timings"])
+        return read_object(cls, nested, "record")
+
+
+def _gather_roles(timings: dict[str, Any]) -> dict[str, Any]:
+    own = {key: value for key, value in timings.items() if key not in get_args(Role)}
+    return own | {"roles": {key: value for key, value in timings.items() if key in get_args(Role)}}

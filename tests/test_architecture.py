@@ -14,14 +14,15 @@ MODULES = {
 }
 LAYERS = (
     ("cli", "__main__"),
-    ("batch", "decoding", "evaluation", "registry", "output", "display"),
+    ("batch", "chat", "decoding", "evaluation", "registry", "output", "display"),
     ("engine", "rewards"),
-    ("records", "errors"),
+    ("records", "errors", "strictjson"),
 )
 ONLY_IN = {
     "typer": ("rsd_cli.cli",),
     "click": (),
     "rich": ("rsd_cli.display",),
+    "prompt_toolkit": ("rsd_cli.chat.prompt",),
     "yaml": ("rsd_cli.registry",),
     "huggingface_hub": ("rsd_cli.registry",),
     "llama_cpp": (
@@ -31,8 +32,11 @@ ONLY_IN = {
     ),
     "ctypes": ("rsd_cli.engine.llama", "rsd_cli.engine.quantize", "rsd_cli.cli.supervisor"),
     "jinja2": ("rsd_cli.engine.template_worker",),
+    "math_verify": ("rsd_cli.evaluation.maths_worker",),  # both only where a formula can hurt nobody
+    "sympy": ("rsd_cli.evaluation.maths_worker",),
+    "datasets": ("rsd_cli.evaluation.taskdata",),
 }
-PURE = ("rsd_cli.decoding", "rsd_cli.rewards", "rsd_cli.records", "rsd_cli.errors")
+PURE = ("rsd_cli.decoding", "rsd_cli.rewards", "rsd_cli.records", "rsd_cli.errors", "rsd_cli.strictjson")
 ONLY_PURE_KNOW_NOT = {"subprocess", "socket", "requests", "pathlib", "os", "sys", "io"}
 FILES_OF_REWARDS = tuple(
     f"rsd_cli.rewards.{name}" for name in ("heads", "spec", "pickles", "checkpoints", "convert")

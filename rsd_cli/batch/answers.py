@@ -7,29 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from rsd_cli.evaluation.grading import same_answer
+from rsd_cli.decoding.choosing import chosen, majority
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rsd_cli.batch.rows import BadRow, Row
+    from rsd_cli.decoding.choosing import Majority
     from rsd_cli.records import Record
 
 Format = Literal["openai", "plain"]
 CUT_SHORT = ("max_tokens", "max_steps", "context", "timeout")
-
-
-@dataclass(frozen=True)
-class Majority:
-    """The final answer that most samples give."""
-
-    answer: str
-    votes: int
-    of: int
 
 
 @dataclass(frozen=True)
@@ -44,6 +35,11 @@ class Answered:
         """None where no sample has a final answer."""
         return majority([sample.final_answer for sample in self.samples])
 
+    @property
+    def final_answer(self) -> str | None:
+        """That of the sample which the strategy chooses."""
+        return self.samples[chosen(self.samples)].final_answer
+
 
 @dataclass(frozen=True)
 class Problematic:
@@ -55,19 +51,6 @@ class Problematic:
 
 
 Outcome = Answered | Problematic
-
-
-def majority(answers: Sequence[str | None]) -> Majority | None:
-    """Answers that are the same number or text vote together; of equals the first to be given wins."""
-    votes: Counter[str] = Counter()
-    for answer in answers:
-        if answer is not None:
-            known = next((other for other in votes if same_answer(answer, other)), answer)
-            votes[known] += 1
-    if not votes:
-        return None
-    best, count = votes.most_common(1)[0]
-    return Majority(best, count, len(answers))
 
 
 def finish_reason(record: Record) -> str:
@@ -98,7 +81,7 @@ def _openai(outcome: Outcome, model: str, created: int) -> dict[str, Any]:
         "usage": _usage(outcome.samples),
     }
     response = {"status_code": 200, "request_id": name, "body": body}
-    ours |= {"final_answer": _final(outcome), "majority": _majority(outcome)}
+    ours |= {"final_answer": outcome.final_answer, "majority": _majority(outcome)}
     ours["samples"] = [json.loads(sample.to_json()) for sample in outcome.samples]
     return head | {"response": response, "error": None, "rsd": ours}
 
@@ -114,11 +97,6 @@ def _usage(samples: Sequence[Record]) -> dict[str, int]:
     prompt = sum(max(use.prompt for use in used) for used in writers)
     kept = sum(step.tokens for sample in samples for step in sample.steps)
     return {"prompt_tokens": prompt, "completion_tokens": kept, "total_tokens": prompt + kept}
-
-
-def _final(outcome: Answered) -> str | None:
-    best = outcome.majority
-    return best.answer if best else None
 
 
 def _majority(outcome: Answered) -> dict[str, Any] | None:
@@ -137,7 +115,7 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
     data = head | {
         "input": outcome.row.question,
         "output": [sample.answer.strip() for sample in outcome.samples] if many else first.answer.strip(),
-        "answer": _final(outcome),
+        "answer": outcome.final_answer,
         "finish_reason": [finish_reason(sample) for sample in outcome.samples]
         if many
         else finish_reason(first),

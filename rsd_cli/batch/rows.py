@@ -168,7 +168,8 @@ def _row(line: Line, name: str, values: dict[str, Any], fields: Fields) -> Row:
     question, before, system = _conversation(asked)
     own = _own(given, system)
     gold = None if isinstance(body, dict) else _gold(values)
-    content = json.dumps([question, [asdict(turn) for turn in before], asdict(own)]).encode()
+    said = [{"role": turn.role, "content": turn.content} for turn in before]
+    content = json.dumps([question, said, asdict(own)]).encode()
     return Row(line.number, name, question, before, own, gold, _digest(content))
 
 

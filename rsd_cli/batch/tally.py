@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.answers import CUT_SHORT, Answered
 from rsd_cli.evaluation.grading import gsm8k_gold, is_right, same_answer
+from rsd_cli.evaluation.verdict import make_verdict, seconds_as_spent
+from rsd_cli.evaluation.workload import Workload
 from rsd_cli.records import RoleTime, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rsd_cli.batch.answers import Outcome
+    from rsd_cli.evaluation.verdict import Verdict
     from rsd_cli.records import Record, Role
 
 WINDOW = 60.0  # seconds over which speeds are taken
@@ -69,7 +72,7 @@ class Steps:
             self.tokens += step.tokens
             self.target_tokens += step.tokens * by_target
             self.judged += rejected or step.reward is not None
-            self.accepted += step.reward is not None
+            self.accepted += step.reward is not None and not rejected
             self.rewards += sum(known)
             self.rewarded += len(known)
 
@@ -95,6 +98,7 @@ class Tally:
     times: dict[Role, RoleTime] = field(default_factory=dict)
     window: Window = field(default_factory=Window)
     errors: dict[str, int] = field(default_factory=dict)
+    workload: Workload = field(default_factory=Workload)
 
     def __post_init__(self) -> None:
         self.started = self.clock()
@@ -117,7 +121,7 @@ class Tally:
             self.errors[outcome.code] = self.errors.get(outcome.code, 0) + 1
             return
         self.answered += 1
-        self.unanswered += outcome.majority is None
+        self.unanswered += outcome.final_answer is None
         if outcome.row.gold is not None:
             self.graded += 1
             self.right += _is_right(outcome, gsm8k_gold(outcome.row.gold))
@@ -128,15 +132,11 @@ class Tally:
         self.truncated += record.ended_by in CUT_SHORT
         self.empty += not record.answer.strip()
         self.steps.add(record)
+        self.workload.add(record)
         for role, used in record.usage.items():
-            self.usage[role] = _sum(self.usage.get(role, Usage()), used)
+            self.usage[role] = self.usage.get(role, Usage()) + used
         for role, spent in record.timings.roles.items():
-            known = self.times.get(role, RoleTime())
-            self.times[role] = replace(
-                known,
-                prompt_ms=known.prompt_ms + spent.prompt_ms,
-                decode_ms=known.decode_ms + spent.decode_ms,
-            )
+            self.times[role] = self.times.get(role, RoleTime()) + spent
         for part in ("draft", "target", "prm", "target_only"):
             self.flops[part] = self.flops.get(part, 0.0) + (getattr(record.flops, part) or 0.0)
 
@@ -151,11 +151,22 @@ class Tally:
             return None
         return self.left * (self.clock() - self.started) / over
 
+    def verdict(self) -> Verdict | None:
+        """Would the target alone have been cheaper for these very texts? None where it can't be told.
+
+        What RSD took is measured; the target's own answers are estimated, at the speeds of this run.
+        """
+        work, parameters = self.workload.work(), self.workload.parameters
+        if work is None or not {"draft", "target"} <= set(parameters):
+            return None
+        return make_verdict(work, parameters, seconds_as_spent(self.usage, self.times))
+
     def summary(self) -> dict[str, Any]:
         """What `--summary` writes."""
         seconds, steps = self.clock() - self.started, self.steps
         compute = sum(self.flops.get(role, 0.0) for role in ("draft", "target", "prm"))
         alone = self.flops.get("target_only", 0.0)
+        verdict = self.verdict()
         return {
             "rows": {
                 "answered": self.answered,
@@ -177,6 +188,7 @@ class Tally:
             "flops": self.flops | {"total": compute},
             "compute_vs_target_only": _share(compute, alone),
             "time": {role: asdict(spent) for role, spent in self.times.items()},
+            "verdict": asdict(verdict) | {"sentences": list(verdict.sentences)} if verdict else None,
             "seconds": seconds,
             "rows_per_second": _share(self.answered + self.failed, seconds),
             "tokens_per_second": _share(steps.tokens, seconds),
@@ -184,22 +196,12 @@ class Tally:
 
 
 def _is_right(outcome: Answered, gold: str) -> bool:
-    """Of one answer its last box or number counts, of several what most say."""
+    """Of one answer its last box or number counts, of several the final answer of the chosen one."""
     if len(outcome.samples) == 1:
         return is_right(outcome.samples[0].answer, gold)
-    best = outcome.majority
-    return best is not None and same_answer(best.answer, gold)
+    final = outcome.final_answer
+    return final is not None and same_answer(final, gold)
 
 
 def _share(part: float, whole: float) -> float | None:
     return part / whole if whole else None
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(
-        one.prompt + other.prompt,
-        one.generated + other.generated,
-        one.discarded + other.discarded,
-        one.fed + other.fed,
-        one.reused + other.reused,
-    )

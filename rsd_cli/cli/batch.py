@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rsd_cli.batch.tally import Tally
     from rsd_cli.cli.batch_job import Job
     from rsd_cli.cli.batch_plan import Shard
+    from rsd_cli.decoding.strategies import Strategy
     from rsd_cli.decoding.trajectory import Settings
 
 
@@ -37,8 +38,13 @@ def batch(
     target: options.Target = None,
     prm: options.Prm = None,
     strategy: options.Strategy = "rsd",
-    speculative: options.Speculative = False,
+    speculative: options.Speculative = None,
     threshold: options.Threshold = None,
+    weighting: options.Weighting = None,
+    target_share: options.TargetShare = None,
+    share_per: options.SharePer = None,
+    beta: options.Beta = None,
+    aggregate: options.Aggregate = None,
     samples: Annotated[
         int, typer.Option("--n", min=1, max=1024, help="Answers to each question, with a majority.")
     ] = 1,
@@ -106,41 +112,49 @@ def batch(
     from rsd_cli.cli.batch_plan import Plan
     from rsd_cli.cli.batch_run import Brake
     from rsd_cli.cli.interrupt import Interrupt
+    from rsd_cli.cli.method import Wishes, method_of
     from rsd_cli.cli.trio import Shape
     from rsd_cli.decoding.prompts import MATHS
     from rsd_cli.decoding.trajectory import Settings
 
     if reproducible and parallel > 1:
         raise UsageError(f"--reproducible answers one row at a time, --parallel asks for {parallel}.")
+    wishes = Wishes(strategy, threshold, weighting, target_share, share_per, beta, aggregate, speculative)
+    method = method_of(wishes)
+    if reproducible and target_share is not None and share_per != "problem":
+        raise UsageError(
+            "--target-share of a run depends on which rows came before, which --reproducible must not.",
+            "Add --share-per problem.",
+        )
     source, part = Source(questions), _shard(shard)
     fields = Fields(input_field, id_field)
     place = _place(output, source)
     if summary:
         _check_writable(summary)
     total = count_rows(source, fields, part) if source.rereadable else None
-    roles = setup.roles_of(strategy, speculative=speculative)
+    roles = method.strategy.roles
     access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet)
     found = setup.find(setup.Choice(trio, draft, target, prm), access, roles).trio
     settings = Settings(
-        strategy=strategy,
-        threshold=found.threshold if threshold is None else threshold,
         max_tokens=max_tokens,
         max_steps=max_steps,
         system=MATHS if system is None else system,
         seed=seed,
-        speculative=speculative,
         sampling=setup.make_sampling(found.sampling, temperature=temperature),
         max_seconds=max_seconds,
     )
+    settings = method.settle(settings, found.threshold)
     layers, kv = setup.parse_layers(gpu_layers), setup.check_kv_type(kv_type)
     shape = Shape(ctx, 1, batch_size, threads, kv, layers, reproducible)
-    shape = setup.with_seats(found.models, shape, 1 if reproducible else parallel)
+    seats = setup.seats_of(method.strategy, 1 if reproducible else parallel)
+    shape = setup.with_seats(found.models, shape, seats)
     plan = Plan(
         settings=settings,
         described={"trio": trio, "prm": found.prm.name, **asdict(shape)},
         roles=roles,
         fields=fields,
-        samples=_samples(samples, settings),
+        seats=shape.n_seats,
+        samples=_samples(samples, method.strategy, settings),
         form=_format(form),
         shard=part,
         ordered=ordered,
@@ -167,7 +181,14 @@ def _check_writable(path: Path) -> None:
         raise UsageError(f"--summary {path} can't be written: {error.strerror}.") from error
 
 
-def _samples(samples: int, settings: Settings) -> int:
+def _samples(samples: int, strategy: Strategy, settings: Settings) -> int:
+    """Answers to each question: as many as --n or the strategy says."""
+    if samples > 1 and strategy.samples > 1:
+        raise UsageError(
+            f"--strategy {strategy} has its own number of answers, and --n {samples} gives another.",
+            "Leave --n out.",
+        )
+    samples = max(samples, strategy.samples)
     if samples > 1 and settings.sampling and settings.sampling.temperature <= 0:
         raise UsageError(
             f"--n {samples} at temperature 0 would give the same answer {samples} times.",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import time
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +18,8 @@ from rsd_cli.cli import notes
 from rsd_cli.cli.batch_run import BatchRun, Stdout, is_due
 from rsd_cli.cli.crash import Crash
 from rsd_cli.cli.trio import LoadedTrio
-from rsd_cli.decoding.speculative import speculates
+from rsd_cli.decoding.strategies import speculates
 from rsd_cli.display.batch import watching
-from rsd_cli.engine.llama import DecodeAborted
-from rsd_cli.engine.speculation import check_pair
 from rsd_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -114,18 +111,13 @@ class Job:
         loaded = LoadedTrio(self.found.models, prm, self.shape, self.brake)
         try:
             loaded.load_all()
-            self._check_pair(loaded)
+            if speculates(self.plan.settings):  # every row would fail for the same reason
+                loaded.check_pair()
             with watching(tally, self.shape.n_seats, quiet=self.quiet, color=self.color) as run.display:
                 run.run(loaded)
         finally:
             loaded.close()
         return tally
-
-    def _check_pair(self, loaded: LoadedTrio) -> None:
-        """Where every row would fail for the same reason, that is said once and before any."""
-        if speculates(self.plan.settings):
-            with suppress(DecodeAborted):
-                check_pair(loaded.engine("draft").model, loaded.engine("target").model)
 
     def _count_done(self, done: Done) -> int:
         """Rows of a file that need nothing more; refuses rows that were asked something else before."""

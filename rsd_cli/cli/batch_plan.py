@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.answers import Problematic
-from rsd_cli.decoding.policies import STRATEGIES
+from rsd_cli.decoding.strategies import check_sampling, parse
 from rsd_cli.engine.llama import Sampling
+from rsd_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from rsd_cli.batch.answers import Format
     from rsd_cli.batch.rows import Fields, Row
+    from rsd_cli.decoding.strategies import Strategy
     from rsd_cli.decoding.trajectory import Settings
     from rsd_cli.records import Role
 
@@ -39,6 +41,7 @@ class Plan:
     described: dict[str, Any]
     roles: tuple[Role, ...]
     fields: Fields
+    seats: int
     samples: int
     form: Format
     shard: Shard
@@ -51,25 +54,45 @@ class Plan:
 def settings_of(row: Row, plan: Plan) -> Settings | Problematic:
     """The run's settings with the row's own, or why they can't be had."""
     own, run = row.own, plan.settings
-    strategy = own.strategy or run.strategy
-    if strategy not in STRATEGIES:
-        message = f"strategy {strategy[:50]!r} is unknown; known are {', '.join(STRATEGIES)}."
-        return Problematic(row, "bad_value", message)
-    missing = [role for role in STRATEGIES[strategy].roles if role not in plan.roles]
-    if missing:
-        message = f"strategy {strategy} needs a {missing[0]}, which --strategy {run.strategy} does not load."
-        return Problematic(row, "bad_value", message)
     sampling = run.sampling or Sampling()
     temperature = sampling.temperature if own.temperature is None else own.temperature
-    if plan.samples > 1 and temperature <= 0:
-        message = "temperature 0 gives the same answer every time; several samples need more."
+    try:
+        strategy = parse(own.strategy or run.strategy)
+        _check(strategy, plan, temperature)
+    except UsageError as error:
+        message = f"{error.message.removeprefix('--')} {error.hint}".strip()
         return Problematic(row, "bad_value", message)
     return replace(
         run,
-        strategy=strategy,
-        threshold=run.threshold if own.threshold is None else own.threshold,
+        strategy=str(strategy),
+        threshold=_threshold(row, strategy, run),
         max_tokens=own.max_tokens or run.max_tokens,
         system=run.system if own.system is None else own.system,
         seed=run.seed if own.seed is None else own.seed,
         sampling=replace(sampling, temperature=temperature, top_p=own.top_p or sampling.top_p),
     )
+
+
+def _threshold(row: Row, strategy: Strategy, run: Settings) -> float:
+    """The row's own, or that of its own strategy where it has one, or the run's."""
+    if row.own.threshold is not None:
+        return row.own.threshold
+    scale = strategy.kind.threshold if row.own.strategy else None
+    return run.threshold if scale is None else scale
+
+
+def _check(strategy: Strategy, plan: Plan, temperature: float) -> None:
+    """Refuse what this run has no roles, seats, samples or temperature for."""
+    run = plan.settings.strategy
+    missing = [role for role in strategy.roles if role not in plan.roles]
+    if missing:
+        raise UsageError(f"strategy {strategy} needs a {missing[0]}, which --strategy {run} does not load.")
+    if strategy.width > plan.seats:
+        raise UsageError(f"strategy {strategy} needs {strategy.width} seats, this run has {plan.seats}.")
+    if strategy.samples not in (1, plan.samples):
+        raise UsageError(
+            f"strategy {strategy} needs {strategy.samples} samples, this run takes {plan.samples}."
+        )
+    if plan.samples > 1 and temperature <= 0:
+        raise UsageError("temperature 0 gives the same answer every time; several samples need more.")
+    check_sampling(strategy, temperature)

@@ -14,8 +14,9 @@ from rsd_cli.cli.batch_plan import settings_of
 from rsd_cli.cli.crash import Crash
 from rsd_cli.cli.recording import recorded
 from rsd_cli.decoding.recording import timeless
+from rsd_cli.decoding.requests import TwoVocabulariesError
 from rsd_cli.decoding.runner import Failed, Finished, Runner
-from rsd_cli.decoding.trajectory import Problem
+from rsd_cli.decoding.trajectory import Problem, solved
 from rsd_cli.engine.jobs import ContextOverflow
 from rsd_cli.errors import EngineError, ModelError, OutputError, UsageError
 
@@ -180,7 +181,8 @@ class BatchRun:
             self.crash.note(self._open)
             for branch in range(self.plan.samples):
                 if row.id in self._open:
-                    yield Problem(row.id, row.question, row.before, settings, branch)
+                    earlier = solved(row.before)
+                    yield Problem(row.id, row.question, row.before, earlier, settings, branch)
 
     def _collect(self, finished: Finished, loaded: LoadedTrio) -> None:
         problem = finished.trajectory.problem
@@ -243,6 +245,8 @@ def is_due(row: Row | BadRow, done: Done, *, retry_errors: bool) -> bool:
 
 def code_of(error: RSDError) -> str:
     """A failure in one word, for programs."""
+    if isinstance(error, TwoVocabulariesError):
+        return "unsupported"
     if isinstance(error, (ContextOverflow, UsageError)):
         return "context_overflow"
     if isinstance(error, ModelError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from rsd_cli.cli import options
+from rsd_cli.cli.bench_question import QUESTION, measure_question
 from rsd_cli.errors import UsageError
 from rsd_cli.records import Role
 
@@ -19,17 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from rsd_cli.cli.trio import LoadedTrio
     from rsd_cli.cli.warm import FoundModel, FoundTrio
     from rsd_cli.engine.llama import Model
     from rsd_cli.engine.seats import Engine
     from rsd_cli.evaluation.speed import Effort, Speed
-    from rsd_cli.records import Record
-
-QUESTION = (
-    "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. "
-    "How many clips did Natalia sell altogether in April and May?"
-)
 
 
 def bench(
@@ -50,8 +43,9 @@ def bench(
 ) -> None:
     """Measure speed as ratios within one run.
 
-    Every model through rsd's engine and through a bare llama_decode loop, one question answered by the trio,
-    and what starting costs. The last line of stdout is one JSON object.
+    Every model through rsd's engine and through a bare llama_decode loop, one question answered by the trio
+    and by the target alone, whether RSD pays here, and what starting costs. The last line of stdout is one JSON
+    object.
     """
     from rsd_cli.cli import setup
     from rsd_cli.evaluation.speed import Effort
@@ -73,7 +67,7 @@ def bench(
     measured = _measure_models(plan, {role: files[role] for role in chosen if role in files}, counts)
     result |= {key: value for key, value in measured.items() if key != "by_role"}
     if set(files) <= set(chosen):
-        result |= _measure_question(plan, measured["by_role"])
+        result |= measure_question(plan, measured["by_role"])
     names = {"--trio": trio, "--draft": draft, "--target": target, "--prm": prm, "--models": models}
     given = [(flag, str(name)) for flag, name in names.items() if name]
     result |= _measure_start(plan, [word for pair in given for word in pair])
@@ -182,62 +176,6 @@ def _measure_first_model(plan: Plan, model: Model) -> dict[str, Any]:
             )
             figures["neighbours"] = asdict(beside)
     return figures
-
-
-def _measure_question(plan: Plan, speeds: dict[Role, list[Speed]]) -> dict[str, Any]:
-    """One question by the whole trio against its parts at bare speeds, and what that says of a batch."""
-    from rsd_cli.cli.trio import LoadedTrio, Shape
-    from rsd_cli.evaluation.speed import best_parallel, parts_seconds
-
-    shape = Shape(ctx=1024, threads=plan.threads, gpu_layers=plan.layers)
-    loaded = LoadedTrio(plan.cast.models, plan.cast.prm, shape, lambda: False)
-    loaded.load_all()
-    before = _bare_speeds(plan, loaded)
-    record, seconds = _answer(plan, loaded)
-    after = _bare_speeds(plan, loaded)
-    loaded.close()
-    parts = (parts_seconds(record, before) + parts_seconds(record, after)) / 2
-    typer.echo(
-        f"one question: {seconds:.1f} s, its parts at bare speed {parts:.1f} s, ratio {seconds / parts:.2f}"
-    )
-    best = best_parallel(record, speeds)
-    if best:
-        typer.echo(
-            f"rsd batch: --parallel {best.seats} is best here, an estimated {best.gain:.1f} times as fast as 1"
-        )
-    return {
-        "rsd_vs_parts": seconds / parts,
-        "best_parallel": asdict(best) if best else None,
-        "question": {"seconds": seconds, "parts_seconds": parts, "record": json.loads(record.to_json())},
-    }
-
-
-def _bare_speeds(plan: Plan, loaded: LoadedTrio) -> dict[Role, Speed]:
-    from rsd_cli.evaluation.speed import measure_speed
-
-    effort = replace(plan.effort, rounds=2)
-    return {role: measure_speed(loaded.engine(role), 1, effort) for role in loaded.models}
-
-
-def _answer(plan: Plan, loaded: LoadedTrio) -> tuple[Record, float]:
-    from rsd_cli.cli import setup
-    from rsd_cli.decoding.prompts import MATHS
-    from rsd_cli.decoding.recording import Circumstances, make_record
-    from rsd_cli.decoding.runner import Runner, finished
-    from rsd_cli.decoding.trajectory import Problem, Settings
-
-    settings = Settings(
-        threshold=plan.cast.threshold,
-        max_tokens=96 if plan.quick else 400,
-        system=MATHS,
-        sampling=setup.make_sampling(plan.cast.sampling),
-    )
-    started = time.perf_counter()
-    events = list(Runner(loaded, settings).run([Problem("bench", QUESTION)]))
-    ended = time.perf_counter()
-    done = next(done for event in events if (done := finished(event)))
-    circumstances = Circumstances(loaded.ids(), {}, started, started, ended, None, 0)
-    return make_record(done, circumstances), ended - started
 
 
 def _measure_start(plan: Plan, trio: list[str]) -> dict[str, Any]:

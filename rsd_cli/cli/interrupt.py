@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from types import FrameType, TracebackType
+
+    Handler = Callable[[int, FrameType | None], Any]
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+SHOW_CURSOR = b"\x1b[?25h"  # a live display hides it
 ECHO_SECONDS = 0.3  # one Ctrl-C reaches us from the terminal and through the parent
 
 
@@ -27,6 +32,23 @@ class Interrupt:
     def __call__(self) -> bool:
         """Whether a clean end is asked for."""
         return self.signal is not None
+
+    def reset(self) -> None:
+        """Forget a signal that was answered: a conversation goes on."""
+        self.signal = None
+
+    @contextlib.contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """While nothing is computed signals have their usual effect: an exception, whoever holds the terminal."""
+        calm: dict[int, Handler] = dict.fromkeys(SIGNALS, _leave) | {
+            signal.SIGINT: signal.default_int_handler
+        }
+        busy = {number: signal.signal(number, handler) for number, handler in calm.items()}
+        try:
+            yield
+        finally:
+            for number, handler in busy.items():
+                signal.signal(number, handler)
 
     @property
     def exit_code(self) -> int:
@@ -48,4 +70,10 @@ class Interrupt:
         if self.signal is None:
             self.signal, self._at = number, time.monotonic()
         elif time.monotonic() - self._at > ECHO_SECONDS:
+            if os.isatty(2):
+                os.write(2, SHOW_CURSOR)
             os._exit(self.exit_code)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(143)

@@ -31,6 +31,12 @@ def read() -> dict[str, Any] | None:
     return values
 
 
+def withdraw() -> None:
+    """Leave nothing: a crash from here on ends the command."""
+    if _shared:
+        os.ftruncate(_shared[0], 0)
+
+
 def leave(values: dict[str, Any]) -> None:
     """Leave this in place of what is there."""
     if _shared:

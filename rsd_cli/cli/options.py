@@ -39,12 +39,38 @@ KvType = Annotated[str, typer.Option("--kv-type", help="Type of the KV cache: f1
 Strategy = Annotated[
     str,
     typer.Option(
-        "--strategy", help="rsd; target or draft alone; speculative: the target over the draft's tokens."
+        "--strategy", metavar="NAME[@N][:AUTHOR]", help="rsd, target, draft; README lists them all."
     ),
 ]
 Speculative = Annotated[
-    bool,
-    typer.Option("--speculative", help="The target writes its steps over tokens that the draft proposes."),
+    bool | None,
+    typer.Option(
+        "--speculative/--no-speculative",
+        help="The target writes its steps over tokens that the draft proposes.",
+    ),
+]
+Weighting = Annotated[
+    str | None,
+    typer.Option(
+        "--weighting",
+        metavar="NAME[:X=Y,...]",
+        help="How a reward decides: binary (as a rule), constant:p=, clip, sigmoid, logistic:alpha=.",
+    ),
+]
+TargetShare = Annotated[
+    float | None,
+    typer.Option("--target-share", min=0, max=1, help="Share of steps for the target, not a threshold."),
+]
+SharePer = Annotated[
+    str | None,
+    typer.Option("--share-per", help="--target-share holds in the run (as a rule) or each problem."),
+]
+Beta = Annotated[
+    float | None, typer.Option("--beta", min=0.01, help="Draw one of several steps by exp(beta x reward).")
+]
+Aggregate = Annotated[
+    str | None,
+    typer.Option("--aggregate", help="Rewards of a whole answer: last (as a rule), min, product or mean."),
 ]
 Threshold = Annotated[
     float | None, typer.Option("--threshold", min=0, max=1, help="Least reward of a draft step that stays.")
@@ -58,3 +84,25 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed for temperatures above 0
 System = Annotated[
     str | None, typer.Option("--system", "-s", help="System prompt; '' for none. Default: the paper's.")
 ]
+
+# In a conversation what is not given stays as it was, so nothing here has a default of its own.
+TalkTrio = Annotated[
+    str | None,
+    typer.Option("--trio", "-t", metavar="NAME", help="Draft, target and PRM by one name; at first starter."),
+]
+TalkStrategy = Annotated[
+    str | None,
+    typer.Option(
+        "--strategy",
+        metavar="NAME[@N][:AUTHOR]",
+        help="rsd (at first), target, draft; README lists them all.",
+    ),
+]
+TalkMaxTokens = Annotated[
+    int | None, typer.Option("--max-tokens", "-n", min=1, help="Longest answer; at first 2048.")
+]
+TalkMaxSteps = Annotated[
+    int | None, typer.Option("--max-steps", min=1, help="Most steps of an answer; at first 100.")
+]
+TalkSeed = Annotated[int | None, typer.Option("--seed", help="Seed for temperatures above 0; at first 0.")]
+NoLog = Annotated[bool, typer.Option("--no-log", help="Keep nothing of this conversation on disk.")]

@@ -77,6 +77,7 @@ def calibrate(
     from rsd_cli.cli.interrupt import Interrupt
     from rsd_cli.cli.trio import LoadedTrio, Shape
     from rsd_cli.decoding.prompts import MATHS
+    from rsd_cli.decoding.strategies import parse
     from rsd_cli.decoding.trajectory import Settings
     from rsd_cli.registry.loading import load_registry
 
@@ -86,7 +87,7 @@ def calibrate(
     if save and (draft or target or prm):
         raise UsageError("--save goes with a trio as it is.", "Leave out --draft, --target and --prm.")
     access = setup.Access(models, offline, yes=yes)
-    cast = setup.find(setup.Choice(trio, draft, target, prm), access, setup.roles_of("audit")).trio
+    cast = setup.find(setup.Choice(trio, draft, target, prm), access, parse("audit").roles).trio
     shape = Shape(n_seats=seats, threads=threads, gpu_layers=setup.parse_layers(gpu_layers))
     setup.check_memory(cast.models, shape)
     sampling = setup.make_sampling(cast.sampling)

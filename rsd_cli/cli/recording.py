@@ -19,7 +19,7 @@ def recorded(done: Finished, loaded: LoadedTrio, described: dict[str, Any], star
     """The record; `started` is on `time.perf_counter`'s scale."""
     problem, settings = done.trajectory.problem, done.trajectory.settings
     target, prompt = None, 0
-    if "target" in loaded.models and done.ended_by != "interrupted":
+    if loaded.has_begun("target") and done.ended_by != "interrupted":
         target = loaded.engine("target").model
         prompt = len(loaded.prompt("target", settings.system, problem.question, problem.before))
     circumstances = Circumstances(

@@ -11,11 +11,12 @@ from rsd_cli.errors import ModelError, ResourceError, UsageError
 from rsd_cli.records import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from rsd_cli.cli.trio import Shape
     from rsd_cli.cli.warm import FoundModel, FoundTrio
+    from rsd_cli.decoding.strategies import Strategy
     from rsd_cli.engine.llama import Sampling
     from rsd_cli.registry.entries import ModelEntry, PrmEntry
     from rsd_cli.registry.schema import Registry
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 HEADED = ("value-head", "draft-head")  # families that are nothing without a head
 # Three times what a CPU decodes at once: a part of them waits for the other model, and the last rows end alone.
 SEATS = (48, 32, 16, 8, 4, 2, 1)
+MAX_SEATS = 256
+SAMPLES_AT_ONCE = 16
 ASK_ABOVE = 5_000_000_000  # bytes of download that want a word first
 
 
@@ -47,21 +50,6 @@ class Access:
     verify: bool = True
     yes: bool = False
     quiet: bool = False
-
-
-def roles_of(strategy: str, *, speculative: bool = False) -> tuple[Role, ...]:
-    """The roles that a strategy needs, the first to write first; with `speculative` draft and target are needed."""
-    from rsd_cli.decoding.policies import STRATEGIES
-
-    if strategy not in STRATEGIES:
-        raise UsageError(f"--strategy {strategy!r} is unknown.", f"Choose one of {', '.join(STRATEGIES)}.")
-    roles = STRATEGIES[strategy].roles
-    if speculative and not {"draft", "target"} <= set(roles):
-        raise UsageError(
-            f"--speculative needs a draft and a target, --strategy {strategy} has a {roles[0]} only.",
-            "The target alone over the draft's proposals is --strategy speculative.",
-        )
-    return roles
 
 
 @dataclass(frozen=True)
@@ -102,6 +90,8 @@ def _look_up(choice: Choice, access: Access, roles: tuple[Role, ...]) -> Found:
         "target": choice.target or trio.target,
         "prm": prm.model_beside(draft),
     }
+    if "prm" in roles and prm.family == "draft-head" and "draft" not in roles:
+        roles = (*roles, "draft")  # it reads the draft's states, whoever writes
     entries = {role: registry.model(name, offline=access.offline) for role in roles if (name := names[role])}
     spec = _spec(prm, entries, access) if "prm" in roles else PrmSpec(prm.name, prm.family)
     models, seconds = _present(entries, access)
@@ -242,14 +232,31 @@ def _lack(models: dict[Role, FoundModel], shape: Shape) -> _Lack | None:
     return _Lack(needed, available) if available is not None and needed > available else None
 
 
-def with_seats(models: dict[Role, FoundModel], shape: Shape, asked: int) -> Shape:
-    """The shape with the seats that are asked for, or (0) as many of `SEATS` as memory has room for."""
+def with_seats(models: dict[Role, FoundModel], shape: Shape, wanted: Sequence[int]) -> Shape:
+    """The shape with the first of these numbers of seats that memory has room for; refuses if it has for none."""
     from dataclasses import replace
 
-    wanted = [replace(shape, n_seats=n_seats) for n_seats in ((asked,) if asked else SEATS)]
-    fitting = next((each for each in wanted if not _lack(models, each)), wanted[-1])
+    shapes = [replace(shape, n_seats=n_seats) for n_seats in wanted]
+    fitting = next((each for each in shapes if not _lack(models, each)), shapes[-1])
     check_memory(models, fitting)
     return fitting
+
+
+def seats_of(strategy: Strategy, in_flight: int) -> list[int]:
+    """Numbers of seats, the best first: for so many answers in flight, or (0) for what memory has room for."""
+    width = strategy.width
+    if in_flight * width > MAX_SEATS:
+        raise UsageError(
+            f"{in_flight} answers of --strategy {strategy} need {in_flight * width} seats, possible are {MAX_SEATS}.",
+            f"Use --parallel {MAX_SEATS // width} or less.",
+        )
+    return [in_flight * width] if in_flight else [*(n for n in SEATS if n > width), width]
+
+
+def seats_of_samples(strategy: Strategy) -> list[int]:
+    """The same for one question: its samples at once, as far as a CPU decodes them together."""
+    most = min(strategy.samples, SAMPLES_AT_ONCE) * strategy.width
+    return [*(n for n in (most, *SEATS) if strategy.width < n <= most), strategy.width]
 
 
 def parse_layers(text: str) -> dict[Role, int]:

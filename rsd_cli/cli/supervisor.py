@@ -37,9 +37,7 @@ def supervised(command: Callable[[], int]) -> NoReturn:
     code = _run(command)
     while -code in CAUSES and notes.are_there():
         name = signal.Signals(-code).name
-        sys.stderr.write(
-            f"The engine crashed with {name}; what it was doing is tried again, a row at a time.\n"
-        )
+        sys.stderr.write(f"The engine crashed with {name} and is started again.\n")
         code = _run(command)
     os._exit(_explain(-code) if code < 0 else code)
 

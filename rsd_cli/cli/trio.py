@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from rsd_cli.decoding.prompts import MATHS
+from rsd_cli.decoding.trajectory import Answerer
 from rsd_cli.engine.llama import ContextOptions, DecodeAborted, Model, can_offload, devices
 from rsd_cli.engine.seats import Engine
+from rsd_cli.engine.speculation import check_pair
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
 from rsd_cli.errors import UsageError
 from rsd_cli.records import ModelId
@@ -18,10 +21,11 @@ from rsd_cli.rewards.families import Confidence
 from rsd_cli.rewards.making import make_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from pathlib import Path
 
     from rsd_cli.cli.warm import FoundModel
+    from rsd_cli.decoding.trajectory import Trajectory
     from rsd_cli.records import Author, Role
     from rsd_cli.rewards.families import Family
     from rsd_cli.rewards.spec import PrmSpec
@@ -67,12 +71,14 @@ class LoadedTrio:
     shape: Shape
     aborted: Callable[[], bool]
     system: str = MATHS
+    is_paused: Callable[[], bool] = lambda: False  # ends a decode like `aborted`, but no loading
     on_loading: Callable[[Role, str], None] = lambda _role, _name: None
     _renderer: Renderer = field(default_factory=Renderer)
     _loader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "loader"))
     _engines: dict[Role, Future[Engine]] = field(default_factory=dict)
     _weights: dict[Path, Model] = field(default_factory=dict)
     _templates: dict[Role, ChatTemplate] = field(default_factory=dict)
+    _said: dict[Role, dict[str, tuple[int, ...]]] = field(default_factory=dict)
     _family: Family | None = None
     first_loaded_at: float = 0.0  # time.perf_counter when the first engine was there
 
@@ -82,10 +88,15 @@ class LoadedTrio:
             self._engines[role] = self._loader.submit(self._load, role)
         return self._engines[role]
 
-    def load_all(self) -> None:
-        """Begin to load what is missing."""
-        for role in self.models:
-            self.load(role)
+    def load_all(self, roles: Iterable[Role] = ()) -> None:
+        """Begin to load what is missing: of these roles, or of all."""
+        for role in roles or self.models:
+            if role in self.models:
+                self.load(role)
+
+    def has_begun(self, role: Role) -> bool:
+        """Whether a role is loaded or loading."""
+        return role in self._engines
 
     def engine(self, role: Role) -> Engine:
         """The engine of a role; waits for it."""
@@ -98,6 +109,11 @@ class LoadedTrio:
                 return loading.result()
             if self.aborted():
                 raise DecodeAborted
+
+    def check_pair(self) -> None:
+        """Refuse a draft that can't propose tokens to the target; waits for both, unless that is aborted."""
+        with suppress(DecodeAborted):
+            check_pair(self.engine("draft").model, self.engine("target").model)
 
     def loaded(self) -> dict[Role, Engine]:
         """The engines that are ready; why another is not, `engine` says."""
@@ -131,8 +147,19 @@ class LoadedTrio:
 
     def prompt(self, role: Author, system: str, question: str, before: Sequence[Message] = ()) -> list[int]:
         """The question as the role sees it before the first step, behind what was said before."""
-        first = [Message("system", system)] if system else []
-        return self.template(role).encode([*first, *before, Message("user", question)])
+        first, said = [Message("system", system)] if system else [], self._said.get(role, {})
+        known = [replace(turn, ids=said.get(turn.content)) for turn in before]
+        return self.template(role).encode([*first, *known, Message("user", question)])
+
+    def remember(self, trajectory: Trajectory, turns: Collection[str]) -> None:
+        """Keep an answer in the tokens that are in the models' memories, and those of `turns` that were kept before.
+
+        Text that was sampled can be cut into tokens in other ways than it was made of.
+        """
+        for role, participant in trajectory.participants.items():
+            if isinstance(participant, Answerer):
+                said = self._said.get(role, {}) | {trajectory.text: participant.answer}
+                self._said[role] = {text: ids for text, ids in said.items() if text in turns}
 
     def ids(self) -> dict[Role, ModelId]:
         """Which weights play the roles that are loaded."""
@@ -159,7 +186,7 @@ class LoadedTrio:
         if path not in self._weights:
             self._weights[path] = Model(path, self.shape.gpu_layers.get(role, -1), self.aborted)
         model = self._weights[path]
-        engine = Engine(model, self._options(model), self.aborted)
+        engine = Engine(model, self._options(model), lambda: self.aborted() or self.is_paused())
         self.first_loaded_at = self.first_loaded_at or time.perf_counter()
         return engine
 

@@ -21,23 +21,28 @@ class Reading:
 
 @dataclass(frozen=True)
 class Streamed:
-    """The author sampled a token of the step it is writing; `text` may be empty inside a character."""
+    """The author sampled a token of the step it is writing; `text` may be empty inside a character.
+
+    `lane` tells several candidates for one step apart.
+    """
 
     id: str
     author: Author
     text: str
+    lane: int = 0
 
 
 @dataclass(frozen=True)
 class Judging:
-    """The draft's step is whole and the PRM looks at it."""
+    """The draft's step, or each of several candidates, is whole and the PRM, or the target, looks at it."""
 
     id: str
+    role: Role = "prm"
 
 
 @dataclass(frozen=True)
 class Judged:
-    """The PRM's verdict on the draft's step."""
+    """The verdict on the draft's step; of several candidates `Kept` tells."""
 
     id: str
     text: str

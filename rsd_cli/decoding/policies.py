@@ -1,31 +1,36 @@
-"""Who writes which step: policies as generators that read like the paper's algorithms. No I/O, no llama.cpp.
+"""Who writes which step: policies as generators that read like the papers' algorithms. No I/O, no llama.cpp.
 
-A policy yields requests and is sent the answers: `Write` gives a `Proposal`, `Judge` a reward, `Keep` the
-reason why the answer is over, or None while it goes on.
+A policy yields requests and is sent the answers: `Write` gives a `Proposal`, `Judge` and `Grade` a reward,
+`Likelihood` a log-probability, `Propose` and `Check` what an engine says (`Proposed`, `Checked`), `Keep` the reason
+why the answer is over, or None while it goes on. A list of requests runs side by side, each in a lane of its own, and
+is answered by the list of answers.
+
+Here are the paper's own method and the models alone; successors.py and branching.py have the others.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from rsd_cli.records import Rejected
+from rsd_cli.records import Candidate, Rejected
 
 if TYPE_CHECKING:
+    from rsd_cli.decoding.weighting import Accepts
     from rsd_cli.engine.speculation import Guess
-    from rsd_cli.records import Author, EndedBy, Role
+    from rsd_cli.records import Author, EndedBy
 
 AUDITED = 0.25  # share of an audited answer's steps that the target writes as well
-Accepts = Callable[[float], bool]
 
 
 @dataclass(frozen=True)
 class Proposal:
     """A step as its author wrote it. `ids` are tokens of the author's vocabulary, `logprob` their total.
 
-    `drafted` counts those that the target accepted from the draft, one by one; None where none were proposed.
+    `entropy` is that of the first token, in nats; it and `logprob` are known where the author was watched. `drafted`
+    counts the tokens that the target accepted from the draft, one by one; None where none were proposed.
     """
 
     author: Author
@@ -34,31 +39,64 @@ class Proposal:
     ended: Literal["separator", "eog", "max_tokens", "context"]
     logprob: float
     ms: float
+    entropy: float = math.nan
     drafted: int | None = None
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing can follow it."""
+        return self.ended != "separator"
 
 
 @dataclass(frozen=True)
 class Write:
-    """Let a role write the next step of the answer so far."""
+    """Let a role write a step behind the kept ones and `after`, or go on with one that it has `begun`.
+
+    `watch` asks for its probabilities; `max_tokens` bounds it besides the answer's own limit.
+    """
 
     author: Author
+    lane: int = 0
+    after: tuple[Proposal, ...] = ()
+    begun: Proposal | None = None
+    watch: bool = False
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Let the PRM score a proposed step."""
+    """Let the PRM score a proposed step, which follows the kept ones and `after`."""
 
     step: Proposal
+    lane: int = 0
+    after: tuple[Proposal, ...] = ()
+
+
+@dataclass(frozen=True)
+class Grade:
+    """Let the target read a proposed step and grade it."""
+
+    step: Proposal
+    lane: int = 0
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """The log-probability that the target would have written this very step (NaN where it can't be told)."""
+
+    step: Proposal
+    lane: int = 0
 
 
 @dataclass(frozen=True)
 class Keep:
-    """Make a step part of the answer."""
+    """Make a step part of the answer; `others` are candidates in whose place it stands."""
 
     step: Proposal
     reward: float | None = None
     rejected: Rejected | None = None
     audited: float | None = None
+    others: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +105,7 @@ class Propose:
 
     begun: Proposal
     n: int
+    lane: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,15 +114,15 @@ class Check:
 
     begun: Proposal
     guesses: tuple[Guess, ...]
+    watch: bool = False
+    lane: int = 0
 
 
-Request = Write | Judge | Keep | Propose | Check
-Policy = Generator[Request, Any, "EndedBy"]
-
-
-def threshold(delta: float) -> Accepts:
-    """Binary step weighting (paper, Table 1): accept if the reward is at least delta. NaN is below."""
-    return lambda reward: reward >= delta
+Request = Write | Judge | Grade | Likelihood | Keep | Propose | Check
+Policy = Generator["Request | Sequence[Request]", Any, "EndedBy"]
+Kept = Generator[
+    "Request | Sequence[Request]", Any, "EndedBy | None"
+]  # the part of a policy that keeps a step
 
 
 def known(reward: float) -> float | None:
@@ -91,17 +130,32 @@ def known(reward: float) -> float | None:
     return None if math.isnan(reward) else reward
 
 
-def rsd(accepts: Accepts) -> Policy:
+def rejection(draft: Proposal, reward: float) -> Rejected:
+    """A draft step that the target rewrites, as records have it."""
+    return Rejected(draft.text, known(reward), len(draft.ids))
+
+
+def candidate(step: Proposal, reward: float) -> Candidate:
+    """A step that was not taken, as records have it."""
+    return Candidate(step.text, step.author, known(reward), len(step.ids))
+
+
+def gate(accepts: Accepts, draft: Proposal, reward: float) -> Kept:
+    """Keep a draft step, or let the target rewrite it, unscored."""
+    if accepts(reward):
+        ended: EndedBy | None = yield Keep(draft, reward)
+    else:
+        step: Proposal = yield Write("target")
+        ended = yield Keep(step, rejected=rejection(draft, reward))
+    return ended
+
+
+def rsd(accepts: Accepts, ask: Callable[[Proposal], Request] = Judge) -> Policy:
     """Reward-guided speculative decoding (paper, Algorithm 1): a rejected step is rewritten, unscored."""
     while True:
         draft: Proposal = yield Write("draft")
-        reward: float = yield Judge(draft)
-        if accepts(reward):
-            ended: EndedBy | None = yield Keep(draft, reward)
-        else:
-            step: Proposal = yield Write("target")
-            ended = yield Keep(step, rejected=Rejected(draft.text, known(reward), len(draft.ids)))
-        if ended:
+        reward: float = yield ask(draft)
+        if ended := (yield from gate(accepts, draft, reward)):
             return ended
 
 
@@ -114,7 +168,7 @@ def audit() -> Policy:
         due, earned = due + AUDITED, None
         if due >= 1:
             due -= 1
-            step: Proposal = yield Write("target")
+            step: Proposal = yield Write("target", watch=True)
             earned = known((yield Judge(step)))
         ended: EndedBy | None = yield Keep(draft, known(reward), audited=earned)
         if ended:
@@ -130,25 +184,11 @@ def alone(author: Author) -> Policy:
             return ended
 
 
-def speculative() -> Policy:
-    """The target alone, over tokens that the draft proposes: speculative decoding (arXiv 2211.17192, 2302.01318)."""
-    from rsd_cli.decoding.speculative import speculating  # which is made of this module's requests
-
-    return speculating(alone("target"))
-
-
-@dataclass(frozen=True)
-class Strategy:
-    """A named policy and the roles that it needs."""
-
-    roles: tuple[Role, ...]
-    start: Callable[[Accepts], Policy]
-
-
-STRATEGIES: dict[str, Strategy] = {
-    "rsd": Strategy(("draft", "prm", "target"), rsd),
-    "target": Strategy(("target",), lambda _accepts: alone("target")),
-    "audit": Strategy(("draft", "prm", "target"), lambda _accepts: audit()),
-    "draft": Strategy(("draft",), lambda _accepts: alone("draft")),
-    "speculative": Strategy(("draft", "target"), lambda _accepts: speculative()),
-}
+def judged(author: Author) -> Policy:
+    """One model writes every step and the PRM scores them all: what best-of-n chooses from."""
+    while True:
+        step: Proposal = yield Write(author, watch=True)
+        reward: float = yield Judge(step)
+        ended: EndedBy | None = yield Keep(step, known(reward))
+        if ended:
+            return ended

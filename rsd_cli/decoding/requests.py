@@ -1,4 +1,7 @@
-"""Makes a policy's requests jobs of the engines, each model in its own template and tokens. Steps nothing."""
+"""Makes a policy's requests jobs of the engines, in each model's own tokens, and what they find its answers.
+
+It steps no engine and knows nothing of what is asked next.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,29 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from rsd_cli.decoding.policies import Check, Judge, Propose, Write
-from rsd_cli.decoding.trajectory import Answerer, Critic
+from rsd_cli.decoding.policies import Check, Grade, Judge, Likelihood, Proposal, Propose, Write
+from rsd_cli.decoding.trajectory import Answerer, Critic, Pending
 from rsd_cli.engine import jobs
 from rsd_cli.engine.jobs import ContextOverflow
 from rsd_cli.engine.llama import Sampling
 from rsd_cli.engine.speculation import check_pair
+from rsd_cli.engine.templates import Message
 from rsd_cli.errors import ModelError, RSDError, UsageError
+from rsd_cli.rewards.digits import QUESTION, asked_behind, grade, grading
 from rsd_cli.rewards.draft_head import DraftHead
 from rsd_cli.rewards.families import Confidence, Solution
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rsd_cli.decoding.policies import Proposal, Request
-    from rsd_cli.decoding.trajectory import Participant, Trajectory
+    from rsd_cli.decoding.policies import Request
+    from rsd_cli.decoding.trajectory import Answer, Participant, Trajectory
     from rsd_cli.engine.llama import Model
     from rsd_cli.engine.seats import Engine
-    from rsd_cli.engine.templates import Message
     from rsd_cli.records import Author, Role
     from rsd_cli.rewards.families import Family
+
+    Found = jobs.Written | jobs.Observed | jobs.Proposed | jobs.Checked
 
 NO_REWARD = math.nan  # of a PRM that gave none: below every threshold
 STEP_ROOM = 32  # tokens that a context must have left for one step
@@ -57,6 +63,28 @@ class Trio(Protocol):
         ...
 
 
+def proposal(request: Write, written: jobs.Written) -> Proposal:
+    """The step, with what was known of it when it was begun."""
+    step = Proposal(
+        author=request.author,
+        text=written.text,
+        ids=written.tokens,
+        ended=written.ended,
+        logprob=written.logprob,
+        ms=written.ms,
+        entropy=written.drawn[0].entropy if written.drawn else math.nan,
+    )
+    begun = request.begun
+    if begun is None:
+        return step
+    logprob, ms = step.logprob + begun.logprob, step.ms + begun.ms
+    return replace(step, logprob=logprob, ms=ms, entropy=begun.entropy)
+
+
+class TwoVocabulariesError(UsageError):
+    """Draft and target would have to share a vocabulary, and do not."""
+
+
 class UnanswerableError(Exception):
     """A model can't be asked this."""
 
@@ -65,47 +93,85 @@ class UnanswerableError(Exception):
         self.error = error
 
 
+MOST_PADDING = (
+    128  # tokens by which sizes of one vocabulary may differ; llama.cpp's speculative decoding has the same
+)
+
+
+def same_vocabulary(one: Model, other: Model) -> bool:
+    """Whether tokens mean the same in two models, apart from padding at the end."""
+    n = min(one.n_vocab, other.n_vocab)
+    if max(one.n_vocab, other.n_vocab) - n > MOST_PADDING or one.eos != other.eos:
+        return False
+    return all(one.special_text(token) == other.special_text(token) for token in range(n))
+
+
 class Requests:
-    """Asks the engines of a trio on behalf of trajectories."""
+    """Asks the engines of a trio on behalf of trajectories, and understands what they say."""
 
     def __init__(self, trio: Trio) -> None:
         self._trio = trio
-        self._is_pair = False  # whether the draft was found to be able to propose to the target
+        self._one_vocabulary: bool | None = None  # looked at once, when it first matters
 
-    def submit(self, trajectory: Trajectory, request: Request) -> float | jobs.Proposed | None:
+    def submit(self, trajectory: Trajectory, request: Request) -> Answer | Pending:
         """Make a request an engine's job; gives the answer at once where it needs no engine."""
-        if isinstance(request, Write):
-            self._write(trajectory, request.author)
-            return None
-        if isinstance(request, Judge):
-            return self._judge(trajectory, request.step)
-        if isinstance(request, Propose):
-            return self._propose(trajectory, request)
-        if isinstance(request, Check):
-            self._check(trajectory, request)
-            return None
+        if isinstance(request, Write | Propose | Check):
+            return self._sample(trajectory, request)
+        try:
+            if isinstance(request, Judge):
+                return self._judge(trajectory, request)
+            if isinstance(request, Grade):
+                return self._grade(trajectory, request)
+            if isinstance(request, Likelihood):
+                return self._likelihood(trajectory, request)
+        except ContextOverflow:
+            return NO_REWARD
         raise AssertionError(f"{request} is no engine's work")
 
-    def _write(self, trajectory: Trajectory, author: Author) -> None:
-        context = self._participant(trajectory, author).context
-        job = self._job(trajectory, author, context, trajectory.next_seed(author), trajectory.tokens_left)
-        self._trio.engine(author).submit(trajectory.seat, job)
+    def _sample(self, trajectory: Trajectory, request: Write | Propose | Check) -> Answer | Pending:
+        if isinstance(request, Write):
+            return self._write(trajectory, request)
+        if isinstance(request, Propose):
+            return self._propose(trajectory, request)
+        return self._check(trajectory, request)
+
+    def _submit(self, trajectory: Trajectory, role: Role, lane: int, job: jobs.Job) -> Pending:
+        seats = trajectory.seats
+        self._trio.engine(role).submit(seats[lane], job, seats if len(seats) > 1 else ())
+        return Pending(role, lane)
+
+    def _write(self, trajectory: Trajectory, request: Write) -> Proposal | Pending:
+        author, begun = request.author, request.begun
+        left = trajectory.tokens_left - sum(len(step.ids) for step in request.after)
+        if begun and (begun.ended != "max_tokens" or len(begun.ids) >= left):
+            return begun
+        before = self._context(trajectory, author, request.after)
+        seed = trajectory.next_seed(author)
+        job = self._job(trajectory, author, before, seed, left)
+        more = request.max_tokens
+        job = replace(
+            job,
+            context=[*before, *(begun.ids if begun else ())],
+            begun=len(begun.ids) if begun else 0,
+            max_tokens=left if more is None else min(left, more),
+            watch=job.watch or request.watch,
+        )
+        return self._submit(trajectory, author, request.lane, job)
 
     def _job(
         self, trajectory: Trajectory, author: Author, context: Sequence[int], seed: int, max_tokens: int
     ) -> jobs.Write:
         settings = trajectory.settings
-        is_judged = author == "draft" or settings.strategy == "audit"
         return jobs.Write(
             context=context,
             sampling=settings.sampling or Sampling(),
             seed=seed,
             separator=settings.separator,
             max_tokens=max_tokens,
-            watch=is_judged and isinstance(self._trio.family, Confidence),
+            watch=author == "draft" and isinstance(self._trio.family, Confidence),
         )
 
-    def _propose(self, trajectory: Trajectory, request: Propose) -> jobs.Proposed | None:
+    def _propose(self, trajectory: Trajectory, request: Propose) -> jobs.Proposed | Pending:
         """Nothing where there is room for one more token only, which the target samples without being asked to."""
         self._check_pair()
         draft, target = self._answerer(trajectory, "draft"), self._answerer(trajectory, "target")
@@ -115,26 +181,24 @@ class Requests:
         room = self._trio.engine("target").n_ctx - len(target.context) - len(begun) - 1
         n = min(request.n, left, room, self._trio.engine("draft").n_ctx - len(context))
         if n <= 0:
-            return jobs.Proposed(trajectory.seat, (), 0.0)
+            return jobs.Proposed(trajectory.seats[request.lane], (), 0.0)
         write = self._job(trajectory, "draft", context, trajectory.next_seed("draft"), len(begun) + n)
-        job = jobs.Propose(**vars(replace(write, begun=len(begun))))
-        self._trio.engine("draft").submit(trajectory.seat, job)
-        return None
+        job = jobs.Propose(**vars(replace(write, begun=len(begun), watch=False)))
+        return self._submit(trajectory, "draft", request.lane, job)
 
-    def _check(self, trajectory: Trajectory, request: Check) -> None:
+    def _check(self, trajectory: Trajectory, request: Check) -> Pending:
         self._check_pair()
         begun = request.begun.ids
         context = [*self._answerer(trajectory, "target").context, *begun]
         seed, left = trajectory.next_seed("target"), trajectory.tokens_left
         write = self._job(trajectory, "target", context, seed, left)
-        job = jobs.Check(**vars(replace(write, begun=len(begun))), guesses=request.guesses)
-        self._trio.engine("target").submit(trajectory.seat, job)
+        write = replace(write, begun=len(begun), watch=request.watch)
+        job = jobs.Check(**vars(write), guesses=request.guesses)
+        return self._submit(trajectory, "target", request.lane, job)
 
     def _check_pair(self) -> None:
         try:
-            if not self._is_pair:
-                check_pair(self._trio.engine("draft").model, self._trio.engine("target").model)
-                self._is_pair = True
+            check_pair(self._trio.engine("draft").model, self._trio.engine("target").model)
         except ModelError as error:
             raise UnanswerableError(error) from error
 
@@ -144,34 +208,109 @@ class Requests:
             raise TypeError(f"the {author} writes nothing")
         return participant
 
-    def _judge(self, trajectory: Trajectory, step: Proposal) -> float | None:
-        family = self._trio.family
+    def _context(self, trajectory: Trajectory, author: Author, after: Sequence[Proposal] = ()) -> list[int]:
+        """What an author knows, with steps behind it that are not kept yet."""
+        known = self._participant(trajectory, author).context
+        return [*known, *(token for step in after for token in self._ids(trajectory, author, step))]
+
+    def _ids(self, trajectory: Trajectory, author: Author, step: Proposal) -> Sequence[int]:
+        """A step in an author's tokens."""
+        return self._answerer(trajectory, author).ids(step, author)
+
+    def _judge(self, trajectory: Trajectory, request: Judge) -> float | Pending:
+        family, step = self._trio.family, request.step
         if isinstance(family, Confidence):
             return family.reward(step.logprob, len(step.ids))
         if family is None:
             raise TypeError("this strategy has no PRM")
-        try:
-            if isinstance(family, DraftHead) and self._trio.critic == "draft":
-                self._judge_in_place(trajectory, step, family)
-            else:
-                self._participant(trajectory, "prm")
-                self._trio.engine("prm").submit(trajectory.seat, family.job(trajectory.solution(step)))
-        except ContextOverflow:
-            return NO_REWARD
-        return None
+        if isinstance(family, DraftHead) and self._trio.critic == "draft":
+            return self._judge_in_place(trajectory, request, family)
+        self._participant(trajectory, "prm")
+        job = family.job(trajectory.solution(step, request.after))
+        return self._submit(trajectory, "prm", request.lane, job)
 
-    def _judge_in_place(self, trajectory: Trajectory, step: Proposal, family: DraftHead) -> None:
-        """Read the state of the draft's own last token, in the decode that its next step begins with."""
-        draft = self._participant(trajectory, "draft").context
-        if step.author != "draft":
-            own = self._trio.engine("draft").model.tokenize(step.text)
-            self._trio.engine("draft").submit(trajectory.seat, family.own_job([*draft, *own], None))
-            return
-        context = [*draft, *step.ids]
+    def _judge_in_place(self, trajectory: Trajectory, request: Judge, family: DraftHead) -> Pending:
+        """Read the state of the draft's own last token, in the decode that its next step begins with.
+
+        Among several candidates nobody knows yet which one that follows.
+        """
+        step = request.step
+        before = self._context(trajectory, "draft", request.after)
+        context = [*before, *self._ids(trajectory, "draft", step)]
         seed, left = trajectory.coming_seed("draft"), trajectory.tokens_left - len(step.ids)
-        goes_on = step.ended == "separator" and left > 0
+        may_go_on = len(trajectory.seats) == 1 and step.author == "draft"
+        goes_on = may_go_on and step.ended == "separator" and left > 0
         ahead = self._job(trajectory, "draft", context, seed, left) if goes_on else None
-        self._trio.engine("draft").submit(trajectory.seat, family.own_job(context, ahead))
+        return self._submit(trajectory, "draft", request.lane, family.own_job(context, ahead))
+
+    def _grade(self, trajectory: Trajectory, request: Grade) -> Pending:
+        """Let the target read the step and the question about it, which its next job cuts off again."""
+        before, own = self._context(trajectory, "target"), self._ids(trajectory, "target", request.step)
+        prompt = self._participant(trajectory, "target").prompt
+        model = self._trio.engine("target").model
+        try:
+            asked = asked_behind(prompt, self._conversation(trajectory), model)
+            job = grading([*before, *own], len(own), asked, model)
+        except ModelError as error:
+            raise UnanswerableError(error) from error
+        return self._submit(trajectory, "target", request.lane, job)
+
+    def _conversation(self, trajectory: Trajectory) -> list[int] | None:
+        """The target's prompt with an empty answer and the question about it, if its template has such turns."""
+        problem = trajectory.problem
+        turns = (*problem.before, Message("user", problem.question), Message("assistant", ""))
+        try:
+            return self._trio.prompt("target", trajectory.settings.system, QUESTION, turns)
+        except ModelError:
+            return None
+
+    def _likelihood(self, trajectory: Trajectory, request: Likelihood) -> Pending:
+        """Let the target read the draft's own tokens, and say how probable each was."""
+        self._check_vocabularies()
+        ids = request.step.ids
+        before = self._context(trajectory, "target")
+        boundaries = (len(before) - 1, len(before) + len(ids) - 1)
+        job = jobs.Read([*before, *ids[:-1]], (), boundaries, followers=ids)
+        return self._submit(trajectory, "target", request.lane, job)
+
+    def _check_vocabularies(self) -> None:
+        draft, target = self._trio.engine("draft").model, self._trio.engine("target").model
+        if self._one_vocabulary is None:
+            self._one_vocabulary = same_vocabulary(draft, target)
+        if not self._one_vocabulary:
+            names = f"{draft.path.name} and {target.path.name}"
+            error = TwoVocabulariesError(
+                f"This strategy needs a draft and a target of one vocabulary; {names} have two.",
+                "Choose another trio, or another --strategy.",
+            )
+            raise UnanswerableError(error)
+
+    def answer(self, trajectory: Trajectory, pending: Pending, update: Found) -> Answer:
+        """What an engine found out, as an answer to the request that it was asked for."""
+        request = trajectory.asked(pending)
+        if isinstance(update, jobs.Proposed):
+            return update
+        if isinstance(update, jobs.Checked):
+            trajectory.refused += update.refused
+            return update
+        if isinstance(request, Write) and isinstance(update, jobs.Written):
+            return proposal(request, update)
+        if isinstance(update, jobs.Observed):
+            if isinstance(request, Judge):
+                return self._reward(trajectory, request, update)
+            if isinstance(request, Grade):
+                return grade(update)
+            if isinstance(request, Likelihood):
+                return update.logprob
+        raise AssertionError(f"{update} answers no {request}")
+
+    def _reward(self, trajectory: Trajectory, request: Judge, observed: jobs.Observed) -> float:
+        """The newest step's reward; what is no finite number counts as none, so that the step is rejected."""
+        family = self._trio.family
+        if family is None or isinstance(family, Confidence):
+            raise TypeError(f"{family} reads nothing")
+        reward = family.reward(observed, trajectory.solution(request.step, request.after))
+        return reward if math.isfinite(reward) else NO_REWARD
 
     def _participant(self, trajectory: Trajectory, role: Role) -> Participant:
         if role not in trajectory.participants:
@@ -192,7 +331,7 @@ class Requests:
             return Answerer(model, prompt)
         if family is None or isinstance(family, Confidence):
             raise TypeError(f"{family} reads nothing")
-        return Critic(family, Solution(question))
+        return Critic(family, Solution(question, earlier=problem.earlier))
 
     @staticmethod
     def _check_room(role: Role, engine: Engine, tokens: int) -> None:

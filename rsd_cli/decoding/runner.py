@@ -14,35 +14,27 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rsd_cli.decoding import events
-from rsd_cli.decoding.policies import (
-    STRATEGIES,
-    Check,
-    Judge,
-    Keep,
-    Proposal,
-    Propose,
-    Write,
-    threshold,
-)
-from rsd_cli.decoding.requests import NO_REWARD, Requests, UnanswerableError
+from rsd_cli.decoding.policies import Check, Grade, Judge, Keep, Likelihood, Proposal, Propose, Request, Write
+from rsd_cli.decoding.requests import Requests, UnanswerableError, proposal
 from rsd_cli.decoding.speculative import speculating
-from rsd_cli.decoding.trajectory import Trajectory
+from rsd_cli.decoding.strategies import Rulebook, parse
+from rsd_cli.decoding.trajectory import Pending, Trajectory
 from rsd_cli.engine import jobs
 from rsd_cli.engine.jobs import ContextOverflow
 from rsd_cli.engine.llama import DecodeAborted
-from rsd_cli.rewards.families import Confidence
+from rsd_cli.errors import ResourceError
+from rsd_cli.records import RoleTime, Usage, total, total_time
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
-    from rsd_cli.decoding.policies import Request
     from rsd_cli.decoding.requests import Trio
-    from rsd_cli.decoding.trajectory import Problem, Settings
+    from rsd_cli.decoding.trajectory import Answer, Problem, Settings
+    from rsd_cli.engine.seat import Seat
     from rsd_cli.errors import RSDError
-    from rsd_cli.records import Author, EndedBy, Role, RoleTime, Usage
+    from rsd_cli.records import EndedBy, Role
 
-# What requests are answered with: Write, Judge, Keep, Propose, Check.
-Answer = Proposal | float | str | jobs.Proposed | jobs.Checked | None
+    Told = Answer | Sequence[Answer] | EndedBy | None  # what a policy is sent; the last two for a Keep
 IDLE_SECONDS = 0.02  # between looks at an input that is slow
 
 
@@ -75,7 +67,7 @@ def finished(happened: Happened) -> Finished | None:
 
 
 class Runner:
-    """Answers problems in as many seats as its engines have.
+    """Answers problems in as many seats as its engines have; one takes as many as its strategy is wide.
 
     With `side_by_side` all engines with work step at once, each in a thread (llama_decode releases the GIL): for
     engines on several devices. On one device they take turns.
@@ -85,8 +77,9 @@ class Runner:
         self, trio: Trio, settings: Settings, n_seats: int = 1, *, side_by_side: bool = False
     ) -> None:
         self._trio, self._settings = trio, settings
-        self._requests = Requests(trio)
-        self._free = deque(range(n_seats))
+        self._requests, self._rulebook = Requests(trio), Rulebook()
+        self._n_seats, self._free = n_seats, deque(range(n_seats))
+        self._next: Problem | None = None  # one that has arrived and waits for enough seats
         self._seated: dict[int, Trajectory] = {}
         self._threads = ThreadPoolExecutor(3, "engine") if side_by_side else None
 
@@ -97,7 +90,7 @@ class Runner:
         """
         waiting: Iterator[Problem | None] | None = iter(problems)
         try:
-            while waiting or self._seated:
+            while waiting or self._next or self._seated:
                 waiting = yield from self._fill(waiting)
                 yield from self._stop_overdue()
                 for role, update in self._step():
@@ -105,7 +98,7 @@ class Runner:
                 if waiting and not self._seated:
                     time.sleep(IDLE_SECONDS)
         except DecodeAborted:
-            for trajectory in list(self._seated.values()):
+            for trajectory in self._trajectories():
                 yield from self._stop(trajectory, "interrupted")
         finally:
             if self._threads:
@@ -126,44 +119,66 @@ class Runner:
         self, waiting: Iterator[Problem | None] | None
     ) -> Generator[Happened, None, Iterator[Problem | None] | None]:
         """Seat what has arrived; gives what is left of the input, None at its end."""
-        while self._free and waiting:
-            try:
-                problem = next(waiting)
-            except StopIteration:
-                return None
-            if problem is None:
+        while self._free and (waiting or self._next):
+            if self._next is None:
+                try:
+                    self._next = next(waiting) if waiting else None
+                except StopIteration:
+                    return None
+            if self._next is None or not (yield from self._seat(self._next)):
                 break
-            settings = problem.settings or self._settings
-            policy = STRATEGIES[settings.strategy].start(threshold(settings.threshold))
-            if settings.speculative:
-                policy = speculating(policy)
-            trajectory = Trajectory(problem, self._free.popleft(), policy, settings)
-            self._seated[trajectory.seat] = trajectory
-            yield from self._advance(trajectory, None)
+            self._next = None
         return waiting
 
+    def _seat(self, problem: Problem) -> Generator[Happened, None, bool]:
+        """Begin a problem, or say that there are too few free seats for it now."""
+        settings = problem.settings or self._settings
+        strategy = parse(settings.strategy)
+        if strategy.width > self._n_seats:
+            error = ResourceError(
+                f"--strategy {strategy} needs {strategy.width} seats, there are {self._n_seats}.",
+                "Choose a smaller @N.",
+            )
+            yield Failed(problem, error)
+            return True
+        if strategy.width > len(self._free):
+            return False
+        seats = tuple(self._free.popleft() for _ in range(strategy.width))
+        policy = strategy.start(self._rulebook.rules(strategy, settings, problem))
+        policy = speculating(policy) if settings.speculative and strategy.has_pair else policy
+        trajectory = Trajectory(problem, seats, policy, settings)
+        self._seated |= dict.fromkeys(seats, trajectory)
+        yield from self._advance(trajectory, None)
+        return True
+
+    def _trajectories(self) -> list[Trajectory]:
+        """All that are seated, each once."""
+        return list({trajectory.seats: trajectory for trajectory in self._seated.values()}.values())
+
     def _stop_overdue(self) -> Iterator[Happened]:
-        for trajectory in list(self._seated.values()):
+        for trajectory in self._trajectories():
             if trajectory.overdue:
                 yield from self._stop(trajectory, "timeout")
 
-    def _advance(self, trajectory: Trajectory, answer: Answer) -> Iterator[Happened]:
+    def _advance(self, trajectory: Trajectory, answer: Told) -> Iterator[Happened]:
         """Send an answer into the policy until it asks an engine for something, or is over."""
         try:
             while True:
-                judged, trajectory.request = trajectory.request, trajectory.policy.send(answer)
+                asked, trajectory.request = trajectory.request, trajectory.policy.send(answer)
                 request = trajectory.request
-                if isinstance(judged, Judge) and isinstance(answer, float):
-                    yield self._verdict(trajectory, judged.step, answer, request)
+                if isinstance(asked, Judge | Grade) and isinstance(answer, float):
+                    yield from self._verdict(trajectory, asked.step, answer)
                 if isinstance(request, Keep):
                     answer = trajectory.keep(request)
                     yield events.Kept(trajectory.problem.id, trajectory.steps[-1])
                     continue
-                if isinstance(request, Judge):
-                    yield events.Judging(trajectory.problem.id)
-                answer = self._requests.submit(trajectory, request)
-                if answer is None:
+                yield from self._judging(trajectory)
+                trajectory.answers = []
+                for each in trajectory.requests:
+                    trajectory.answers.append(self._requests.submit(trajectory, each))
+                if any(isinstance(each, Pending) for each in trajectory.answers):
                     return
+                answer = self._told(trajectory)
         except StopIteration as stop:
             yield self._finish(trajectory, stop.value)
         except ContextOverflow as error:
@@ -172,84 +187,96 @@ class Runner:
             yield self._fail(trajectory, unanswerable.error)
 
     @staticmethod
-    def _verdict(trajectory: Trajectory, step: Proposal, reward: float, then: Request) -> events.Judged:
-        accepted = isinstance(then, Keep)
-        known = None if math.isnan(reward) else reward
-        return events.Judged(trajectory.problem.id, step.text, len(step.ids), known, accepted)
+    def _judging(trajectory: Trajectory) -> Iterator[events.Judging]:
+        kinds = {type(request) for request in trajectory.requests}
+        if Judge in kinds or Grade in kinds:
+            yield events.Judging(trajectory.problem.id, "prm" if Judge in kinds else "target")
+
+    @staticmethod
+    def _told(trajectory: Trajectory) -> Told:
+        """What the policy is sent when all answers are there: one, or a list to a list."""
+        answers = [answer for answer in trajectory.answers if not isinstance(answer, Pending)]
+        return answers[0] if isinstance(trajectory.request, Request) else answers
+
+    @staticmethod
+    def _verdict(trajectory: Trajectory, step: Proposal, reward: float) -> Iterator[events.Judged]:
+        if step.author == "draft":
+            then = trajectory.request
+            known = None if math.isnan(reward) else reward
+            accepted = isinstance(then, Keep) and then.step is step
+            yield events.Judged(trajectory.problem.id, step.text, len(step.ids), known, accepted)
 
     def _route(self, role: Role, update: jobs.Update) -> Iterator[Happened]:
         """Turn what an engine did for a seat into events, and its results into answers for the policy."""
-        trajectory = self._seated[update.seat]
-        name = trajectory.problem.id
+        trajectory = self._seated.get(update.seat)
+        if trajectory is None:  # it failed in another of its seats in this very step
+            return
+        name, lane = trajectory.problem.id, trajectory.seats.index(update.seat)
         if isinstance(update, jobs.Fed):
             yield events.Reading(name, role, update.done, update.total)
         elif isinstance(update, jobs.Sampled) and role != "prm":
             trajectory.first_token_at = trajectory.first_token_at or time.perf_counter()
-            yield events.Streamed(name, role, update.text)
-        elif isinstance(update, jobs.Written) and role != "prm":
-            yield from self._advance(trajectory, self._proposal(role, update))
-        elif isinstance(update, (jobs.Proposed, jobs.Checked)):
-            trajectory.refused += update.refused if isinstance(update, jobs.Checked) else 0
-            yield from self._advance(trajectory, update)
-        elif isinstance(update, jobs.Observed):
-            yield from self._advance(trajectory, self._reward(trajectory, update))
+            yield events.Streamed(name, role, update.text, lane)
+        elif isinstance(update, jobs.Written | jobs.Observed | jobs.Proposed | jobs.Checked):
+            pending = Pending(role, lane)
+            if trajectory.answered(pending, self._requests.answer(trajectory, pending, update)):
+                yield from self._advance(trajectory, self._told(trajectory))
         elif isinstance(update, jobs.Broken):
             yield self._fail(trajectory, update.error)
 
-    def _reward(self, trajectory: Trajectory, observed: jobs.Observed) -> float:
-        """The newest step's reward; what is no finite number counts as none, so that the step is rejected."""
-        family, request = self._trio.family, trajectory.request
-        if family is None or isinstance(family, Confidence) or not isinstance(request, Judge):
-            raise TypeError(f"{family} reads nothing")
-        reward = family.reward(observed, trajectory.solution(request.step))
-        return reward if math.isfinite(reward) else NO_REWARD
-
-    @staticmethod
-    def _proposal(author: Author, written: jobs.Written) -> Proposal:
-        return Proposal(author, written.text, written.tokens, written.ended, written.logprob, written.ms)
-
     def _stop(self, trajectory: Trajectory, ended_by: EndedBy) -> Iterator[Happened]:
-        """Keep what is there of the step being written or judged, and end."""
-        step = self._unfinished(trajectory)
-        if step and step.text.strip():
+        """Keep what is there of the steps being written or judged, of several the first, and end."""
+        for step in self._unfinished(trajectory):
             trajectory.keep(Keep(step))
             yield events.Kept(trajectory.problem.id, trajectory.steps[-1])
         yield self._finish(trajectory, ended_by)
 
-    def _unfinished(self, trajectory: Trajectory) -> Proposal | None:
-        if isinstance(trajectory.request, Judge):
-            return trajectory.request.step
-        if isinstance(trajectory.request, (Propose, Check)):
-            return trajectory.request.begun
-        if not isinstance(trajectory.request, Write):
+    def _unfinished(self, trajectory: Trajectory) -> list[Proposal]:
+        request = next(iter(trajectory.requests), None)
+        if isinstance(request, Judge):
+            return [*request.after, request.step]
+        if isinstance(request, Grade | Likelihood):
+            return [request.step]
+        if isinstance(request, Propose | Check):
+            return [request.begun] if request.begun.text.strip() else []
+        if not isinstance(request, Write):
+            return []
+        first = trajectory.answers[0] if trajectory.answers else None
+        step = first if isinstance(first, Proposal) else self._partial(trajectory, request)
+        return [*request.after, step] if step and step.text.strip() else [*request.after]
+
+    def _partial(self, trajectory: Trajectory, request: Write) -> Proposal | None:
+        if request.author not in trajectory.participants:
             return None
-        author = trajectory.request.author
-        written = (
-            self._trio.engine(author).partial(trajectory.seat) if author in trajectory.participants else None
-        )
-        return self._proposal(author, written) if written else None
+        written = self._trio.engine(request.author).partial(trajectory.seats[request.lane])
+        return proposal(request, written) if written else None
 
     def _finish(self, trajectory: Trajectory, ended_by: EndedBy) -> Finished:
-        """Free the seat in every engine; what they hold beyond the final text counts as discarded."""
+        """Free the seats in every engine; what they hold beyond the final text counts as discarded."""
         usage: dict[Role, Usage] = {}
         times: dict[Role, RoleTime] = {}
         for role, participant in trajectory.participants.items():
-            seat = self._trio.engine(role).release(trajectory.seat, participant.context)
-            seat.count(prompt=len(participant.prompt))
-            usage[role] = self._with_discarded(role, trajectory, seat.usage)
-            times[role] = seat.time
+            seats = self._released(role, trajectory, participant.context)
+            used = replace(total(seat.usage for seat in seats), prompt=len(participant.prompt))
+            usage[role] = self._with_discarded(role, trajectory, used)
+            times[role] = total_time(seat.time for seat in seats)
         self._leave(trajectory)
         return Finished(trajectory, ended_by, usage, times)
 
+    def _released(self, role: Role, trajectory: Trajectory, kept: Sequence[int]) -> list[Seat]:
+        """The trajectory's seats in one engine, with their counts."""
+        return [self._trio.engine(role).release(seat, kept) for seat in trajectory.seats]
+
     def _fail(self, trajectory: Trajectory, error: RSDError) -> Failed:
         for role in trajectory.participants:
-            self._trio.engine(role).release(trajectory.seat)
+            self._released(role, trajectory, ())
         self._leave(trajectory)
         return Failed(trajectory.problem, error)
 
     def _leave(self, trajectory: Trajectory) -> None:
-        del self._seated[trajectory.seat]
-        self._free.append(trajectory.seat)
+        for seat in trajectory.seats:
+            del self._seated[seat]
+            self._free.append(seat)
         trajectory.policy.close()
 
     @staticmethod

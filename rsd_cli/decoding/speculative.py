@@ -9,19 +9,13 @@ from rsd_cli.decoding.policies import Check, Keep, Proposal, Propose, Write
 from rsd_cli.engine.speculation import Guess
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
-    from rsd_cli.decoding.policies import Policy
-    from rsd_cli.decoding.trajectory import Settings
+    from rsd_cli.decoding.policies import Policy, Request
     from rsd_cli.engine.jobs import Checked, Proposed
-    from rsd_cli.records import EndedBy
+    from rsd_cli.records import Author, EndedBy
 
 NOTHING = Proposal("target", "", (), "max_tokens", 0.0, 0.0, drafted=0)  # of a step that is to be written
-
-
-def speculates(settings: Settings) -> bool:
-    """Whether the draft is to propose tokens to the target."""
-    return settings.speculative or settings.strategy == "speculative"
 
 
 @dataclass
@@ -48,6 +42,7 @@ def speculating(policy: Policy, pace: Pace | None = None) -> Policy:
     """The same policy, but the target writes its steps over tokens that the draft proposes.
 
     Where the draft has written a step in the same place, that is proposed first: it costs the draft nothing more.
+    Requests side by side, and those for parts of a step, stay what they are.
     """
     pace, answer, there = pace or Pace(), None, NOTHING
     while True:
@@ -56,21 +51,31 @@ def speculating(policy: Policy, pace: Pace | None = None) -> Policy:
         except StopIteration as stop:
             ended: EndedBy = stop.value
             return ended
-        answer = (yield from _step(pace, there.ids)) if request == Write("target") else (yield request)
+        if asked := _whole_step(request, "target"):
+            answer = yield from _step(pace, there.ids, watch=asked.watch)
+        else:
+            answer = yield request
         if isinstance(request, Keep):
             there = NOTHING
-        elif request == Write("draft"):
+        elif _whole_step(request, "draft"):
             there = answer
 
 
-def _step(pace: Pace, there: tuple[int, ...]) -> Generator[Propose | Check, Any, Proposal]:
+def _whole_step(request: Request | Sequence[Request], author: Author) -> Write | None:
+    """The request, if it is for nothing but the next step by this author."""
+    if isinstance(request, Write) and replace(request, watch=False) == Write(author):
+        return request
+    return None
+
+
+def _step(pace: Pace, there: tuple[int, ...], *, watch: bool) -> Generator[Propose | Check, Any, Proposal]:
     step = NOTHING
     while True:
         guesses = _ahead(there, step.ids, pace.n)
         if not guesses:
             proposed: Proposed = yield Propose(step, pace.n)
             guesses, step = proposed.guesses, replace(step, ms=step.ms + proposed.ms)
-        checked: Checked = yield Check(step, guesses)
+        checked: Checked = yield Check(step, guesses, watch)
         pace.learn(len(guesses), checked)
         step = replace(
             step,
@@ -79,6 +84,7 @@ def _step(pace: Pace, there: tuple[int, ...]) -> Generator[Propose | Check, Any,
             ended=checked.ended or step.ended,
             logprob=step.logprob + checked.logprob,
             ms=step.ms + checked.ms,
+            entropy=checked.drawn[0].entropy if checked.drawn and not step.ids else step.entropy,
             drafted=(step.drafted or 0) + checked.accepted,
         )
         if checked.ended:

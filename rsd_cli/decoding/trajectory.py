@@ -7,32 +7,47 @@ knows nothing of scheduling.
 from __future__ import annotations
 
 import hashlib
+import itertools
+import re
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
+from rsd_cli.decoding.policies import Request
 from rsd_cli.records import Step
 from rsd_cli.rewards.families import Solution
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rsd_cli.decoding.policies import Keep, Policy, Proposal, Request
+    from rsd_cli.decoding.policies import Keep, Policy, Proposal
+    from rsd_cli.engine.jobs import Checked, Proposed
     from rsd_cli.engine.llama import Model, Sampling
     from rsd_cli.engine.templates import Message
     from rsd_cli.records import EndedBy, Role
-    from rsd_cli.rewards.families import Reader
+    from rsd_cli.rewards.families import Aggregate, Reader
+
+    # What an engine answers: to a Write, to whatever asks for a number, to a Propose, to a Check.
+    Answer = Proposal | float | Proposed | Checked
 
 
 @dataclass(frozen=True)
 class Settings:
     """What an answer depends on besides its models. `max_seconds` is wall time in a seat; None for no limit.
 
-    `speculative`: the target writes its steps over tokens that the draft proposes, whatever the strategy.
+    `strategy` is NAME[@N][:author], `weighting` NAME[:parameter=value,...]. A `target_share` takes the place of
+    both threshold and weighting. `beta` draws one of several candidates instead of taking the best; `aggregate`
+    scores whole answers. `speculative`: the target writes its steps over tokens that the draft proposes, whatever
+    the strategy.
     """
 
     strategy: str = "rsd"
     threshold: float = 0.7
+    weighting: str = "binary"
+    target_share: float | None = None
+    share_per: Literal["run", "problem"] = "run"
+    beta: float | None = None
+    aggregate: Aggregate = "last"
     max_tokens: int = 2048
     max_steps: int = 100
     system: str = ""
@@ -47,15 +62,27 @@ class Settings:
 class Problem:
     """A question with the name under which it is seeded and reported.
 
-    `before` are earlier turns of the conversation, `settings` its own in place of the run's; `branch` tells
-    several answers to one question apart.
+    `before` are earlier turns of the conversation, and `earlier` those of them that a PRM reads; `settings` are its
+    own in place of the run's; `branch` tells several answers to one question apart.
     """
 
     id: str
     question: str
     before: tuple[Message, ...] = ()
+    earlier: tuple[Solution, ...] = ()
     settings: Settings | None = None
     branch: int = 0
+
+
+def solved(before: Sequence[Message], separator: str = "\n\n") -> tuple[Solution, ...]:
+    """Earlier turns as a PRM reads them: what a user asked, and the steps of the answer right behind it."""
+    return tuple(
+        Solution(
+            asked.content, tuple(re.findall(f".+?(?:{re.escape(separator)}|$)", told.content, re.DOTALL))
+        )
+        for asked, told in itertools.pairwise(before)
+        if (asked.role, told.role) == ("user", "assistant")
+    )
 
 
 class Participant(Protocol):
@@ -89,10 +116,20 @@ class Answerer:
         """The conversation up to the next step."""
         return [*self.prompt, *(token for step in self.steps for token in step)]
 
+    @property
+    def answer(self) -> tuple[int, ...]:
+        """The answer as it stands in this model's memory, without the token that ended it."""
+        ids = [token for step in self.steps for token in step]
+        return tuple(ids[:-1] if ids and self.model.ends_generation(ids[-1]) else ids)
+
     def keep(self, step: Proposal, role: Role) -> None:
-        """Append a kept step: the very tokens if this model wrote it or proposed to it, else its text's."""
+        """Append a kept step."""
+        self.steps.append(self.ids(step, role))
+
+    def ids(self, step: Proposal, role: Role) -> tuple[int, ...]:
+        """A step's tokens: the very ones if this model wrote it or proposed to it, else its text's."""
         own = step.author == role or step.drafted is not None
-        self.steps.append(self.known(step.ids) if own else tuple(self.model.tokenize(step.text)))
+        return self.known(step.ids) if own else tuple(self.model.tokenize(step.text))
 
     def known(self, ids: Sequence[int]) -> tuple[int, ...]:
         """Tokens of a vocabulary that begins alike; any stands for one that this model doesn't have."""
@@ -110,7 +147,7 @@ class Critic:
     @property
     def prompt(self) -> list[int]:
         """The question before the first step."""
-        return self.reader.context(Solution(self.solution.question))
+        return self.reader.context(replace(self.solution, steps=()))
 
     @property
     def context(self) -> list[int]:
@@ -122,18 +159,28 @@ class Critic:
         self.solution = replace(self.solution, steps=(*self.solution.steps, step.text))
 
 
+@dataclass(frozen=True)
+class Pending:
+    """An answer that is still to come: whose engine works on it, in which of the trajectory's lanes."""
+
+    role: Role
+    lane: int
+
+
 @dataclass
 class Trajectory:
-    """An answer that a policy is writing in one seat of every engine.
+    """An answer that a policy is writing in the same seats of every engine, one for each of its lanes.
 
+    `request` is what the policy waits for, one or a list, and `answers` are those that it will be sent, in order.
     `refused` of the draft's tokens were decoded by the target in vain.
     """
 
     problem: Problem
-    seat: int
+    seats: tuple[int, ...]
     policy: Policy
     settings: Settings
-    request: Request | None = None
+    request: Request | Sequence[Request] | None = None
+    answers: list[Answer | Pending] = field(default_factory=list)
     participants: dict[Role, Participant] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     kept: list[Proposal] = field(default_factory=list)
@@ -165,9 +212,27 @@ class Trajectory:
         for step in self.kept:
             participant.keep(step, role)
 
-    def solution(self, step: Proposal) -> Solution:
-        """The kept steps and a proposed one, as a PRM is asked about them."""
-        return Solution(self.problem.question, (*(kept.text for kept in self.kept), step.text))
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """What the policy waits for, side by side."""
+        request = self.request
+        if request is None:
+            return ()
+        return (request,) if isinstance(request, Request) else tuple(request)
+
+    def asked(self, pending: Pending) -> Request:
+        """The request that an engine is working on."""
+        return self.requests[self.answers.index(pending)]
+
+    def answered(self, pending: Pending, answer: Answer) -> bool:
+        """Take an engine's answer; says whether it was the last that the policy waits for."""
+        self.answers[self.answers.index(pending)] = answer
+        return not any(isinstance(each, Pending) for each in self.answers)
+
+    def solution(self, step: Proposal, after: Sequence[Proposal] = ()) -> Solution:
+        """The kept steps and proposed ones, the newest last, as a PRM is asked about them."""
+        steps = (*self.kept, *after, step)
+        return Solution(self.problem.question, tuple(each.text for each in steps), self.problem.earlier)
 
     def keep(self, request: Keep) -> EndedBy | None:
         """Append a step for all who take part; says why the answer is over, if it is."""
@@ -184,6 +249,7 @@ class Trajectory:
                 spent,
                 request.rejected,
                 request.audited,
+                request.others,
             )
         )
         for role, participant in self.participants.items():

@@ -26,6 +26,7 @@ _STRIP = 60  # cells of the strip that shows who wrote what, at most
 _ENDINGS: dict[EndedBy, str] = {
     "max_tokens": "stopped at --max-tokens: the answer may be incomplete",
     "max_steps": "stopped at --max-steps: the answer may be incomplete",
+    "timeout": "stopped at the time limit: the answer may be incomplete",
     "context": "stopped because the context is full: the answer may be incomplete",
     "interrupted": "interrupted: this is what was there",
     "error": "stopped by an error: this is what was there",
@@ -67,6 +68,14 @@ def print_summary(console: Console, record: Record) -> None:
         table.add_row(label, value)
     console.print(table)
     console.print()
+
+
+def print_brief(console: Console, record: Record) -> None:
+    """Say in a line who wrote the answer and how long it took; in a conversation there are many."""
+    if record.ended_by in _ENDINGS:
+        console.print(Text(f"! {_ENDINGS[record.ended_by]}", style="bold red"))
+    parts = [_authors(record), Text(f"{duration(record.timings.total_ms)} · {_speed(record)}", style="dim")]
+    console.print(Text(" ").join(parts))
 
 
 def _rows(record: Record, width: int) -> list[tuple[str, Text]]:
@@ -117,12 +126,12 @@ def _discarded(record: Record) -> str:
 
 
 def _times(record: Record) -> Text:
-    shown = Text(f"{_duration(record.timings.total_ms)}  ")
-    parts = [f"load {_duration(record.timings.load_ms)}"]
+    shown = Text(f"{duration(record.timings.total_ms)}  ")
+    parts = [f"load {duration(record.timings.load_ms)}"]
     for role in _ROLES:
         if role in record.timings.roles:
             spent = record.timings.roles[role]
-            parts.append(f"{role} {_duration(spent.prompt_ms + spent.decode_ms)}")
+            parts.append(f"{role} {duration(spent.prompt_ms + spent.decode_ms)}")
     return shown.append(f"({' · '.join(parts)})", "dim")
 
 
@@ -136,7 +145,8 @@ def _speed(record: Record) -> str:
     )
 
 
-def _duration(milliseconds: float) -> str:
+def duration(milliseconds: float) -> str:
+    """Write a time as people say it."""
     seconds = milliseconds / 1000
     return f"{seconds:.1f} s" if seconds < 60 else f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
 

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleDimensions
 
-    from rsd_cli.records import Author, Role, Step
+    from rsd_cli.records import Author, Record, Role, Step
+
+    Summary = Callable[[Console, Record], None]
 
 _TAIL = 4_096  # characters of the step being written that are kept; more than the region can show
 _LINES = 8  # of it that the region shows, at most
@@ -61,18 +63,23 @@ class _Writing:
 
 
 class AskDisplay:
-    """Shows the events of one question; use as a context manager around them."""
+    """Shows the events of one question; use as a context manager around them.
+
+    Without a question there is no heading: whoever typed it sees it.
+    """
 
     def __init__(
         self,
         console: Console,
-        question: str,
+        question: str | None,
         roles: Mapping[Role, str],
         strategy: str,
         clock: Callable[[], float],
+        summary: Summary = print_summary,
     ) -> None:
         self._console = console
         self._question = question
+        self._summary = summary
         self._roles = roles
         self._strategy = strategy
         self._clock = clock
@@ -83,9 +90,9 @@ class AskDisplay:
         self._live: LiveRegion | None = None
 
     def __enter__(self) -> AskDisplay:
-        width = self._console.width
-        self._print(steps.question_lines(self._question, self._console))
-        self._print(steps.role_lines(self._roles, self._strategy, width))
+        if self._question is not None:
+            self._print(steps.question_lines(self._question, self._console))
+            self._print(steps.role_lines(self._roles, self._strategy, self._console.width))
         # A recording would hold every picture of the region.
         if self._console.is_interactive and not self._console.record:
             self._live = LiveRegion(self._console, self._region)
@@ -116,7 +123,7 @@ class AskDisplay:
         elif isinstance(event, Streamed):
             self._stream(event)
         elif isinstance(event, Judging):
-            self._progress.activity = "prm judges"
+            self._progress.activity = f"{event.role} judges"
         elif isinstance(event, Judged):
             self._judge(event)
         elif isinstance(event, Kept):
@@ -133,6 +140,8 @@ class AskDisplay:
 
     def _stream(self, event: Streamed) -> None:
         self._progress.activity = f"{event.author} writes"
+        if event.lane:  # of several candidates one is shown
+            return
         writing = self._writing
         if writing is None or writing.author != event.author:
             writing = _Writing(event.author)
@@ -165,7 +174,7 @@ class AskDisplay:
     def _end(self, event: Ended) -> None:
         self._stop()
         self._leave_unfinished()
-        print_summary(self._console, event.record)
+        self._summary(self._console, event.record)
 
     def _stop(self) -> None:
         live, self._live = self._live, None

@@ -57,6 +57,8 @@ class BatchDisplay:
         """Remember what is being written."""
         if isinstance(event, Streamed):
             self.tally.count_token()
+            if event.lane:
+                return
             step = self.newest.setdefault(event.id, Newest(event.author))
             if step.author != event.author:
                 step.author, step.text = event.author, ""
@@ -200,6 +202,9 @@ def _summary(tally: Tally, *, reproducible: bool) -> Iterator[tuple[str, str]]:
                 f"{used.generated:,} tokens written, {used.fed:,} read, {used.reused:,} reused{waste}",
             )
     yield "time", _time(tally, summary)
+    verdict = tally.verdict()
+    for sentence in verdict.sentences if verdict else ():
+        yield "verdict", sentence
     yield (
         "promised",
         "the same bytes in every such run on this machine"

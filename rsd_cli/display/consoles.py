@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
+from rich.console import Console as Console  # noqa: PLC0414 - commands name it without knowing rich
 from rich.text import Text
 
 from rsd_cli.display.sanitise import visible

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -51,6 +52,11 @@ class Write:
     begun: int = 0
 
     @property
+    def n_outputs(self) -> int:
+        """How many of the context's last tokens must be decoded by this job, for their outputs."""
+        return 1
+
+    @property
     def boundaries(self) -> tuple[int, ...]:
         """Where a seat that can't be cut may be put back to: one before the end, whose output is needed."""
         return (len(self.context) - 1,)
@@ -81,7 +87,8 @@ class Read:
 
     At `boundaries` the context may be cut again by later jobs: before and behind the newest step, say. The
     decode that gives the hidden state also gives the first token of `ahead`, a job over the same context, which
-    then begins with it and decodes nothing twice.
+    then begins with it and decodes nothing twice. With `followers` it gives instead the log-probability that these
+    tokens follow, each behind the one before: the context holds all of them but the last.
     """
 
     context: Sequence[int]
@@ -89,6 +96,12 @@ class Read:
     boundaries: tuple[int, ...]
     hidden: bool = False
     ahead: Write | None = None
+    followers: tuple[int, ...] = ()
+
+    @property
+    def n_outputs(self) -> int:
+        """How many of the context's last tokens must be decoded by this job, for their outputs."""
+        return max(1, len(self.followers))
 
 
 Job = Write | Read
@@ -174,11 +187,15 @@ class Checked:
 
 @dataclass(frozen=True)
 class Observed:
-    """A read job ended with these logits, in the order of the job's tokens, or with this hidden state."""
+    """A read job ended with these logits, in the order of the job's tokens, or with this hidden state.
+
+    `logprob` is that of the job's followers together, at temperature 1.
+    """
 
     seat: int
     logits: tuple[float, ...] = ()
     hidden: NDArray[np.float32] | None = None
+    logprob: float = math.nan
 
 
 @dataclass(frozen=True)

@@ -459,6 +459,12 @@ class Context:
         """One logit of an output row; of damaged weights it may be NaN or infinite."""
         return float(C.llama_get_logits_ith(self.pointer, row)[token])
 
+    def logprob(self, row: int, token: int) -> float:
+        """The log-probability of a token over the whole vocabulary, at temperature 1; once per judged token."""
+        logits = self.logits(row)
+        highest = logits.max()
+        return float(logits[token] - highest - np.log(np.exp(logits - highest).sum(dtype=np.float64)))
+
     def hidden(self, row: int) -> NDArray[np.float32]:
         """The state behind the final norm (n_embd values) of an output row of a decode with `hidden`."""
         values = C.llama_get_embeddings_ith(self.pointer, row)
@@ -466,7 +472,7 @@ class Context:
         return state
 
     def logits(self, row: int) -> NDArray[np.float32]:
-        """A view of all logits of an output row, valid until the next decode; for evaluation, not per token."""
+        """A view of all logits of an output row, valid until the next decode; never for a sampled token."""
         return np.ctypeslib.as_array(C.llama_get_logits_ith(self.pointer, row), (self.model.n_vocab,))
 
     def cut(self, stream: int, n: int) -> bool:

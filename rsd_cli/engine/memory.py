@@ -6,6 +6,7 @@ own up where somebody needs it. Whatever cuts, copies, snapshots or clears a sea
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rsd_cli.engine.llama import DecodeAborted, Row
@@ -20,6 +21,20 @@ if TYPE_CHECKING:
 SNAPSHOTS = 3  # the boundaries around the newest step, and one before them
 NEARLY_FULL = 0.8
 WORTH_COPYING = 16  # tokens; what another seat knows is copied from here on, and read anew below
+WORTH_A_SIBLINGS = 2  # the same within a trajectory, where nothing but a token at a boundary is read anew
+
+
+@dataclass(frozen=True)
+class Gift:
+    """What a seat could copy from another: its first `ready` tokens now, and `coming` once that has read them."""
+
+    donor: Seat
+    coming: int
+    ready: int
+
+    def least(self, seat: Seat) -> int:
+        """How many tokens more than the seat's own are worth a copy."""
+        return WORTH_A_SIBLINGS if self.donor.index in seat.siblings else WORTH_COPYING
 
 
 class Memory:
@@ -27,7 +42,7 @@ class Memory:
 
     def __init__(self, context: Context, seats: Sequence[Seat], *, forgets: bool) -> None:
         self._context, self._can_cut = context, context.model.can_cut
-        self._shares, self._forgets = self._can_cut and not forgets, forgets
+        self._seats, self._forgets = seats, forgets
         self._holders: list[Seat | None] = [None] * context.n_streams
         if not self._can_cut:  # what can't be cut can't be a pad either, so it stays where it is
             for seat in seats:
@@ -87,27 +102,55 @@ class Memory:
 
     def _waits(self, seat: Seat, earlier: Sequence[Seat]) -> bool:
         """Whether a seat should wait until an earlier one has read what both need; then that is copied."""
-        if not (seat.fresh and self._shares):
+        if not (seat.fresh and seat.job):
             return False
-        donors = [holder for holder in self._holders if holder and holder is not seat]
-        known = [(min(common_prefix(each.tokens, seat.tokens), seat.first_output), each) for each in donors]
-        ready = max(
-            ((min(n, each.cached), each) for n, each in known), key=lambda pair: pair[0], default=None
-        )
-        coming = max((n for n, each in known if each in earlier), default=0)
-        best = max(seat.cached, ready[0] if ready else 0)
-        if coming - best >= WORTH_COPYING:
+        gifts = [
+            self._gift(each, min(common_prefix(each.tokens, seat.tokens), seat.first_output))
+            for each in self._donors(seat)
+        ]
+        worth = [gift for gift in gifts if gift.ready - seat.cached >= gift.least(seat)]
+        best = max(worth, key=lambda gift: gift.ready, default=None)
+        known = best.ready if best else seat.cached
+        if any(gift.coming - known >= gift.least(seat) for gift in gifts if gift.donor in earlier):
             return True
-        if ready and ready[0] - seat.cached >= WORTH_COPYING:
-            self._copy(ready[1], seat, ready[0])
+        if best:
+            self._copy(best, seat)
         return False
 
-    def _copy(self, donor: Seat, seat: Seat, n: int) -> None:
-        stream = self.stream(seat)
-        self._context.restore(stream, self._context.snapshot(self.stream(donor)))
-        self._context.cut(stream, n)
-        seat.count(reused=n - seat.cached)
-        seat.cached, seat.fresh = n, False
+    def _donors(self, seat: Seat) -> list[Seat]:
+        """Whose memory a seat may copy: its siblings', also where it is parked, and strangers' in the context."""
+        knows_strangers = self._can_cut and not self._forgets
+        return [
+            each
+            for each in self._seats
+            if each is not seat
+            and (each.index in seat.siblings or (each.stream is not None and knows_strangers))
+        ]
+
+    def _gift(self, donor: Seat, n: int) -> Gift:
+        """What a donor that shares `n` tokens has to give: what can't be cut, where it is or was at a boundary."""
+        if self._can_cut:
+            return Gift(donor, n, min(n, donor.cached))
+        there = [donor.cached, *(at for at, _ in donor.snapshots)]
+        coming = [*there, *(donor.job.boundaries if donor.job else ())]
+        return Gift(donor, *(max((at for at in places if at <= n), default=0) for places in (coming, there)))
+
+    def _copy(self, gift: Gift, seat: Seat) -> None:
+        stream, donor = self.stream(seat), gift.donor
+        state = dict(donor.snapshots).get(gift.ready)
+        if state is None:
+            state = donor.parked if donor.stream is None else self._context.snapshot(donor.stream)
+        if state is None:
+            return
+        self._context.restore(stream, state)
+        if self._can_cut:
+            self._context.cut(stream, gift.ready)
+        seat.count(reused=gift.ready - seat.cached)
+        seat.cached, seat.fresh = gift.ready, False
+        seat.snapshots = [snapshot for snapshot in donor.snapshots if snapshot[0] <= gift.ready]
+        if donor.index in seat.siblings:
+            seat.borrowed = gift.ready
+        self.remember(seat)
 
     def decode(self, rows: Sequence[Row], *, hidden: bool) -> list[int]:
         """Decode; gives each row's batch index.

@@ -103,7 +103,8 @@ class Seat:
     `pending` is the position of a token that was sampled for an earlier job and not decoded there, or -1. A seat
     `owes` a decode where the last token that it proposed was counted and never decoded.
     The memory lies in a `stream` of the context or is `parked` as bytes, and is empty where it is neither. A seat
-    is `taken` by a trajectory, or else knows what the last one left; `fresh` until that has decoded anything.
+    is `taken` by a trajectory, or else knows what the last one left; `fresh` until its job has decoded anything.
+    `siblings` are all seats of its trajectory, and its first `borrowed` tokens were copied from one of them.
     `since` orders the jobs of all seats.
     """
 
@@ -116,7 +117,10 @@ class Seat:
     parked: bytes | None = None
     taken: bool = False
     fresh: bool = False
+    siblings: tuple[int, ...] = ()
+    borrowed: int = 0
     since: int = 0
+    likely: float = 0.0
     job: Job | None = None
     writing: Writing | None = None
     ahead: HeadStart | None = None
@@ -131,12 +135,19 @@ class Seat:
     @property
     def first_output(self) -> int:
         """The position from which on the job needs outputs."""
-        return len(self.job.context if isinstance(self.job, Check) else self.tokens) - 1
+        if self.job is None or (isinstance(self.job, Write) and not isinstance(self.job, Check)):
+            return len(self.tokens) - 1
+        return len(self.job.context) - self.job.n_outputs
 
     def settle_debt(self) -> None:
         """A proposal that was never decoded makes up for the token that is fed in its place."""
         self.count(fed=-int(self.owes))
         self.owes = False
+
+    def forget(self, kept: int) -> None:
+        """Count what the seat knows beyond its first tokens as discarded; what was copied is another's to count."""
+        self.count(discarded=max(0, len(self.tokens) - max(kept, self.borrowed)))
+        self.borrowed = min(self.borrowed, kept)
 
     def advance(self, n: int) -> None:
         """`n` more tokens are in the memory; those that this model did not sample itself were fed."""
@@ -149,10 +160,9 @@ class Seat:
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     """Length of the longest common prefix."""
-    for i, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return i
-    return min(len(a), len(b))
+    n, block = min(len(a), len(b)), 64
+    start = next((i for i in range(0, n, block) if list(a[i : i + block]) != list(b[i : i + block])), n)
+    return next((i for i in range(start, n) if a[i] != b[i]), n)
 
 
 @dataclass(frozen=True)

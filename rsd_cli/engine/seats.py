@@ -63,8 +63,12 @@ class Engine:
         """How many seats the next step serves; all of them where it only has to tell what is known."""
         return len(self.seats) if self._held else sum(seat.job is not None for seat in self.seats)
 
-    def submit(self, index: int, job: Job) -> None:
-        """Give a free seat its next job; raises ContextOverflow if it can't fit."""
+    def submit(self, index: int, job: Job, siblings: tuple[int, ...] = ()) -> None:
+        """Give a free seat its next job; raises ContextOverflow if it can't fit.
+
+        `siblings` are all seats of the trajectory that it belongs to, if these are several: they know much of the
+        same, and what one has read the others copy.
+        """
         needed = len(job.context) + isinstance(job, Write)
         if needed > self.n_ctx:
             raise ContextOverflow(needed, self.n_ctx)
@@ -80,14 +84,15 @@ class Engine:
         if not seat.taken:  # what the last trajectory left is not this one's to discard
             seat.taken = seat.fresh = True
             del seat.tokens[kept:]
-        seat.count(discarded=len(seat.tokens) - kept)
+        seat.fresh, seat.siblings, seat.likely = seat.fresh or bool(siblings), siblings, 0.0
+        seat.forget(kept)
         seat.pending = seat.cached if kept > seat.cached else -1
         if seat.pending < 0:
             seat.settle_debt()
-        # The last token's output is needed, so at least that one is fed.
-        self._memory.rewind(seat, min(kept, seat.cached, len(job.context) - 1))
-        seat.count(reused=seat.cached)
         seat.tokens, seat.job, seat.since, seat.owes = tokens, job, next(self._clock), False
+        # The last tokens' outputs are needed, so these are fed.
+        self._memory.rewind(seat, min(kept, seat.cached, seat.first_output))
+        seat.count(reused=seat.cached)
         self._memory.remember(seat)
         if isinstance(job, Write):
             seat.writing = self._begin(job)
@@ -121,8 +126,9 @@ class Engine:
             sampled = seat.writing.sampled if seat.writing else 0
             del seat.tokens[len(seat.job.context) + sampled if sampled else seat.cached :]
         self._drop(seat)
+        self._held = [update for update in self._held if update.seat != index]
         seat.settle_debt()
-        seat.count(discarded=len(seat.tokens) - common_prefix(seat.tokens, kept))
+        seat.forget(common_prefix(seat.tokens, kept))
         self.seats[index] = self._memory.hand_over(seat)
         return seat
 
@@ -216,20 +222,29 @@ class Engine:
     def _after(self, seat: Seat, row: Row, output: int) -> list[Update]:
         seat.advance(len(row.tokens))
         self._memory.remember(seat)
-        job = seat.job
-        if not row.output:
+        job, outputs = seat.job, range(output - row.output + 1, output + 1)
+        if isinstance(job, Read):
+            seat.likely += self._foretold(seat, job, outputs)
+        if not row.output or (isinstance(job, Read) and seat.cached < len(seat.tokens)):
             return [Fed(seat.index, seat.cached, len(seat.tokens))]
         if isinstance(job, Read):
             seat.job = None
+            if job.followers:
+                return [Observed(seat.index, logprob=seat.likely)]
             if job.hidden:
                 seat.ahead = self._head_start(job.ahead, output)
                 return [Observed(seat.index, hidden=self.context.hidden(output))]
             return [Observed(seat.index, tuple(self.context.logit(output, token) for token in job.tokens))]
         if isinstance(job, Check) and seat.writing:
-            return self._check(seat, job, seat.writing, range(output - row.output + 1, output + 1))
+            return self._check(seat, job, seat.writing, outputs)
         if isinstance(job, Write) and seat.writing:
             return self._sample(seat, job, seat.writing, output)
         raise AssertionError("a row belongs to a seat with a job")
+
+    def _foretold(self, seat: Seat, job: Read, outputs: range) -> float:
+        """The log-probability of those of the job's followers that these outputs foretell."""
+        first = seat.cached - len(outputs) - seat.first_output
+        return sum(map(self.context.logprob, outputs, job.followers[max(0, first) :]))
 
     def _head_start(self, job: Write | None, output: int) -> HeadStart | None:
         if job is None or self.model.states_spoil_logits or len(job.context) >= self.n_ctx:
@@ -304,7 +319,9 @@ class Engine:
         seat.count(generated=1)
         ended = self._end(seat, job, writing, token)
         text = writing.read(b"" if ended == "eog" else self.model.piece(token), final=ended is not None)
-        writing.ended = ended or writing.at_separator(job.separator, len(text))
+        if ended in (None, "max_tokens"):
+            ended = writing.at_separator(job.separator, len(text)) or ended
+        writing.ended = ended
         return Sampled(seat.index, text)
 
     def _end(self, seat: Seat, job: Write, writing: Writing, token: int) -> WrittenEnd | None:

@@ -8,6 +8,7 @@ Decodes nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -107,6 +108,7 @@ def check_pair(draft: Model, target: Model) -> None:
         )
 
 
+@lru_cache(maxsize=1)  # every check of a run asks
 def _difference(draft: Model, target: Model) -> str | None:
     """The first thing in which two vocabularies differ, as half a sentence."""
     facts = {

@@ -29,10 +29,11 @@ ChatRole = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation; `ids` are the content in the model's own tokens, where they are known."""
 
     role: ChatRole
     content: str
+    ids: tuple[int, ...] | None = None
 
 
 class Renderer:
@@ -101,7 +102,7 @@ class ChatTemplate:
         scaffold = self.scaffold(tuple(message.role for message in messages))
         ids = list(scaffold[0])
         for message, after in zip(messages, scaffold[1:], strict=True):
-            ids += self._model.tokenize(message.content) + after
+            ids += [*(self._model.tokenize(message.content) if message.ids is None else message.ids), *after]
         return ids
 
     def scaffold(self, roles: tuple[ChatRole, ...]) -> list[list[int]]:

@@ -1,6 +1,6 @@
-r"""Is a final answer the gold one? Numbers are compared as numbers, all else as normalised text.
+r"""Is a final answer the gold one, by quick rules? Numbers as numbers, all else as text in one notation.
 
-It knows final numbers and short expressions, no algebra: \frac{1}{2} and 0.5 are the same, x+1 and 1+x are not.
+It knows no algebra: \frac{1}{2} and 0.5 are the same, x+1 and 1+x are not. `grader` goes on where this ends.
 """
 
 from __future__ import annotations
@@ -9,22 +9,31 @@ import re
 from fractions import Fraction
 
 from rsd_cli.decoding.answer import final_answer
+from rsd_cli.evaluation import notation
 
-NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?|-?\.\d+")
-FRACTION = re.compile(r"\\[dt]?frac\s*\{(-?\d+)\}\s*\{(\d+)\}")
-DRESSING = re.compile(r"\\(?:text|mathrm|mbox)\s*\{[^{}]*\}|\\[,;! ]|\\\$|[$%\s]|\\%")
-NAMED = re.compile(r"^[A-Za-z]=")  # x = 3 is 3
-TERM = re.compile(r"[-+*/^=_\\()]|0[a-z]$")  # what makes more of a number than a number with its unit
+NUMERAL = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
+NUMBER = re.compile(rf"-?{NUMERAL}(?:[eE][+-]?\d{{1,3}}(?!\d)|/\d+)?")
+SCIENTIFIC = re.compile(
+    rf"(-?{NUMERAL})\s*(?:\\times|\\cdot|\*)\s*10\s*\^\s*(?:\{{\s*(-?\d{{1,3}})\s*\}}|(-?\d))"
+)
+FRACTION = re.compile(r"\\frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))")
+MIXED = re.compile(r"(-?)(\d+)(?: | ?\+ ?)(\d+)/(\d+)")  # 1 2/3
+SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d.,])")  # 10 080
+NAMED = re.compile(r"^[A-Za-z] ?= ?")  # x = 3 is 3
+TERM = re.compile(r"[-+*/^=_!\\();|]|0[a-z]$")  # what makes more of a number than a number with its unit
 LONGEST = 200  # characters of an answer that can be a number with its unit
 
 
 def is_right(answer: str, gold: str) -> bool:
     r"""Whether the text's last \boxed{...}, or else its last number, is the gold answer."""
     given = final_answer(answer)
-    if given is None:
-        numbers = NUMBER.findall(answer[-LONGEST:])
-        given = numbers[-1] if numbers else ""
-    return same_answer(given, gold)
+    return same_answer(last_number(answer) or "" if given is None else given, gold)
+
+
+def last_number(text: str) -> str | None:
+    """The last number of a text that has no box."""
+    numbers = NUMBER.findall(text[-LONGEST:])
+    return numbers[-1].rstrip(".") if numbers else None
 
 
 def same_answer(given: str, gold: str) -> bool:
@@ -32,19 +41,29 @@ def same_answer(given: str, gold: str) -> bool:
     number, wanted = as_number(given), as_number(gold)
     if number is not None and wanted is not None:
         return number == wanted
-    return bool(given.strip()) and _plain(given) == _plain(gold)
+    return bool(given.strip()) and same_text(given, gold)
+
+
+def same_text(given: str, gold: str) -> bool:
+    r"""Whether two answers are written alike, or are the same words: `\text{A}` and A."""
+    if notation.is_words(gold):
+        return notation.spelled(given) == notation.spelled(gold)
+    return notation.compact(given) == notation.compact(gold)
 
 
 def as_number(text: str) -> Fraction | None:
     """The one number that a short answer names, with its unit and thousands separators left out."""
-    short = NAMED.sub("", FRACTION.sub(r"\1/\2", _plain(text[:LONGEST])))
+    short = NAMED.sub("", notation.plain(text[:LONGEST])).replace("%", "")
+    short = SCIENTIFIC.sub(_scientific, notation.TEXT.sub(" ; ", short)).strip(" ;")
+    short = FRACTION.sub(_fraction, re.sub(r"^([-+]) ", r"\1", short).removeprefix("+"))
+    mixed = MIXED.fullmatch(short)
+    if mixed:
+        return _mixed(*mixed.groups())
+    short = SPACED.sub(lambda match: match[0].replace(" ", ""), short)
     found = NUMBER.findall(short)
     if len(found) != 1 or TERM.search(NUMBER.sub("0", short)):
         return None
-    try:
-        return Fraction(found[0].replace(",", ""))
-    except (ValueError, ZeroDivisionError):
-        return None
+    return _exact(found[0])
 
 
 def gsm8k_gold(answer: str) -> str:
@@ -52,5 +71,25 @@ def gsm8k_gold(answer: str) -> str:
     return answer.rsplit("####", 1)[-1].strip()
 
 
-def _plain(text: str) -> str:
-    return DRESSING.sub("", text).rstrip(".").strip()
+def _exact(number: str) -> Fraction | None:
+    try:
+        return Fraction(number.replace(",", "").replace("./", "/"))
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def _scientific(match: re.Match[str]) -> str:
+    return f"{match[1].rstrip('.')}e{match[2] or match[3]}"
+
+
+def _fraction(match: re.Match[str]) -> str:
+    r"""`\frac{1}{2}` as 1/2; behind a whole number it makes a mixed one, so a space keeps them apart."""
+    glued = match.start() > 0 and match.string[match.start() - 1].isdigit()
+    return f"{' ' if glued else ''}{match[1] or match[2]}/{match[3] or match[4]}"
+
+
+def _mixed(sign: str, whole: str, upper: str, lower: str) -> Fraction | None:
+    if not int(lower):
+        return None
+    value = int(whole) + Fraction(int(upper), int(lower))
+    return -value if sign else value

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rsd_cli.errors import ModelError
+from rsd_cli.errors import ModelError, RSDError
 from rsd_cli.registry.names import SHARD
 from rsd_cli.registry.part import SourceError
 from rsd_cli.registry.ranged import Address
@@ -84,6 +84,19 @@ def fetch_checkpoint(repo: str, revision: str) -> Path:
     except Exception as error:  # noqa: BLE001 - which one depends on the http library that the hub package uses
         raise SourceError(f"{repo}: {error}", network=True) from None
     return Path(paths[0]).parent
+
+
+def dataset_commit(repo: str) -> str:
+    """The newest commit of a data set, so that what was loaded can be recorded."""
+    from huggingface_hub import HfApi
+
+    try:
+        return str(HfApi().dataset_info(repo, timeout=CONNECT_TIMEOUT).sha)
+    except Exception as error:  # noqa: BLE001 - which one depends on the http library that the hub package uses
+        raise RSDError(
+            f"Cannot reach the hub for {repo}: {(str(error).splitlines() or [''])[0][:200]}.",
+            "Check the network and HF_TOKEN, or give --data FILE.",
+        ) from None
 
 
 def list_files(repo: str, revision: str | None, *, offline: bool) -> Listing:

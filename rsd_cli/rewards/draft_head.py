@@ -51,8 +51,15 @@ class DraftHead:
     def context(self, solution: Solution) -> list[int]:
         """The conversation as the generator sees it."""
         messages = [Message("system", self._system)] if self._system else []
-        prompt = self._template.encode([*messages, Message("user", solution.question)])
-        return [*prompt, *(token for step in solution.steps for token in self._model.tokenize(step))]
+        for turn in solution.earlier:
+            messages += [Message("user", turn.question), Message("assistant", turn.text, self._written(turn))]
+        return [
+            *self._template.encode([*messages, Message("user", solution.question)]),
+            *self._written(solution),
+        ]
+
+    def _written(self, turn: Solution) -> tuple[int, ...]:
+        return tuple(token for step in turn.steps for token in self._model.tokenize(step))
 
     def job(self, solution: Solution) -> Read:
         """The state of the newest step's last token."""

@@ -6,7 +6,7 @@ A `Reader` reads the solution with an engine; `Confidence` takes what the draft'
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 if TYPE_CHECKING:
@@ -20,10 +20,20 @@ AGGREGATES: tuple[Aggregate, ...] = get_args(Aggregate)
 
 @dataclass(frozen=True)
 class Solution:
-    """A question and the steps so far as their authors wrote them, separators included; the newest is last."""
+    """A question and the steps so far as their authors wrote them, separators included; the newest is last.
+
+    `earlier` are the questions before it in a conversation, with the answers that they got. No published PRM was
+    trained on conversations: their layouts of a problem are put behind each other.
+    """
 
     question: str
     steps: tuple[str, ...] = ()
+    earlier: tuple[Solution, ...] = ()
+
+    @property
+    def turns(self) -> tuple[Solution, ...]:
+        """The conversation, this question last."""
+        return (*self.earlier, self)
 
     @property
     def newest(self) -> str:
@@ -33,7 +43,7 @@ class Solution:
     @property
     def before(self) -> Solution:
         """The solution without its newest step."""
-        return Solution(self.question, self.steps[:-1])
+        return replace(self, steps=self.steps[:-1])
 
     @property
     def text(self) -> str:

@@ -48,15 +48,19 @@ class Judge:
 
     def context(self, solution: Solution) -> list[int]:
         """The turns up to the end of the newest step."""
-        steps = (token for step in solution.steps for token in self._model.tokenize(step))
-        return [*self._prompt(solution.question), *steps]
+        ids = self._start()
+        for turn in solution.turns:
+            for text in (f"Problem:\n{turn.question}\n\nSolution:\n", *turn.steps):
+                ids += self._model.tokenize(text)
+            ids += self._model.tokenize("\n\n") if turn is not solution else []
+        return ids
 
-    def _prompt(self, question: str) -> list[int]:
-        problem = f"Problem:\n{question}\n\nSolution:\n"
+    def _start(self) -> list[int]:
+        """What stands before the first problem."""
         if len(self._frame) == len(("before", "after")):
-            return self._frame[0] + self._model.tokenize(f"{INSTRUCTION}\n\n{problem}")
+            return self._frame[0] + self._model.tokenize(f"{INSTRUCTION}\n\n")
         before, between, _ = self._frame
-        return before + self._model.tokenize(INSTRUCTION) + between + self._model.tokenize(problem)
+        return before + self._model.tokenize(INSTRUCTION) + between
 
     def job(self, solution: Solution) -> Read:
         """The solution so far with the question behind it."""

@@ -43,10 +43,12 @@ def math_shepherd(model: Model, _template: ChatTemplate, solution: Solution) -> 
     No token of its vocabulary reaches over a space or a line's end, so the pieces have the ids of the whole text.
     """
     marker = single_token(model, " ки")
-    ids = [*_start(model), *model.tokenize(solution.question.rstrip(), starts=True)]
-    for number, step in enumerate(solution.bare, start=1):
-        text = step if step.startswith(f"Step {number}:") else f"Step {number}: {step}"
-        ids += [*model.tokenize((" " if number == 1 else "\n") + text), marker]
+    ids = _start(model)
+    for turn in solution.turns:
+        ids += model.tokenize(turn.question.rstrip(), starts=True)
+        for number, step in enumerate(turn.bare, start=1):
+            text = step if step.startswith(f"Step {number}:") else f"Step {number}: {step}"
+            ids += [*model.tokenize((" " if number == 1 else "\n") + text), marker]
     return ids
 
 
@@ -55,31 +57,35 @@ def rlhflow(_model: Model, template: ChatTemplate, solution: Solution) -> list[i
 
     Earlier answers stay "+", also behind a bad step.
     """
-    turns: list[Message] = []
-    for step in solution.bare:
-        first = not turns
-        turns.append(Message("user", f"{solution.question} {step}" if first else step))
-        turns.append(Message("assistant", "+"))
-    if not turns:
+    messages: list[Message] = []
+    for turn in solution.turns:
+        for number, step in enumerate(turn.bare):
+            messages.append(Message("user", step if number else f"{turn.question} {step}"))
+            messages.append(Message("assistant", "+"))
+    if not messages:
         return template.scaffold(("user",))[0] + _model.tokenize(solution.question)
-    return template.encode(turns[:-1])
+    return template.encode(messages[:-1])
 
 
 def versaprm(model: Model, _template: ChatTemplate, solution: Solution) -> list[int]:
     """VersaPRM (arXiv 2502.06737): question, empty line, and four newlines as one token behind each step."""
     marker = single_token(model, " \n\n\n\n")
-    ids = [*_start(model), *model.tokenize(solution.question.strip() + " \n\n")]
-    for step in solution.bare:
-        ids += [*model.tokenize(step), marker]
+    ids = _start(model)
+    for turn in solution.turns:
+        ids += model.tokenize(turn.question.strip() + " \n\n")
+        for step in turn.bare:
+            ids += [*model.tokenize(step), marker]
     return ids
 
 
 def math_psa(model: Model, _template: ChatTemplate, solution: Solution) -> list[int]:
     """Math-psa (OpenR, arXiv 2410.09671): a space before each step, five newlines as one token behind it."""
     marker = single_token(model, " \n\n\n\n\n")
-    ids = [*_start(model), *model.tokenize(solution.question.rstrip())]
-    for step in solution.bare:
-        ids += [*model.tokenize(" " + step), marker]
+    ids = _start(model)
+    for turn in solution.turns:
+        ids += model.tokenize(turn.question.rstrip())
+        for step in turn.bare:
+            ids += [*model.tokenize(" " + step), marker]
     return ids
 
 
@@ -88,8 +94,10 @@ def genprm(model: Model, template: ChatTemplate, solution: Solution) -> list[int
 
     Its authors publish no figures for this direct mode.
     """
-    paragraphs = [f"Question: {solution.question}\n\n{step}" for step in solution.bare[:1]] + [
-        *solution.bare[1:]
+    paragraphs = [
+        step if number else f"Question: {turn.question}\n\n{step}"
+        for turn in solution.turns
+        for number, step in enumerate(turn.bare)
     ]
     before, asked, *around = template.scaffold(("system", *PARAGRAPH * max(1, len(paragraphs)))[:-1])
     ids = [*before, *model.tokenize(TEACHER), *asked]

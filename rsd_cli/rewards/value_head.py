@@ -36,10 +36,12 @@ def skywork(model: Model, _template: ChatTemplate, solution: Solution, separator
     """
     end = separator_ids(model, separator)[-1]
     start = [model.bos] if model.bos >= 0 else model.tokenize(QWEN_START, special=True)
-    ids = [*start, *model.tokenize(solution.question + "\n")]
-    text = "".join(solution.steps).rstrip("\n")
-    for piece in text.split(separator) if solution.steps else ():
-        ids += [*model.tokenize(piece), end]
+    ids = [*start]
+    for turn in solution.turns:
+        ids += model.tokenize(turn.question + "\n")
+        text = "".join(turn.steps).rstrip("\n")
+        for piece in text.split(separator) if turn.steps else ():
+            ids += [*model.tokenize(piece), end]
     return ids
 
 
@@ -53,10 +55,14 @@ def qwen_prm(model: Model, template: ChatTemplate, solution: Solution, _separato
             f"{model.path.name} has no token <extra_0> ({EXTRA_0}), which Qwen's PRMs read at.",
             "Use a GGUF with Qwen2.5's vocabulary.",
         )
-    ids = template.encode([Message("system", QWEN_SYSTEM), Message("user", solution.question)])
-    for step in solution.bare:
-        ids += [*model.tokenize(step), EXTRA_0]
-    return ids
+
+    def marked(turn: Solution) -> tuple[int, ...]:
+        return tuple(token for step in turn.bare for token in (*model.tokenize(step), EXTRA_0))
+
+    messages = [Message("system", QWEN_SYSTEM)]
+    for turn in solution.earlier:
+        messages += [Message("user", turn.question), Message("assistant", turn.text, marked(turn))]
+    return [*template.encode([*messages, Message("user", solution.question)]), *marked(solution)]
 
 
 def trl(model: Model, _template: ChatTemplate, solution: Solution, separator: str) -> list[int]:
@@ -65,9 +71,11 @@ def trl(model: Model, _template: ChatTemplate, solution: Solution, separator: st
     Also PURE (arXiv 2504.15275), whose p1 - p0 orders as p1 does. Score: softmax, class 1.
     """
     end = separator_ids(model, separator)
-    ids = [*_start(model), *model.tokenize(solution.question)]
-    for step in solution.bare:
-        ids += [*model.tokenize(step), *end]
+    ids = _start(model)
+    for turn in solution.turns:
+        ids += model.tokenize(turn.question)
+        for step in turn.bare:
+            ids += [*model.tokenize(step), *end]
     return ids
 
 
@@ -77,10 +85,11 @@ def reasoneval(model: Model, _template: ChatTemplate, solution: Solution, _separ
     Each piece between separators gets the space that its SentencePiece tokenizer puts before a text. Score:
     softmax over negative, neutral, positive; validity is neutral + positive.
     """
-    head = f"Question:\n{solution.question}\nAnswer:\nLet's think step by step.\n"
-    ids = [*_start(model), *model.tokenize(head, starts=True)]
-    for step in solution.bare:
-        ids += model.tokenize(step, starts=True)
+    ids = _start(model)
+    for turn in solution.turns:
+        head = f"Question:\n{turn.question}\nAnswer:\nLet's think step by step.\n"
+        for text in (head, *turn.bare):
+            ids += model.tokenize(text, starts=True)
     return ids
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rsd_cli.batch.answers import Majority, Told, finish_reason, line_of, majority, read_back
+from rsd_cli.batch.answers import Told, finish_reason, line_of, read_back
 from tests.batch.made import CONTENT, a_record, answered, failed
 
 FORMS = ["openai", "plain"]
@@ -93,24 +93,6 @@ def test_samples_without_a_final_answer_have_no_majority():
     assert written(outcome, "openai")["rsd"]["majority"] is None
     plain = written(outcome, "plain")
     assert (plain["answer"], plain["votes"], plain["answers"]) == (None, 0, [None, None])
-
-
-@pytest.mark.parametrize(
-    ("answers", "best"),
-    [
-        ([], None),
-        ([None], None),
-        (["a"], Majority("a", 1, 1)),
-        (["a", "b"], Majority("a", 1, 2)),
-        (["a", "b", "b"], Majority("b", 2, 3)),
-        ([None, "b", None], Majority("b", 1, 3)),
-        (["1,000", "2", "1000 dollars"], Majority("1,000", 2, 3)),
-        (["xy", "yx"], Majority("xy", 1, 2)),
-        (["", "", "a"], Majority("", 2, 3)),
-    ],
-)
-def test_equal_answers_vote_together(answers, best):
-    assert majority(answers) == best
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from rsd_cli.batch.answers import Answered
 from rsd_cli.batch.tally import Tally, Window
-from rsd_cli.records import Flops, RoleTime, Usage
+from rsd_cli.records import Flops, ModelId, Role, RoleTime, Usage
 from tests.batch.made import REWRITTEN, Clock, a_record, a_row, a_step, answered, failed
 
 
@@ -167,3 +167,32 @@ def test_rows_without_a_known_answer_are_not_graded(clock):
     tally = Tally(clock)
     tally.add(answered("72"))
     assert tally.graded == 0
+
+
+def test_a_verdict_compares_with_the_target_alone(clock):
+    """The answers of `made` come from a target of 10 parameters that writes 78 prompt and the rest text tokens."""
+    tally = Tally(clock)
+    assert tally.verdict() is tally.summary()["verdict"] is None
+    sizes: dict[Role, int] = {"draft": 10, "target": 100, "prm": 10}
+    models = {role: ModelId(role, None, size) for role, size in sizes.items()}
+    flops = Flops(1.0, 1.0, 1.0, 2.0 * 100 * (78 + 500))
+    record = a_record(models=models, flops=flops)
+    tally.add(Answered(a_row(), (record, record)))
+    verdict = tally.verdict()
+    assert verdict is not None
+    own = 10 * (90 + 9) + 100 * (83 + 15) + 10 * 95
+    assert verdict.compute.predicted == pytest.approx(own / (100 * (78 + 500)))
+    assert verdict.acceptance == pytest.approx(1 - 4 / 9)
+    summary = json.loads(json.dumps(tally.summary(), allow_nan=False))
+    assert summary["verdict"]["sentences"] == list(verdict.sentences)
+
+
+def test_where_the_target_wrote_nothing_there_is_no_speed_to_compare(clock):
+    tally = Tally(clock)
+    sizes: dict[Role, int] = {"draft": 10, "target": 100}
+    models = {role: ModelId(role, None, size) for role, size in sizes.items()}
+    usage: dict[Role, Usage] = {"draft": Usage(70, 90, 0, 70), "target": Usage()}
+    tally.add(Answered(a_row(), (a_record(models=models, usage=usage, steps=(a_step(),)),)))
+    verdict = tally.verdict()
+    assert verdict is not None
+    assert verdict.time is None

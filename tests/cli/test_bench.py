@@ -19,6 +19,13 @@ def test_the_last_line_is_one_json_object_with_every_ratio(rsd):
     ratios = [figures[key] for key in KEYS if key.endswith(("_bare", "_level", "_parts"))]
     assert all(math.isfinite(ratio) and ratio > 0 for ratio in ratios if isinstance(ratio, float))
     assert figures["question"]["record"]["usage"]["draft"]["generated"] > 0
+    (verdict,) = figures["verdicts"]
+    assert verdict["seats"] == 1
+    assert verdict["time"]["predicted"] > 0
+    assert verdict["time"]["measured"] == pytest.approx(
+        figures["question"]["seconds"] / figures["question"]["target_seconds"]
+    )
+    assert f"with 1 seat: {verdict['sentences'][0]}" in done.out
 
 
 def test_only_the_roles_and_seats_that_are_asked_for_are_measured(rsd):

@@ -90,6 +90,39 @@ def test_models_that_are_no_pair_are_refused_once(name, said, arguments, pair):
     pair(*command, *arguments).refused(3, said)
 
 
+def test_a_conversation_may_become_speculative(pair):
+    turns = [
+        "What is 1 + 2?",
+        "/set speculative on",
+        "And 2 + 2?",
+        "/set strategy target",
+        "/set speculative on",
+        "3?",
+    ]
+    command = ("chat", "--trio", "alike", "--threshold", "1", "--json", "--no-log", *FEW)
+    done = pair(*command, stdin="\n".join([*turns, ""]).encode())
+    assert done.code == 1
+    assert "/set speculative on needs a draft and a target, --strategy target has a target only." in done.err
+    plain, speculative, alone = map(json.loads, done.out.splitlines())
+    assert [each["settings"]["speculative"] for each in (plain, speculative, alone)] == [False, True, True]
+    for each in (plain, speculative):
+        in_vain = sum(step["rejected"]["tokens"] for step in each["steps"])
+        assert (each["usage"]["draft"]["discarded"] < in_vain) == (each is speculative)
+    assert alone["usage"]["draft"]["generated"] == 0
+
+
+@pytest.mark.parametrize(("name", "said"), [("strangers", "vocabular"), ("recurrent", "recurrent")])
+def test_models_that_are_no_pair_are_refused_at_the_first_question_that_needs_one(name, said, pair):
+    every = ("--trio", name, "--threshold", "0", "--no-log", *FEW)
+    pair("ask", QUESTION, *every, "--speculative").refused(3, said)
+    done = pair(
+        "chat", *every, stdin=b"What is 1 + 2?\n/set speculative on\nAnd?\n/set speculative off\nAnd?\n"
+    )
+    assert done.code == 1
+    assert said in done.err
+    assert len(done.out.splitlines()) >= 2
+
+
 @pytest.mark.parametrize("strategy", ["draft", "target"])
 @pytest.mark.parametrize("command", [("ask", QUESTION), ("batch", "questions.jsonl", "-o", "answers.jsonl")])
 def test_a_model_alone_has_nobody_to_propose(command, strategy, pair):

@@ -61,12 +61,13 @@ def test_help_costs_little_more_than_python(tmp_path):
     assert extra < max(0.25, 8 * statistics.median(bare)), (shown, bare)
 
 
-def test_the_command_without_arguments_shows_help_and_is_a_usage_error(tmp_path):
+def test_the_command_without_arguments_says_what_there_is_and_is_a_usage_error(tmp_path):
     done = subprocess.run(
         ENTRY, env=environment(tmp_path), capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 2
-    assert "ask" in done.stdout + done.stderr
+    assert "rsd ask" in done.stderr
+    assert len(done.stderr.splitlines()) == 5
     assert "Traceback" not in done.stderr
 
 

@@ -132,3 +132,16 @@ def test_no_question_on_a_terminal_is_refused_at_once(rsd):
         b"\x1b[0m", b""
     )
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("strategy", ["majority@3", "process-best-of-n@3", "judge", "glimpse"])
+def test_of_several_candidates_and_answers_the_steps_that_stay_are_shown(strategy, rsd):
+    trace = rsd.home / "trace.jsonl"
+    options = ("--strategy", strategy, "--temperature", "0.8", "--trace", str(trace))
+    seen = on_a_terminal(rsd, *LIMITS, *options).text()
+    record = json.loads(trace.read_text())
+    for number, step in enumerate(record["steps"], start=1):
+        letter = step["author"][0].upper()
+        assert re.search(rf"^ *{letter} +{number}  (?!…)", seen, re.MULTILINE), (number, seen)
+    assert f"strategy {strategy}" in seen
+    assert "written by" in seen

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rsd_cli.cli.ask import Output, _deliver
+from rsd_cli.cli.screen import Screen
 from rsd_cli.cli.trio import LoadedTrio, Shape
 from rsd_cli.cli.warm import FoundModel
 from rsd_cli.decoding.recording import Circumstances, make_record
@@ -115,7 +115,7 @@ def test_a_prm_with_a_shorter_context_than_its_draft_leaves_long_steps_to_the_ta
     assert (step.rejected.reward, step.rejected.tokens) == (None, 300)
     now = time.perf_counter()
     record = make_record(finished, Circumstances(made.ids(), {}, now, now, now, None, 0))
-    _deliver(record, Output(as_json=True, quiet=False, color=False, trace=None))
+    Screen(as_json=True, quiet=False, color=False).deliver(record)
     said = capsys.readouterr()
     assert "PRM gave no reward for 1 step" in said.err
     assert json.loads(said.out)["steps"][0]["rejected"]["reward"] is None

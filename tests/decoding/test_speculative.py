@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from rsd_cli.decoding import policies
 from rsd_cli.decoding.events import Judging, Kept, Streamed
-from rsd_cli.decoding.policies import Check, Judge, Keep, Propose, Strategy, Write, alone, rsd, threshold
+from rsd_cli.decoding.policies import Check, Judge, Keep, Propose, Write, alone, rsd
 from rsd_cli.decoding.runner import Failed, Finished, Runner, finished
 from rsd_cli.decoding.speculative import NOTHING, Pace, speculating
+from rsd_cli.decoding.strategies import PAIR, STRATEGIES, Kind
 from rsd_cli.decoding.trajectory import Answerer, Problem, Settings
-from rsd_cli.engine.jobs import Checked, Proposed
+from rsd_cli.engine.jobs import Checked, Drawn, Proposed
 from rsd_cli.engine.llama import Sampling
 from rsd_cli.engine.speculation import Guess
 from rsd_cli.records import Rejected
@@ -98,7 +98,7 @@ def test_a_step_is_made_of_what_is_proposed_and_checked():
 
 
 def test_in_rsd_only_the_targets_steps_are_speculative():
-    draft, policy = proposal("draft"), speculating(rsd(threshold(0.7)))
+    draft, policy = proposal("draft"), speculating(rsd(lambda reward: reward >= 0.7))
     assert next(policy) == Write("draft")
     assert policy.send(draft) == Judge(draft)
     assert policy.send(0.9) == Keep(draft, 0.9)
@@ -118,7 +118,7 @@ def test_in_rsd_only_the_targets_steps_are_speculative():
 
 def test_a_rejected_step_is_proposed_piece_by_piece_and_never_for_a_later_step():
     draft = proposal("draft", ids=range(1, 10))
-    policy = speculating(rsd(threshold(0.7)), Pace(4, 4, 4))
+    policy = speculating(rsd(lambda reward: reward >= 0.7), Pace(4, 4, 4))
     next(policy)
     policy.send(draft)
     assert policy.send(0.1) == Check(NOTHING, tuple(map(Guess, (1, 2, 3, 4))))
@@ -139,6 +139,36 @@ def test_a_policy_that_asks_the_target_later_does_not_get_an_old_step():
     next(policy)
     policy.send(proposal("draft"))
     assert policy.send(None) == Propose(NOTHING, 4)
+
+
+def test_what_is_watched_is_checked_watchfully():
+    def watching():
+        yield Keep((yield Write("target", watch=True)))
+
+    policy, sure = speculating(watching()), (Drawn(-0.5, 1.5), Drawn(-0.25, 0.5), Drawn(-1.0, 2.0))
+    next(policy)
+    assert policy.send(proposed()) == Check(replace(NOTHING, ms=1.0), GUESSES, watch=True)
+    policy.send(replace(checked(), drawn=sure))
+    policy.send(proposed())
+    request = policy.send(replace(checked((5,), ended="separator"), drawn=(Drawn(-2.0, 3.0),)))
+    assert isinstance(request, Keep)
+    assert (request.step.logprob, request.step.entropy) == (-3.75, 1.5)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        [Write("target"), Write("target", 1)],
+        Write("target", max_tokens=1),
+        Write("target", begun=NOTHING),
+        Write("target", after=(NOTHING,)),
+    ],
+)
+def test_what_is_no_whole_step_by_itself_stays_what_it_is(request_):
+    def asking():
+        yield request_
+
+    assert next(speculating(asking())) == request_
 
 
 @pytest.mark.parametrize(
@@ -168,8 +198,8 @@ def test_the_pace_grows_by_two_and_shrinks_by_one(n, guesses, accepted, tokens, 
 @pytest.mark.parametrize("k", [1, 2, 5, 16, None])
 def test_a_greedy_text_is_the_targets_own(k, cast, seats, trio, monkeypatch):
     pace = Pace if k is None else lambda: Pace(k, k, k)
-    strategy = Strategy(("draft", "target"), lambda _accepts: speculating(alone("target"), pace()))
-    monkeypatch.setitem(policies.STRATEGIES, "speculative", strategy)
+    strategy = Kind(lambda _: speculating(alone("target"), pace()), PAIR)
+    monkeypatch.setitem(STRATEGIES, "speculative", strategy)
     few = PROBLEMS[:4]
     own, _ = answered(trio({"target": cast["target"]}), replace(GREEDY, strategy="target"), problems=few)
     found, _ = answered(trio(cast, seats=seats), seats=seats, problems=few)

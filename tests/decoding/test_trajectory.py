@@ -10,7 +10,7 @@ from tests.engine.driving import text_of
 
 
 def trajectory(problem="p", seat=0, **settings):
-    return Trajectory(Problem(problem, "What?"), seat, alone("draft"), Settings(**settings))
+    return Trajectory(Problem(problem, "What?"), (seat,), alone("draft"), Settings(**settings))
 
 
 def step(text="Hello World.\n\n", ids=(1, 2, 3), author="draft", ended="separator"):

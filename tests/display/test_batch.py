@@ -13,7 +13,7 @@ from rsd_cli.decoding.events import Kept, Streamed
 from rsd_cli.display import batch
 from rsd_cli.display.batch import BatchDisplay, show_summary, watching
 from rsd_cli.display.live import LiveRegion
-from rsd_cli.records import Rejected
+from rsd_cli.records import Flops, ModelId, Rejected, Role
 from tests.batch.made import REWRITTEN, Clock, a_record, a_row, a_step, answered, failed
 from tests.display.screens import Terminal, console_on
 
@@ -248,3 +248,17 @@ def test_a_summary_is_written_whatever_an_answer_lacks(steps, clock):
     clock.now += 1
     tally.add(Answered(a_row(), (a_record(steps=steps, ended_by="timeout"),)))
     assert "1 answered" in summary(tally, force_terminal=False)
+
+
+def test_a_summary_says_whether_rsd_paid(clock):
+    sizes: dict[Role, int] = {"draft": 10, "target": 100, "prm": 10}
+    models = {role: ModelId(role, None, size) for role, size in sizes.items()}
+    tally = Tally(clock)
+    flops = Flops(1.0, 1.0, 1.0, 2.0 * 100 * (78 + 500))
+    tally.add(Answered(a_row(), (a_record(models=models, flops=flops),) * 2))
+    clock.now += 1
+    text = summary(tally, width=500, force_terminal=False)
+    told = [line.removeprefix("verdict   ") for line in text.splitlines() if line.startswith("verdict")]
+    verdict = tally.verdict()
+    assert verdict is not None
+    assert told == list(verdict.sentences)

@@ -110,6 +110,38 @@ def test_a_prefix_that_seats_share_is_read_once_and_copied(engine):
         assert np.abs(np.array(observed[i]) - alone).max() < CLOSE
 
 
+@pytest.mark.parametrize(("streams", "forgets"), [(0, False), (0, True), (1, False), (2, False)])
+def test_what_one_seat_of_a_trajectory_knows_its_siblings_copy(streams, forgets, engine):
+    """However short it is, also where it is parked, and where nothing is shared between trajectories."""
+    many = engine(3, streams, forgets, favour=NO_END)
+    context = many.model.tokenize("Hello World. The sum is")
+    for round_ in range(3):
+        for i in range(3):
+            many.submit(i, job(context, max_tokens=5, seed=i, sampling={"temperature": 1.0}), (0, 1, 2))
+        written = {update.seat: update for update in finish(many) if isinstance(update, Written)}
+        context = [*context, *written[round_].tokens]
+    assert sum(seat.usage.generated for seat in many.seats) == 45
+    prompt = len(context) - 15
+    assert sum(seat.usage.fed for seat in many.seats) <= prompt + 3 * 3
+    again = logits_after(engine(1, favour=NO_END), [*context, 7])
+    for i in range(3):
+        many.submit(i, Read([*context, 7], tuple(range(many.model.n_vocab)), (len(context),)), (0, 1, 2))
+    for update in finish(many):
+        if hasattr(update, "logits"):
+            assert np.abs(np.array(update.logits) - again).max() < CLOSE
+
+
+def test_what_was_copied_from_a_sibling_is_discarded_once(engine):
+    many = engine(2, favour=NO_END)
+    context = many.model.tokenize(SYSTEM)
+    for i in range(2):
+        many.submit(i, Read([*context, 5, 6, 7], (1,), (len(context),)), (0, 1))
+    finish(many)
+    seats = [many.release(i, context) for i in range(2)]
+    assert sum(seat.usage.fed for seat in seats) == len(context) + 3 + 1
+    assert sum(seat.usage.discarded for seat in seats) == 4, "the last token was read by both"
+
+
 def test_a_free_seats_memory_serves_the_next_trajectory_that_begins_alike(engine):
     one = engine(1)
     prefix = one.model.tokenize(SYSTEM)

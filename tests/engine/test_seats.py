@@ -315,3 +315,22 @@ def test_time_is_counted_for_reading_and_for_writing(tiny_engine):
     spent = engine.seats[0].time
     assert spent.prompt_ms > 0
     assert spent.decode_ms > 0
+
+
+@pytest.mark.parametrize("first", [1, 3])
+def test_a_step_that_is_begun_goes_on_as_if_it_had_not_stopped(first, tiny_engine):
+    engine, alone = tiny_engine(), tiny_engine()
+    context = engine.model.tokenize("Hello World. The sum is")
+    whole = write(alone, context, max_tokens=20)
+    begun = write(engine, context, max_tokens=first)
+    rest = write(engine, [*context, *begun.tokens], max_tokens=20, begun=first)
+    assert (rest.tokens, rest.text, rest.ended) == (whole.tokens, whole.text, whole.ended)
+    assert engine.seats[0].usage.generated == len(whole.tokens)
+    assert engine.seats[0].usage.fed == alone.seats[0].usage.fed
+
+
+def test_a_separator_at_the_last_token_is_a_separator(tiny_engine):
+    engine = tiny_engine(favour={"<eos>": -50.0, ".\n\n": 30.0})
+    context = engine.model.tokenize("Hello World")
+    assert write(engine, context, max_tokens=1).ended == "separator"
+    assert write(engine, context, max_tokens=5).ended == "separator"

@@ -123,6 +123,17 @@ def test_a_rejected_step_leaves_no_trace(name, seats, kind, reader, tiny_engine)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_a_follow_up_begins_with_the_turns_before_it(name, reader):
+    made = reader(name)
+    first = Solution(QUESTION, STEPS)
+    for later in (Solution("And 2 + 2?", OTHER[:1], (first,)), Solution("And 2 + 2?", OTHER, (first, first))):
+        answered, asked = made.context(first), made.context(later)
+        assert asked[: len(answered)] == answered
+        assert len(asked) > len(answered)
+        assert asked != made.context(Solution("And 3 + 2?", later.steps, later.earlier))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_new_step_costs_its_own_tokens(name, reader, tiny_engine):
     made, engine = reader(name), tiny_engine("qwen2", n_ctx=1024)
     alone(engine, made, Solution(QUESTION, STEPS[:1]), release=False)

@@ -1,0 +1,150 @@
+"""`rsd chat`: a conversation at the terminal, or turns from a pipe."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rsd_cli.cli import notes, options
+from rsd_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rsd_cli.chat.prompt import Reader
+    from rsd_cli.cli.conversing import Talk
+    from rsd_cli.cli.repl import Repl
+
+
+def chat(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="With --resume: which conversation; the last one.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a conversation: its ID, or last.")
+    ] = False,
+    listing: Annotated[bool, typer.Option("--list", help="List the conversations on this machine.")] = False,
+    no_log: options.NoLog = False,
+    trio: options.TalkTrio = None,
+    draft: options.Draft = None,
+    target: options.Target = None,
+    prm: options.Prm = None,
+    strategy: options.TalkStrategy = None,
+    speculative: options.Speculative = None,
+    threshold: options.Threshold = None,
+    weighting: options.Weighting = None,
+    target_share: options.TargetShare = None,
+    share_per: options.SharePer = None,
+    beta: options.Beta = None,
+    aggregate: options.Aggregate = None,
+    max_tokens: options.TalkMaxTokens = None,
+    max_steps: options.TalkMaxSteps = None,
+    temperature: options.Temperature = None,
+    seed: options.TalkSeed = None,
+    system: options.System = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print each answer's record as a line of JSON.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but the answers.")] = False,
+    no_color: options.NoColor = False,
+    offline: options.Offline = False,
+    no_verify: options.NoVerify = False,
+    yes: options.Yes = False,
+    models: options.ModelsFile = None,
+    threads: options.Threads = 0,
+    gpu_layers: options.GpuLayers = "",
+    ctx: options.Ctx = 0,
+    batch_size: options.BatchSize = 512,
+    kv_type: options.KvType = "f16",
+) -> None:
+    """Talk with a trio.
+
+    Every answer is decoded step by step; /help lists what can be typed. Conversations are kept, and --resume goes on
+    with one. Without a terminal each line of standard input is a turn, until its end.
+    """
+    from rsd_cli.cli import setup
+    from rsd_cli.cli.method import wished
+    from rsd_cli.cli.screen import Screen
+    from rsd_cli.cli.trio import Shape
+
+    if listing:
+        _list(color=not no_color)
+        return
+    if name and not resume:
+        raise UsageError(f"{name!r} is no option of rsd chat.", f"Ask one question: rsd ask {name!r}")
+    wishes = wished(strategy, threshold, weighting, target_share, share_per, beta, aggregate, speculative)
+    crashed = (notes.read() or {}).get("chat")
+    notes.withdraw()
+    from rsd_cli.cli.opening import Given, Opening, opened
+
+    wanted = Opening(
+        Given(trio, draft, target, prm, wishes, max_tokens, max_steps, temperature, seed, system),
+        setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet),
+        Shape(ctx, 1, batch_size, threads, setup.check_kv_type(kv_type), setup.parse_layers(gpu_layers)),
+        Screen(as_json, quiet, not no_color, is_brief=True),
+        True,
+        crashed or ((name or "last") if resume else None),
+        journals=not no_log,
+    )
+    with opened(wanted, time.perf_counter()) as (talk, _):
+        converse(talk, crashed=bool(crashed))
+
+
+def converse(talk: Talk, *, crashed: bool = False) -> None:
+    """Read turns until the end; leaves with 1 if a script's turn was refused."""
+    from rsd_cli.chat.prompt import Lines
+    from rsd_cli.cli.repl import Repl
+
+    talk.load()
+    repl = Repl(talk, talk.kept.unanswered)
+    if sys.stdin is None or not sys.stdin.isatty():
+        repl.run(Lines(sys.stdin or io.StringIO()))
+        raise typer.Exit(int(repl.has_failed))
+    _greet(talk, crashed=crashed)
+    repl.run(_typed(talk, repl))
+
+
+def _typed(talk: Talk, repl: Repl) -> Reader:
+    from rsd_cli.chat.journal import history_file
+    from rsd_cli.chat.prompt import Typed
+
+    keeps = talk.journal.is_open
+    talk.leaves_notes = keeps
+    return Typed(history_file() if keeps else None, repl.status, color=talk.screen.color)
+
+
+def _greet(talk: Talk, *, crashed: bool) -> None:
+    """Say who will answer, and what there is of this conversation."""
+    from rsd_cli.display.chat import notice
+    from rsd_cli.display.steps import counted
+
+    turns = len(talk.conversation.turns)
+    names = ", ".join(f"{role} {model.name}" for role, model in talk.loaded.models.items())
+    console = talk.screen.console
+    if crashed:
+        notice(
+            console, "The engine crashed in an answer. The conversation is kept, and your question is below."
+        )
+    elif not talk.screen.quiet:
+        notice(console, f"{talk.kept.trio}: {names}. /help lists the commands, Ctrl-D leaves.")
+    if turns:
+        notice(console, f"Conversation {talk.kept.id} goes on, with {counted(turns, 'turn')}.")
+
+
+def _list(*, color: bool) -> None:
+    from rsd_cli.chat.journal import listed
+    from rsd_cli.display.chat import conversations
+    from rsd_cli.display.consoles import stdout_console
+
+    rows = [
+        {
+            "id": each.id,
+            "changed": time.strftime("%Y-%m-%d %H:%M", time.localtime(each.changed)),
+            "turns": str(each.turns),
+            "question": " ".join(each.question.split()),
+        }
+        for each in listed()
+    ]
+    conversations(stdout_console(color=color), rows)

@@ -1,0 +1,80 @@
+"""Where answers go: the live steps to stderr where a person watches, the answer to stdout. Runs no model."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from rsd_cli.cli.trio import LoadedTrio
+    from rsd_cli.display.ask import AskDisplay
+    from rsd_cli.display.consoles import Console
+    from rsd_cli.records import Record
+
+
+@dataclass(frozen=True)
+class Screen:
+    """How answers are shown; `is_brief` in a conversation, whose questions were typed before our eyes."""
+
+    as_json: bool
+    quiet: bool
+    color: bool
+    is_brief: bool = False
+
+    @property
+    def shows_steps(self) -> bool:
+        """A person watches stderr and wants to see the steps."""
+        return not self.quiet and sys.stderr.isatty()
+
+    @property
+    def console(self) -> Console:
+        """The console for everything but the answer."""
+        from rsd_cli.display.consoles import stderr_console
+
+        return stderr_console(color=self.color)
+
+    def display(
+        self, stack: ExitStack, question: str, strategy: str, loaded: LoadedTrio
+    ) -> AskDisplay | None:
+        """The live display, where a person watches stderr."""
+        if not self.shows_steps:
+            return None
+        from rsd_cli.display.answer import print_brief, print_summary
+        from rsd_cli.display.ask import AskDisplay
+
+        names = {role: model.name for role, model in loaded.models.items()}
+        if loaded.prm:
+            names["prm"] = loaded.prm.name
+        asked, summary = (None, print_brief) if self.is_brief else (question, print_summary)
+        display = AskDisplay(self.console, asked, names, strategy, time.perf_counter, summary)
+        loaded.on_loading = display.loading
+        return stack.enter_context(display)
+
+    def deliver(self, record: Record) -> None:
+        """The answer to stdout; steps that got no reward are worth a word."""
+        unjudged = sum(step.rejected is not None and step.rejected.reward is None for step in record.steps)
+        if unjudged and not self.quiet:
+            word = "steps" if unjudged > 1 else "step"
+            typer.echo(f"The PRM gave no reward for {unjudged} {word}; the target wrote them.", err=True)
+        if self.as_json:
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(encoding="utf-8")  # whatever the terminal speaks, JSON is UTF-8
+            typer.echo(record.to_json())
+        elif self.shows_steps and sys.stdout.isatty():
+            from rsd_cli.display.answer import print_answer
+            from rsd_cli.display.consoles import stdout_console
+
+            print_answer(stdout_console(color=self.color), record)
+        else:
+            from rsd_cli.display.sanitise import visible
+
+            text = record.answer.strip()
+            typer.echo(visible(text) if sys.stdout.isatty() else text)
+        sys.stdout.flush()

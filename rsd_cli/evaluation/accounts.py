@@ -1,0 +1,262 @@
+"""What a strategy achieved and what it cost: accuracy, tokens, compute, time. From its samples; shows nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, get_args
+
+from rsd_cli.errors import UsageError
+from rsd_cli.evaluation.choosing import Choice, budgets, choices, choose
+from rsd_cli.evaluation.samples import OUTCOMES
+from rsd_cli.evaluation.significance import paired, standard_error
+from rsd_cli.records import Role, RoleTime, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from rsd_cli.evaluation.samples import Outcome, Sample
+    from rsd_cli.evaluation.significance import Difference
+    from rsd_cli.records import Record, Step
+
+ROLES: tuple[Role, ...] = get_args(Role)
+SUFFIXES = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """FLOPs of one role: reading (the prompt and others' steps) apart from writing its own."""
+
+    reading: float = 0.0
+    writing: float = 0.0
+
+    def __add__(self, other: Compute) -> Compute:
+        return Compute(self.reading + other.reading, self.writing + other.writing)
+
+    @property
+    def total(self) -> float:
+        """Both together."""
+        return self.reading + self.writing
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What answers cost, by role: tokens, FLOPs, and time in the models.
+
+    The time of a decode that several rows share is split by their tokens, so that it adds up to what the models
+    took with any number of rows side by side.
+    """
+
+    tokens: dict[Role, Usage]
+    flops: dict[Role, Compute]
+    times: dict[Role, RoleTime]
+
+    @property
+    def total_flops(self) -> float:
+        """All roles, PRM included."""
+        return sum(compute.total for compute in self.flops.values())
+
+    @property
+    def seconds(self) -> float:
+        """In all models."""
+        return sum(spent.prompt_ms + spent.decode_ms for spent in self.times.values()) / 1000
+
+
+@dataclass(frozen=True)
+class Authorship:
+    """Who wrote the answers. None where there is nothing to take a share of.
+
+    `acceptance` is of the draft's judged steps; `acceptance_by_tokens` is the paper's (accepted / (accepted +
+    discarded) tokens of the draft); `target_share` is of kept tokens. `draft_alone` is the share of questions in
+    whose answer the target wrote nothing, `draft_alone_right` of those that are also right.
+    """
+
+    acceptance: float | None
+    acceptance_by_tokens: float | None
+    target_share: float | None
+    draft_alone: float
+    draft_alone_right: float
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The same samples as if only the first n of each question had been drawn."""
+
+    choice: Choice
+    n: int
+    right: int
+    of: int
+    cost: Cost
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        return self.right / self.of
+
+
+@dataclass(frozen=True)
+class Account:
+    """One strategy on one task. `difference` is to the task's first strategy, over the questions of both.
+
+    `wall_seconds` is what the strategy took with all else around its models, if that was measured.
+    """
+
+    task: str
+    strategy: str
+    n: int
+    right: int
+    difference: Difference | None
+    outcomes: dict[Outcome, int]
+    cost: Cost
+    authorship: Authorship
+    budgets: tuple[Budget, ...]
+    wall_seconds: float | None = None
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        return self.right / self.n
+
+    @property
+    def stderr(self) -> float | None:
+        """The accuracy's standard error."""
+        return standard_error(self.right, self.n)
+
+
+@dataclass(frozen=True)
+class StrategyRun:
+    """All answers of one strategy to the questions of one task, at least one."""
+
+    name: str
+    samples: tuple[Sample, ...]
+    wall_seconds: float | None = None
+
+
+def accounts_of(task: str, runs: Sequence[StrategyRun], seed: int = 0) -> tuple[Account, ...]:
+    """The accounts of a task's strategies; the first is what the others are compared with."""
+    return tuple(_account(task, run, runs[0], seed) for run in runs)
+
+
+def difference(first: Sequence[Sample], second: Sequence[Sample], seed: int = 0) -> Difference | None:
+    """Paired over the questions that both answered; None if there are none."""
+    before = {sample.doc_id: sample for sample in first}
+    pairs = [(before[sample.doc_id].right, sample.right) for sample in second if sample.doc_id in before]
+    return paired([pair[0] for pair in pairs], [pair[1] for pair in pairs], seed) if pairs else None
+
+
+def cost_of(records: Iterable[Record]) -> Cost:
+    """Everything that was decoded for these answers: 2 x parameters x tokens (paper, section 4)."""
+    tokens: dict[Role, Usage] = {}
+    flops: dict[Role, Compute] = {}
+    times: dict[Role, RoleTime] = {}
+    for record in records:
+        for role, used in record.usage.items():
+            tokens[role] = tokens.get(role, Usage()) + used
+            if role in record.models:
+                spent = compute(used, record.models[role].parameters)
+                flops[role] = flops.get(role, Compute()) + spent
+        for role, time in record.timings.roles.items():
+            times[role] = times.get(role, RoleTime()) + time
+    return Cost(tokens, flops, times)
+
+
+def compute(used: Usage, parameters: float) -> Compute:
+    """FLOPs of a role's tokens."""
+    return Compute(reading=2.0 * parameters * used.fed, writing=2.0 * parameters * used.generated)
+
+
+def projected(tokens: Mapping[Role, Usage], parameters: Mapping[Role, float]) -> dict[Role, Compute]:
+    """The compute of the measured tokens if the models had other sizes. A projection, not a measurement.
+
+    Other models would have written other tokens, and a PRM that read none here (a head on the draft) reads none.
+    """
+    return {role: compute(used, parameters[role]) for role, used in tokens.items()}
+
+
+def parse_parameters(text: str) -> dict[Role, float]:
+    """Sizes of draft, target and PRM as in `7e9,72e9,7e9` or `7B,72B,7B`; UsageError for anything else."""
+    sizes = [_size(part.strip().lower()) for part in text.split(",")]
+    known = [size for size in sizes if size is not None]
+    if len(sizes) != len(ROLES) or len(known) != len(ROLES):
+        raise UsageError(
+            f"--project-params {text!r} is no list of three sizes.", "Draft, target, PRM: 7e9,72e9,7e9"
+        )
+    return dict(zip(ROLES, known, strict=True))
+
+
+def budgets_of(samples: Sequence[Sample]) -> tuple[Budget, ...]:
+    """Accuracy and cost at 1, 2, 4 … n answers a question, for every way to choose that the samples allow."""
+    largest = max((len(sample.branches) for sample in samples), default=0)
+    return tuple(_budget(samples, how, n) for how in choices(samples) for n in budgets(largest))
+
+
+def authorship(samples: Sequence[Sample]) -> Authorship:
+    """Who wrote the answers of a strategy."""
+    steps = [step for sample in samples for record in sample.records for step in record.steps]
+    several = any(len(sample.branches) > 1 for sample in samples)  # then nothing is accepted, but chosen
+    alone = [sample for sample in samples if _is_drafted(sample)]
+    accepted = [] if several else [step.tokens for step in steps if _is_accepted(step)]
+    rejected = [] if several else [step.rejected.tokens for step in steps if step.rejected]
+    return Authorship(
+        acceptance=_share(len(accepted), len(accepted) + len(rejected)),
+        acceptance_by_tokens=_share(sum(accepted), sum(accepted) + sum(rejected)),
+        target_share=_share(
+            sum(step.tokens for step in steps if step.author == "target"), sum(step.tokens for step in steps)
+        ),
+        draft_alone=len(alone) / len(samples),
+        draft_alone_right=sum(sample.right for sample in alone) / len(samples),
+    )
+
+
+def _account(task: str, run: StrategyRun, first: StrategyRun, seed: int) -> Account:
+    counted = Counter(sample.outcome for sample in run.samples)
+    return Account(
+        task=task,
+        strategy=run.name,
+        n=len(run.samples),
+        right=sum(sample.right for sample in run.samples),
+        difference=None if run is first else difference(first.samples, run.samples, seed),
+        outcomes={outcome: counted[outcome] for outcome in OUTCOMES},
+        cost=cost_of(record for sample in run.samples for record in sample.records),
+        authorship=authorship(run.samples),
+        budgets=budgets_of(run.samples),
+        wall_seconds=run.wall_seconds,
+    )
+
+
+def _budget(samples: Sequence[Sample], how: Choice, n: int) -> Budget:
+    chosen = [choose(sample.branches[:n], how) for sample in samples]
+    cost = cost_of(record for sample in samples for record in sample.records[:n])
+    right = sum(branch is not None and branch.right for branch in chosen)
+    return Budget(how, n, right, len(samples), _unjudged(cost) if how == "majority" else cost)
+
+
+def _unjudged(cost: Cost) -> Cost:
+    """A majority needs no PRM, even where one was asked for the other ways to choose."""
+    return Cost(
+        {role: used for role, used in cost.tokens.items() if role != "prm"},
+        {role: spent for role, spent in cost.flops.items() if role != "prm"},
+        {role: spent for role, spent in cost.times.items() if role != "prm"},
+    )
+
+
+def _is_drafted(sample: Sample) -> bool:
+    steps = [step for record in sample.records for step in record.steps]
+    return bool(steps) and all(step.author == "draft" for step in steps)
+
+
+def _is_accepted(step: Step) -> bool:
+    return step.author == "draft" and step.reward is not None
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+def _size(text: str) -> float | None:
+    factor = SUFFIXES.get(text[-1:], 1.0)
+    try:
+        size = float(text[:-1] if factor != 1 else text) * factor
+    except ValueError:
+        return None
+    return size if 0 < size < 1e18 else None

@@ -1,0 +1,138 @@
+"""A whole evaluation: its tasks, the strategies on them with all samples, and its circumstances. No files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from rsd_cli.evaluation.accounts import StrategyRun, accounts_of, cost_of, projected
+from rsd_cli.evaluation.verdict import make_verdict, seconds_as_spent
+from rsd_cli.evaluation.workload import Workload
+from rsd_cli.records import ModelId, Role  # noqa: TC001 - read_object looks its fields' types up
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from rsd_cli.evaluation.accounts import Account, Cost
+    from rsd_cli.evaluation.samples import Sample
+    from rsd_cli.evaluation.verdict import Prices, Verdict
+    from rsd_cli.records import Record
+
+
+@dataclass(frozen=True)
+class Times:
+    """ISO 8601, with the time zone."""
+
+    started: str
+    ended: str
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What figures depend on besides the questions. A `limit` makes them incomparable with a whole task's."""
+
+    times: Times
+    versions: dict[str, str]
+    config: dict[str, Any]
+    seeds: dict[str, int]
+    hardware: dict[str, Any]
+    models: dict[Role, ModelId]
+    chat_template_sha: dict[str, str] = field(default_factory=dict)
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """One task by several strategies; the first is what the others are compared with."""
+
+    task: str
+    strategies: tuple[StrategyRun, ...]
+
+    @cached_property
+    def accounts(self) -> tuple[Account, ...]:
+        """What each strategy achieved and cost."""
+        return accounts_of(self.task, self.strategies)
+
+    @property
+    def has_wall_seconds(self) -> bool:
+        """Whether every strategy was timed as a whole."""
+        return all(run.wall_seconds is not None for run in self.strategies)
+
+    def named(self, strategy: str) -> StrategyRun | None:
+        """The run of a strategy."""
+        return next((run for run in self.strategies if run.name == strategy), None)
+
+    def verdict(self, strategy: str = "", prices: Prices | None = None) -> Verdict | None:
+        """Does a strategy pay against the target alone? None where it did not run or nothing can be compared.
+
+        Without a name, the first that is RSD, whatever its settings. `prices` are the seconds per token that the
+        prediction goes by; without them, those of all answers.
+        """
+        run = self.named(strategy) if strategy else self._first_rsd()
+        if run is None:
+            return None
+        load = Workload()
+        for record in records_of(run.samples):
+            load.add(record)
+        alone = self._alone(run)
+        work = load.work(alone.tokens.get("target") if alone else None)
+        if work is None or not {"draft", "target"} <= set(load.parameters):
+            return None
+        own = cost_of(records_of(run.samples))
+        return make_verdict(
+            work,
+            load.parameters,
+            prices or self._prices(),
+            measured_time=own.seconds / alone.seconds if alone and alone.seconds else None,
+            measured_compute=own.total_flops / alone.total_flops if alone and alone.total_flops else None,
+        )
+
+    def _first_rsd(self) -> StrategyRun | None:
+        return next((run for run in self.strategies if _policy(run) == "rsd"), None)
+
+    def _alone(self, other: StrategyRun) -> Cost | None:
+        """What the target took for the same questions, if it answered them."""
+        run = self.named("target")
+        if run is None or {s.doc_id for s in run.samples} != {s.doc_id for s in other.samples}:
+            return None
+        return cost_of(records_of(run.samples))
+
+    def _prices(self) -> Prices | None:
+        every = cost_of(record for run in self.strategies for record in records_of(run.samples))
+        return seconds_as_spent(every.tokens, every.times)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that `rsd eval` found. `project` has the sizes of a projection, none without one."""
+
+    tasks: tuple[TaskRun, ...]
+    circumstances: Circumstances
+    project: dict[Role, float] = field(default_factory=dict)
+
+
+def _policy(run: StrategyRun) -> str:
+    return next((record.strategy for record in records_of(run.samples)), "")
+
+
+def relative_compute(accounts: Sequence[Account], project: Mapping[Role, float]) -> dict[str, float]:
+    """Each strategy's compute a question as a multiple of the target's alone; empty where that did not run.
+
+    With sizes to project to, of the projected compute.
+    """
+    each = {account.strategy: flops_of(account.cost, project) / account.n for account in accounts}
+    alone = each.get("target")
+    return {strategy: flops / alone for strategy, flops in each.items()} if alone else {}
+
+
+def flops_of(cost: Cost, project: Mapping[Role, float]) -> float:
+    """All FLOPs of a cost, or those that models of other sizes would have needed for its tokens."""
+    if not project:
+        return cost.total_flops
+    return sum(compute.total for compute in projected(cost.tokens, project).values())
+
+
+def records_of(samples: Iterable[Sample]) -> Iterator[Record]:
+    """Every record of every sample."""
+    return (record for sample in samples for record in sample.records)

@@ -1,0 +1,163 @@
+"""An evaluation's table as columns of text, most important first to stay; and its Markdown. Knows no terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rsd_cli.evaluation.runs import flops_of, relative_compute
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rsd_cli.evaluation.accounts import Account, Budget
+    from rsd_cli.evaluation.runs import Evaluation, TaskRun
+    from rsd_cli.evaluation.significance import Difference
+
+TERA = 1e12
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading and a cell for each strategy; where there is no room, the columns with the lowest `rank` stay."""
+
+    title: str
+    cells: tuple[str, ...]
+    rank: int
+    is_text: bool = False
+
+
+def columns(evaluation: Evaluation) -> list[Column]:
+    """The table of all tasks, a row for each strategy."""
+    accounts = [account for run in evaluation.tasks for account in run.accounts]
+    task_rank = 1 if len(evaluation.tasks) > 1 else 8
+    shown = [
+        Column("Task", tuple(account.task for account in accounts), task_rank, is_text=True),
+        Column("n", tuple(str(account.n) for account in accounts), 6),
+        Column("Strategy", tuple(account.strategy for account in accounts), 0, is_text=True),
+        Column("Accuracy", tuple(_accuracy(account) for account in accounts), 0),
+        Column("Δ to first [95%]", tuple(_difference(account) for account in accounts), 3),
+        Column("p", tuple(_p(account) for account in accounts), 7),
+        Column("target", tuple(_percent(account.authorship.target_share) for account in accounts), 4),
+        Column("accepted", tuple(_percent(account.authorship.acceptance) for account in accounts), 9),
+        Column("compute", tuple(_computes(evaluation, projecting=False)), 1),
+        Column("s/question", tuple(_seconds(evaluation)), 2),
+        Column("no answer", tuple(odd_ends(account) for account in accounts), 5, is_text=True),
+    ]
+    if evaluation.project:
+        shown.insert(9, Column("projected", tuple(_computes(evaluation, projecting=True)), 2))
+    return shown
+
+
+def markdown(evaluation: Evaluation) -> str:
+    """The table, the budgets and the verdicts as Markdown."""
+    shown = columns(evaluation)
+    lines = [
+        _row([column.title for column in shown]),
+        _row(["---" if column.is_text else "---:" for column in shown]),
+        *(_row([column.cells[i] for column in shown]) for i in range(len(shown[0].cells))),
+    ]
+    lines += ["", *notes(evaluation)]
+    budgets = [line for run in evaluation.tasks for line in budget_lines(run)]
+    if budgets:
+        lines += ["", "```", *budgets, "```"]
+    lines += [f"\n{sentence}" for _, sentence in verdicts(evaluation)]
+    return "\n".join(lines) + "\n"
+
+
+def notes(evaluation: Evaluation) -> Iterator[str]:
+    """What must be known to read the table."""
+    if evaluation.circumstances.limit is not None:
+        yield f"Not comparable with whole tasks: only the first {evaluation.circumstances.limit} questions."
+    yield (
+        "Compute: 2 x parameters x tokens of all models with the PRM, as a multiple of the target's alone "
+        "(TFLOPs a question where that did not run)."
+    )
+    if not all(run.has_wall_seconds for run in evaluation.tasks):
+        yield "Seconds are those in the models, a shared decode split by the rows' tokens."
+    if evaluation.project:
+        sizes = ", ".join(f"{role} {size / 1e9:g}B" for role, size in evaluation.project.items())
+        yield f"Projection, not measured: the same tokens with models of other sizes ({sizes})."
+
+
+def budget_lines(run: TaskRun) -> Iterator[str]:
+    """Accuracy at 1, 2, 4 … n answers from the same samples, a heading for each strategy and way to choose."""
+    for account in run.accounts:
+        for way in dict.fromkeys(budget.choice for budget in account.budgets):
+            yield f"{run.task} {account.strategy}, {way}"
+            yield from (budget_line(each) for each in account.budgets if each.choice == way)
+
+
+def budget_line(budget: Budget) -> str:
+    """One budget, as its_hub prints it."""
+    width = len(str(budget.of))
+    return (
+        f"budget={budget.n:2}: accuracy={budget.accuracy:.4f} ({budget.right:{width}}/{budget.of}), "
+        f"{budget.cost.total_flops / budget.of / TERA:.2f} TFLOPs a question"
+    )
+
+
+def verdicts(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    """Each task's verdict, a sentence or two at a time."""
+    for run in evaluation.tasks:
+        verdict = run.verdict()
+        for sentence in verdict.sentences if verdict else ():
+            yield run.task, sentence
+
+
+def interval(found: Difference) -> str:
+    """A difference of accuracies in points, with its 95% interval."""
+    return f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+
+
+def odd_ends(account: Account) -> str:
+    """Truncated and other answers that could not be right, which the accuracy does not show."""
+    odd = [(name, count) for name, count in account.outcomes.items() if name not in ("right", "wrong")]
+    return ", ".join(f"{count} {name}" for name, count in odd if count)
+
+
+def seconds_of(account: Account, *, wall: bool) -> float:
+    """What a strategy took: by the clock on the wall, or in its models."""
+    return account.wall_seconds if wall and account.wall_seconds is not None else account.cost.seconds
+
+
+def _computes(evaluation: Evaluation, *, projecting: bool) -> Iterator[str]:
+    project = evaluation.project if projecting else {}
+    for run in evaluation.tasks:
+        accounts = run.accounts
+        relative = relative_compute(accounts, project)
+        for account in accounts:
+            if account.strategy in relative:
+                yield f"{relative[account.strategy]:.2f}x"
+            else:
+                yield f"{flops_of(account.cost, project) / account.n / TERA:.2f} T"
+
+
+def _accuracy(account: Account) -> str:
+    error = "" if account.stderr is None else f" ±{100 * account.stderr:.1f}"
+    return f"{account.accuracy:.1%}{error}"
+
+
+def _difference(account: Account) -> str:
+    return interval(account.difference) if account.difference else ""
+
+
+def _p(account: Account) -> str:
+    found = account.difference
+    if found is None:
+        return ""
+    return "<.001" if found.p < 0.001 else f"{found.p:.3f}".lstrip("0") if found.p < 1 else "1"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}"
+
+
+def _seconds(evaluation: Evaluation) -> Iterator[str]:
+    for run in evaluation.tasks:
+        for account in run.accounts:
+            yield f"{seconds_of(account, wall=run.has_wall_seconds) / account.n:.1f}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,198 @@
+"""Does RSD pay here against the target alone, in time and in compute? A model of costs, no measurement.
+
+A token costs a role so much when it reads it and so much when it writes it. RSD's bill is every role's tokens at
+these prices; the target's alone is the prompt read and its answer written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rsd_cli.evaluation.speed import Speed
+    from rsd_cli.evaluation.workload import Tokens, Work
+    from rsd_cli.records import Role, RoleTime, Usage
+
+GRID = 1000  # acceptances between 0 and 1 that are tried
+EVEN = 0.03  # around 1: no reason to choose either
+FEWEST = 20  # tokens from which on a speed can be told
+
+
+@dataclass(frozen=True)
+class Price:
+    """What one token costs a role: read, or written. In seconds, or in FLOPs."""
+
+    read: float
+    write: float
+
+    def bill(self, tokens: Tokens) -> float:
+        """The cost of a role's tokens."""
+        return self.read * tokens.read + self.write * tokens.written
+
+
+Prices = dict["Role", Price]
+
+
+@dataclass(frozen=True)
+class Aspect:
+    """RSD's cost as a multiple of the target's alone, below 1 if it pays; and what would make it break even.
+
+    `acceptance` is the least from which on RSD pays, None if none does or none can be told; `size_ratio` is the
+    least number of times that the target would have to be the draft's size with the same draft and PRM, None if no
+    target is large enough.
+    """
+
+    predicted: float
+    measured: float | None
+    acceptance: float | None
+    size_ratio: float | None
+
+    @property
+    def ratio(self) -> float:
+        """The measured one if there is one."""
+        return self.predicted if self.measured is None else self.measured
+
+    @property
+    def is_disputed(self) -> bool:
+        """Whether one of them says that RSD pays, and the other that it does not."""
+        return (self.ratio < 1) != (self.predicted < 1)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What RSD costs against the target alone. `time` is None where a speed is not known.
+
+    `scales` is whether anything can be told of other acceptances: not where the target wrote without a rejection.
+    """
+
+    acceptance: float
+    size_ratio: float
+    time: Aspect | None
+    compute: Aspect
+    scales: bool = True
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The same in plain English, one sentence or two for each aspect."""
+        told = [self._tell(self.time, "takes", "time")] if self.time else []
+        return (*told, self._tell(self.compute, "needs", "compute"))
+
+    def _tell(self, aspect: Aspect, verb: str, what: str) -> str:
+        if aspect.measured is None:
+            said = f"RSD {verb} an estimated {aspect.predicted:.2f} times the target's {what}"
+        else:
+            said = f"RSD {verb} {aspect.measured:.2f} times the target's {what} (estimated: {aspect.predicted:.2f})"
+        if abs(aspect.ratio - 1) <= EVEN:
+            return f"{said}: about the same."
+        if aspect.is_disputed:
+            pays = "pays" if aspect.ratio < 1 else "does not pay"
+            return f"{said}: it {pays}, against the estimate, which can't say then what would change that."
+        if aspect.ratio < 1:
+            return f"{said}: it pays{self._margin(aspect)}."
+        return f"{said}: it does not pay at {self.acceptance:.0%} acceptance. {self._remedy(aspect)}"
+
+    @staticmethod
+    def _margin(aspect: Aspect) -> str:
+        at = aspect.acceptance
+        return f" from an estimated {at:.0%} acceptance on" if at else ""
+
+    def _remedy(self, aspect: Aspect) -> str:
+        larger = (
+            f"a target of {aspect.size_ratio:.1f} times the draft's size (here {self.size_ratio:.1f})"
+            if aspect.size_ratio is not None
+            else ""
+        )
+        if aspect.acceptance is not None:
+            return f"It would from an estimated {aspect.acceptance:.0%} on" + (
+                f", or with {larger}." if larger else "."
+            )
+        if not self.scales:
+            return f"It would with {larger}." if larger else "No larger target would change that."
+        no = "No acceptance would make it pay with these models"
+        return f"{no}; {larger} would." if larger else f"{no}."
+
+
+def seconds_per_token(speeds: Mapping[Role, Speed]) -> Prices:
+    """Prices from speeds that were measured at some number of seats."""
+    return {role: Price(1 / speed.prompt, 1 / speed.decode) for role, speed in speeds.items()}
+
+
+def seconds_as_spent(tokens: Mapping[Role, Usage], times: Mapping[Role, RoleTime]) -> Prices | None:
+    """Prices from what answers took; None if a role read or wrote too little to tell.
+
+    A PRM that wrote nothing has no price for writing, and needs none.
+    """
+    prices: Prices = {}
+    for role, used in tokens.items():
+        spent = times.get(role)
+        if not used.decoded:
+            continue
+        if spent is None or used.fed < FEWEST or (role != "prm" and used.generated < FEWEST):
+            return None
+        write = spent.decode_ms / used.generated if used.generated else 0.0
+        prices[role] = Price(spent.prompt_ms / used.fed / 1000, write / 1000)
+    return prices if "target" in prices else None
+
+
+def flops_per_token(parameters: Mapping[Role, float]) -> Prices:
+    """2 x parameters, read or written (paper, section 4)."""
+    return {role: Price(2.0 * size, 2.0 * size) for role, size in parameters.items()}
+
+
+def bill(work: Mapping[Role, Tokens], prices: Prices) -> float:
+    """All roles together; a role without a price costs nothing (a head on the draft's states)."""
+    return sum(prices[role].bill(tokens) for role, tokens in work.items() if role in prices)
+
+
+def predicted_ratio(work: Work, prices: Prices) -> float:
+    """RSD's bill over the target's alone."""
+    return bill(work.rsd, prices) / prices["target"].bill(work.alone)
+
+
+def make_verdict(
+    work: Work,
+    parameters: Mapping[Role, float],
+    seconds: Prices | None,
+    measured_time: float | None = None,
+    measured_compute: float | None = None,
+) -> Verdict:
+    """The verdict on some answers; `measured_…` are RSD's over the target's own, where that has run as well."""
+    size_ratio = parameters["target"] / parameters["draft"]
+    time = _aspect(work, seconds, size_ratio, measured_time) if seconds else None
+    flops = flops_per_token(parameters)
+    compute = _aspect(work, flops, size_ratio, measured_compute)
+    return Verdict(work.acceptance, size_ratio, time, compute, work.scales)
+
+
+def _aspect(work: Work, prices: Prices, size_ratio: float, measured: float | None) -> Aspect:
+    return Aspect(
+        predicted_ratio(work, prices),
+        measured,
+        break_even_acceptance(work, prices),
+        break_even_size(work, prices, size_ratio),
+    )
+
+
+def break_even_acceptance(work: Work, prices: Prices) -> float | None:
+    """The least acceptance from which on RSD costs no more than the target alone; None if not even 1 does."""
+    alone, least = prices["target"].bill(work.alone), None
+    if not work.scales:
+        return None
+    for i in range(GRID, -1, -1):
+        if bill(work.at(i / GRID), prices) > alone:
+            break
+        least = i / GRID
+    return least
+
+
+def break_even_size(work: Work, prices: Prices, size_ratio: float) -> float | None:
+    """How many times the draft's size the target would have to be, its prices growing with it; None if never.
+
+    Draft and PRM stay as they are, and so does the acceptance.
+    """
+    others = bill({role: tokens for role, tokens in work.rsd.items() if role != "target"}, prices)
+    saved = prices["target"].bill(work.alone) - prices["target"].bill(work.rsd["target"])
+    return size_ratio * others / saved if saved > 0 else None

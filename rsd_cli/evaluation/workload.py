@@ -1,0 +1,161 @@
+"""The tokens that RSD and the target alone need for the same answers, and how RSD's change with the acceptance.
+
+Counts come from records; what they would be at another acceptance is an estimate. Knows no prices.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rsd_cli.records import Usage
+
+if TYPE_CHECKING:
+    from rsd_cli.records import Author, Record, Role
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What a role read (prompt and others' steps) and wrote, as far as it was decoded."""
+
+    read: float
+    written: float
+
+
+NOTHING = Tokens(0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Work:
+    """The tokens of some answers by RSD, and of the target's own answers to the same questions.
+
+    `prm_prompts` is what the PRM read of the questions. `rejected` tokens of the draft belong to steps that the
+    target rewrote; `joined` is the share of answers in which the target took part, `steps` their mean length.
+    """
+
+    rsd: dict[Role, Tokens]
+    alone: Tokens
+    prm_prompts: float
+    rejected: float
+    joined: float
+    steps: float
+
+    @property
+    def acceptance(self) -> float:
+        """Accepted / (accepted + rejected) tokens of the draft, as in the paper."""
+        return 1 - self.rejected / self.rsd["draft"].written
+
+    @property
+    def scales(self) -> bool:
+        """Whether the target wrote in place of rejected steps and nowhere else, so that `at` makes sense."""
+        return bool(self.rejected) or not self.rsd["target"].written
+
+    def at(self, acceptance: float) -> dict[Role, Tokens]:
+        """An estimate at another acceptance for as many kept tokens; at `self.acceptance` the tokens as they are.
+
+        A rejected token of the draft brings as many of the target as it did; the draft reads those, the PRM both's,
+        and the target, where it takes part, its prompt and its share of the accepted ones.
+        """
+        draft, target = self.rsd["draft"], self.rsd["target"]
+        per_rejected = target.written / self.rejected if self.rejected else 1.0
+        kept = draft.written - self.rejected + target.written
+        drafted = kept / (acceptance + (1 - acceptance) * per_rejected)
+        rewritten = (1 - acceptance) * drafted * per_rejected
+        work: dict[Role, Tokens] = {
+            "draft": Tokens(max(0.0, draft.read - target.written + rewritten), drafted),
+            "target": Tokens(self._target_reads(acceptance, acceptance * drafted), rewritten),
+        }
+        if "prm" in self.rsd:
+            known = draft.written + target.written
+            read = self.rsd["prm"].read - self.prm_prompts
+            share = (drafted + rewritten) / known
+            work["prm"] = Tokens(self.prm_prompts + share * read, share * self.rsd["prm"].written)
+        return work
+
+    def _target_reads(self, acceptance: float, accepted: float) -> float:
+        """Of each answer that it joins the prompt, and of the accepted tokens the share that it read so far."""
+        if not self.joined:
+            return self._joins(acceptance) * (self.alone.read + accepted)
+        each = self.rsd["target"].read / self.joined
+        prompts = min(self.alone.read, each)
+        so_far = self.rsd["draft"].written - self.rejected
+        per_accepted = (each - prompts) / so_far if so_far else 1.0
+        return self._joins(acceptance) * (prompts + per_accepted * accepted)
+
+    def _joins(self, acceptance: float) -> float:
+        """The share of answers with a rejection: 1 - acceptance^s, with the s that gives `joined`, if one does."""
+        if self.joined >= 1:
+            return float(acceptance < 1)
+        between = self.joined > 0 and 0 < self.acceptance < 1
+        s = math.log(1 - self.joined) / math.log(self.acceptance) if between else self.steps
+        return 1 - math.pow(acceptance, s)
+
+
+@dataclass
+class Workload:
+    """Counts over the records of RSD's answers, taken in one by one.
+
+    Left out are records that don't say what the target alone would have needed, such as interrupted ones.
+    """
+
+    n: int = 0
+    usage: dict[Role, Usage] = field(default_factory=dict)
+    parameters: dict[Role, int] = field(default_factory=dict)
+    same_texts: Tokens = NOTHING
+    rejected: int = 0
+    joined: int = 0
+    steps: int = 0
+
+    def add(self, record: Record) -> None:
+        """Count an answer."""
+        if record.flops.target_only is None or "target" not in record.models:
+            return
+        own, drafts = record.usage.get("target", Usage()), record.usage.get("draft", Usage())
+        prompt = (
+            own.prompt or drafts.prompt
+        )  # a target that did not join read none; about as long as the draft's
+        text = record.flops.target_only / (2.0 * record.models["target"].parameters) - prompt
+        read = _read_of_prompt(record, prompt)
+        self.same_texts = Tokens(self.same_texts.read + read, self.same_texts.written + text)
+        for role, used in record.usage.items():
+            self.usage[role] = self.usage.get(role, Usage()) + used
+        self.parameters |= {role: model.parameters for role, model in record.models.items()}
+        self.rejected += sum(step.rejected.tokens for step in record.steps if step.rejected)
+        self.joined += own.decoded > 0
+        self.steps += len(record.steps)
+        self.n += 1
+
+    def work(self, alone: Usage | None = None) -> Work | None:
+        """The work of all answers; None if there is none of the draft's or the target's to compare.
+
+        `alone` is what the target took for the same questions by itself. Without it, it is taken to read its
+        prompts and to write the very texts that RSD wrote.
+        """
+        target = Tokens(alone.fed, alone.generated) if alone else self.same_texts
+        drafts, prm = self.usage.get("draft", Usage()), self.usage.get("prm", Usage())
+        if not drafts.generated or target.written <= 0:
+            return None
+        own: dict[Role, Tokens] = {
+            role: Tokens(used.fed, used.generated) for role, used in self.usage.items()
+        }
+        return Work(
+            rsd={"target": NOTHING, **own},
+            alone=target,
+            prm_prompts=min(prm.prompt, prm.fed),
+            rejected=self.rejected,
+            joined=self.joined / self.n,
+            steps=self.steps / self.n,
+        )
+
+
+def _read_of_prompt(record: Record, prompt: int) -> int:
+    """How much of its prompt was read and not found in the cache, as rows with one system prompt share it.
+
+    What is not the other author's text, of the target or, where it did not join, of the draft.
+    """
+    role: Author = "target" if record.usage.get("target", Usage()).decoded else "draft"
+    own = [i for i, step in enumerate(record.steps) if step.author == role]
+    before = record.steps[: own[-1]] if own else ()
+    others = sum(step.tokens for step in before if step.author != role)
+    return min(prompt, max(0, record.usage.get(role, Usage()).fed - others))

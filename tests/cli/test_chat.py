@@ -1,0 +1,466 @@
+"""`rsd chat` in a real terminal (pexpect), seen as a person sees it (pyte), and fed from a pipe."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import ENTRY, declared, trio
+from tests.cli.conftest import BIG
+from tests.engine.driving import NO_END
+
+pexpect = pytest.importorskip("pexpect")
+pyte = pytest.importorskip("pyte")
+
+PROMPT = "> "
+SHORT = ("--threads", "1", "-n", "24", "--max-steps", "3")
+
+
+class Terminal:
+    """A chat in a terminal; `screen` is what a person sees."""
+
+    def __init__(self, rsd, *arguments, columns=100, rows=30, command="chat", env=None):
+        self.screen = pyte.HistoryScreen(columns, rows, history=10_000)
+        self.stream = pyte.ByteStream(self.screen)
+        self.child = pexpect.spawn(
+            ENTRY[0], [*ENTRY[1:], command, *arguments], env=rsd.env(TERM="xterm-256color", **(env or {})),
+            cwd=str(rsd.home), dimensions=(rows, columns), timeout=30,
+        )  # fmt: skip
+        self.raw = b""
+
+    def see(self, words, seconds=30.0):
+        """Wait until the screen holds these words; answers prompt_toolkit's question where the cursor is."""
+        end = time.monotonic() + seconds
+        while words not in self.text():
+            assert time.monotonic() < end, f"{words!r} did not appear:\n{self.text()}"
+            self.feed(0.05)
+        return self.text()
+
+    def feed(self, seconds):
+        try:
+            data = self.child.read_nonblocking(65536, seconds)
+        except pexpect.TIMEOUT:
+            return
+        except pexpect.EOF:
+            raise AssertionError(f"the chat ended:\n{self.text()}") from None
+        self.raw += data
+        self.stream.feed(data)
+        if b"\x1b[6n" in data:
+            cursor = self.screen.cursor
+            self.child.send(f"\x1b[{cursor.y + 1};{cursor.x + 1}R")
+
+    def lines(self):
+        above = [
+            "".join(line[x].data for x in range(self.screen.columns)) for line in self.screen.history.top
+        ]
+        return [line.rstrip() for line in [*above, *self.screen.display]]
+
+    def text(self):
+        return "\n".join(self.lines())
+
+    def at_prompt(self, seconds=30.0):
+        """Wait until a prompt is the last thing above the status line."""
+        end = time.monotonic() + seconds
+        while not self.is_at_prompt():
+            assert time.monotonic() < end, f"no prompt:\n{self.text()}"
+            self.feed(0.05)
+        return self.text()
+
+    def last_line(self):
+        """What stands at the prompt."""
+        return [line for line in self.screen.display if line.strip()][-2]
+
+    def is_at_prompt(self):
+        lines = [line for line in self.screen.display if line.strip()]
+        return len(lines) > 1 and lines[-2].startswith(PROMPT[:1]) and " · " in lines[-1]
+
+    def say(self, text, then=None):
+        self.at_prompt()
+        self.child.send(text)
+        self.see(text.strip().splitlines()[-1][-40:])
+        self.child.send("\r")
+        if then:
+            self.see(then)
+
+    def answer(self, question):
+        """Ask, and wait for the prompt behind the answer."""
+        before = self.answers()
+        self.say(question)
+        end = time.monotonic() + 40
+        while self.answers() == before:
+            assert time.monotonic() < end, self.text()
+            self.feed(0.05)
+        return self.at_prompt()
+
+    def answers(self):
+        """How many answers have come to their end."""
+        return "".join(self.text().split()).count("persecond")
+
+    def end(self):
+        self.child.expect(pexpect.EOF, timeout=20)
+        self.raw += self.child.before
+        self.child.close()
+        return self.child.exitstatus
+
+
+@pytest.fixture
+def talk(rsd):
+    """talk(*arguments): a chat with the tiny trio in a terminal."""
+    opened = []
+
+    def start(*arguments, **options):
+        opened.append(Terminal(rsd, *(arguments or ("--trio", "judged", *SHORT)), **options))
+        return opened[-1]
+
+    yield start
+    for terminal in opened:
+        terminal.child.close(force=True)
+
+
+def journals(rsd):
+    return sorted((rsd.home / "rsd_home" / "chats").glob("*.jsonl"))
+
+
+def working(chat):
+    """The process that runs the models."""
+    return int(Path(f"/proc/{chat.child.pid}/task/{chat.child.pid}/children").read_text().split()[0])
+
+
+def kinds(path):
+    return [json.loads(line)["kind"] for line in path.read_text().splitlines()]
+
+
+def records(path):
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [line["record"] for line in lines if line["kind"] == "answered"]
+
+
+def test_a_conversation_and_its_commands(talk, rsd):
+    chat = talk()
+    chat.answer("What is 1 + 2?")
+    chat.answer("And 2 + 2?")
+    chat.say("/stats", "2 turns")
+    chat.say("/steps", "reward")
+    chat.say("/show context", "2 turns")
+    chat.say("/set threshold 0.9")
+    chat.say("/set", "0.9")
+    chat.say("/frobnicate", "/frobnicate is no command.")
+    chat.say("/sett", "Did you mean /set?")
+    chat.say("/why 99", "is not a number from 1 to")
+    chat.say("/undo", "Taken back: And 2 + 2?")
+    chat.say("/bye")
+    assert chat.end() == 0
+    (path,) = journals(rsd)
+    assert kinds(path) == ["chat", "asked", "answered", "asked", "answered", "set", "undone"]
+    assert path.stat().st_mode & 0o777 == 0o600
+    first, second = records(path)
+    assert second["question"] == "And 2 + 2?"
+    assert second["usage"]["draft"]["prompt"] > second["usage"]["draft"]["fed"] > 0, "the first turn is known"
+    assert first["usage"]["draft"]["fed"] >= first["usage"]["draft"]["prompt"]
+
+
+def test_ctrl_d_leaves_and_the_terminal_is_as_before(talk):
+    chat = talk()
+    chat.at_prompt()
+    chat.child.sendeof()
+    assert chat.end() == 0
+    assert chat.raw.count(b"\x1b[?2004h") == chat.raw.count(b"\x1b[?2004l"), "bracketed paste is off again"
+    assert chat.raw.rfind(b"\x1b[?25h") >= chat.raw.rfind(b"\x1b[?25l")
+
+
+def test_ctrl_c_at_the_prompt_clears_the_line_and_says_how_to_leave(talk):
+    chat = talk()
+    chat.at_prompt()
+    chat.child.send("half a quest")
+    chat.see("half a quest")
+    chat.child.sendintr()
+    chat.see("Ctrl-D or /bye leaves")
+    chat.at_prompt()
+    assert chat.answer("What is 1 + 2?")
+
+
+def test_the_status_line_and_a_narrow_terminal(talk):
+    chat = talk("--trio", "judged", *SHORT, columns=44, rows=20)
+    chat.answer("What is 1 + 2?")
+    assert max(map(len, chat.lines())) <= 44
+    assert "judged · rsd" in chat.screen.display[-1] + chat.screen.display[-2]
+
+
+@pytest.fixture
+def slow(rsd, tiny):
+    """slow(phase): arguments for a chat whose model of that phase never comes to an end."""
+    files = {
+        "quick": tiny(seed=1, n_ctx_train=16384),
+        "slow": tiny(seed=4, favour=NO_END, **BIG),
+    }
+    rsd.write_models(
+        declared(
+            files,
+            {
+                "reading": trio("slow", "slow"),
+                "drafting": trio("slow", "slow"),
+                "judging": trio("quick", "quick", "slowly", 0.5),
+                "rewriting": trio("quick", "slow", threshold=1.0),
+            },
+            slowly={"family": "judge", "model": "slow", "threshold": 0.5, "calibrated_on": "nothing"},
+        )
+    )
+    return lambda phase: ("--trio", phase, "--threads", "1", "--ctx", "16000", "--system", "", "-n", "15000")
+
+
+PHASES = {
+    "reading": ("draft reads the question", 9_000),
+    "drafting": ("draft writes", 3),
+    "judging": ("prm judges", 9_000),
+    "rewriting": ("target writes", 3),
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_ctrl_c_stops_an_answer_in_every_phase_and_stays(phase, talk, slow, rsd):
+    words, length = PHASES[phase]
+    chat = talk(*slow(phase))
+    (rsd.home / "long.txt").write_text("is so " * (length // 2))
+    chat.say("/read long.txt", "before your next question")
+    chat.say("What is that?")
+    chat.see(words, 60)
+    chat.child.sendintr()
+    pressed = time.monotonic()
+    chat.at_prompt(10)
+    assert time.monotonic() - pressed < 3, "a fifth of a second on a quiet machine"
+    chat.say("/show settings", "max-tokens")
+    chat.say("/bye")
+    assert chat.end() == 0
+    (path,) = journals(rsd)
+    assert kinds(path)[:2] == ["chat", "asked"]
+    for record in records(path):
+        assert record["ended_by"] == "interrupted"
+        assert record["answer"].strip()
+    assert bool(records(path)) == (phase != "reading")
+
+
+def test_an_interrupted_answer_is_part_of_the_conversation(talk, slow, rsd):
+    chat = talk(*slow("drafting"))
+    chat.say("What is 1 + 2?")
+    chat.see("draft writes")
+    time.sleep(0.5)
+    chat.child.sendintr()
+    chat.see("interrupted: this is what was there")
+    chat.say("/set max-tokens 20")
+    chat.answer("Go on.")
+    chat.say("/bye")
+    assert chat.end() == 0
+    first, second = records(journals(rsd)[0])
+    assert second["usage"]["draft"]["fed"] < second["usage"]["draft"]["prompt"] - len(
+        first["steps"][0]["text"].split()
+    )
+
+
+def test_ctrl_c_twice_leaves(talk, slow):
+    chat = talk(*slow("drafting"))
+    chat.say("What is 1 + 2?")
+    chat.see("draft writes")
+    chat.child.sendintr()
+    time.sleep(0.7)
+    chat.child.sendintr()
+    assert chat.end() == 130
+
+
+def test_sigterm_at_the_prompt_restores_the_terminal(talk):
+    chat = talk()
+    chat.at_prompt()
+    os.kill(chat.child.pid, signal.SIGTERM)
+    assert chat.end() == 143
+    assert chat.raw.count(b"\x1b[?2004h") == chat.raw.count(b"\x1b[?2004l")
+
+
+def test_the_window_may_change_its_size_in_an_answer(talk, slow):
+    chat = talk(*slow("drafting"))
+    chat.say("What is 1 + 2?")
+    chat.see("draft writes")
+    for columns in (40, 120, 60):
+        chat.child.setwinsize(30, columns)
+        chat.screen.resize(30, columns)
+        for _ in range(4):
+            chat.feed(0.1)
+    chat.child.sendintr()
+    chat.see("interrupted")
+    chat.at_prompt()
+
+
+def test_five_hundred_pasted_lines_are_one_turn(talk, slow, rsd):
+    chat = talk(*slow("judging")[:-1], "24", "--max-steps", "3")
+    chat.at_prompt()
+    pasted = "\n".join(f"line {i} is so" for i in range(500))
+    chat.child.send("\x1b[200~" + pasted + "\x1b[201~")
+    chat.see("line 499 is so")
+    chat.child.send("\r")
+    chat.see(" per second", 60)
+    chat.say("/bye")
+    assert chat.end() == 0
+    (record,) = records(journals(rsd)[0])
+    assert record["question"] == pasted
+
+
+def test_the_conversation_goes_on_after_it_was_left(talk, rsd):
+    chat = talk()
+    chat.answer("What is 1 + 2?")
+    chat.say("/set temperature 0.5")
+    chat.child.sendeof()
+    chat.end()
+    again = talk("--resume", "--threads", "1")
+    again.see("goes on, with 1 turn")
+    again.say("/set", "0.5")
+    again.answer("And 2 + 2?")
+    again.say("/bye")
+    again.end()
+    (path,) = journals(rsd)
+    assert [record["question"] for record in records(path)] == ["What is 1 + 2?", "And 2 + 2?"]
+    assert rsd("ask", "-c", "And 3?", "--trio", "judged", "-n", "10").code == 0
+    assert len(records(path)) == 3
+    listed = rsd("chat", "--list")
+    assert path.stem in listed.out
+    assert "What is 1 + 2?" in listed.out
+
+
+def test_a_killed_chat_keeps_the_question_that_was_being_answered(talk, slow, rsd):
+    chat = talk(*slow("drafting"))
+    chat.say("What is 1 + 2?")
+    chat.see("draft writes")
+    os.kill(working(chat), signal.SIGKILL)
+    assert chat.end() == 4
+    again = talk("--resume", "last")
+    again.at_prompt()
+    assert "What is 1 + 2?" in again.last_line()
+
+
+def test_a_crash_of_the_engine_ends_in_the_same_conversation(talk, slow, rsd):
+    chat = talk(*slow("drafting"))
+    chat.say("/set max-tokens 20")
+    chat.answer("What is 1 + 2?")
+    chat.say("/set max-tokens 15000")
+    chat.say("And 2 + 2?")
+    time.sleep(1.0)
+    os.kill(working(chat), signal.SIGSEGV)
+    chat.see("The engine crashed in an answer.")
+    chat.see("goes on, with 1 turn")
+    chat.at_prompt()
+    assert "And 2 + 2?" in chat.last_line()
+    os.kill(working(chat), signal.SIGSEGV)  # at the prompt nothing is in flight
+    assert chat.end() == 6
+
+
+def test_chat_after_ask(talk, rsd):
+    chat = talk("What is 1 + 2?", "--chat", "--trio", "judged", *SHORT, command="ask")
+    chat.see("written by")
+    chat.answer("And 2 + 2?")
+    chat.say("/bye")
+    assert chat.end() == 0
+    assert len(records(journals(rsd)[0])) == 2
+
+
+def test_ctrl_z_and_fg(talk):
+    chat = talk("--trio", "judged", *SHORT)
+    chat.answer("What is 1 + 2?")
+    os.kill(chat.child.pid, signal.SIGSTOP)
+    os.kill(chat.child.pid, signal.SIGCONT)
+    assert chat.answer("And 2 + 2?")
+
+
+def lines(*turns):
+    return "".join(f"{turn}\n" for turn in turns).encode()
+
+
+def test_turns_from_a_pipe(rsd):
+    done = rsd(
+        "chat",
+        "--trio",
+        "judged",
+        *SHORT,
+        stdin=lines("What is 1 + 2?", "", '"""And', '2 + 2?"""', "/bye", "no"),
+    )
+    assert done.code == 0, done.err
+    assert "\x1b" not in done.out
+    turns = records(journals(rsd)[0])
+    assert [turn["question"] for turn in turns] == ["What is 1 + 2?", "And\n2 + 2?"]
+    assert done.out == "".join(turn["answer"].strip() + "\n" for turn in turns)
+
+
+def test_records_from_a_pipe(rsd):
+    done = rsd("chat", "--trio", "judged", *SHORT, "--json", "--no-log", stdin=lines("What?", "And?"))
+    assert [json.loads(line)["question"] for line in done.out.splitlines()] == ["What?", "And?"]
+    assert journals(rsd) == []
+
+
+def test_a_refused_turn_of_a_script_is_an_error_at_the_end(rsd):
+    done = rsd("chat", "--trio", "judged", *SHORT, stdin=lines("/nonsense", "What is 1 + 2?"))
+    assert done.code == 1
+    assert "/nonsense is no command." in done.err
+    assert done.out.strip()
+
+
+def test_a_full_context_is_said_and_nothing_is_cut_silently(rsd):
+    question = "is so " * 13
+    told = rsd(
+        "chat", "--trio", "judged", "--threads", "1", "-n", "40", "--ctx", "512",
+        stdin=lines(question, question, question, question, "/compact", question),
+    )  # fmt: skip
+    assert told.code == 1
+    assert re.search(r"context is \d+% full", told.err)
+    assert "leaves no room for an answer." in told.err
+    assert "/compact drops the oldest turns" in told.err
+    assert re.search(r"Dropped the \d oldest of \d turns; the system prompt stays", told.err)
+    path = journals(rsd)[0]
+    assert kinds(path)[-1] == "answered"
+
+
+def test_an_unwritable_place_is_one_warning(rsd):
+    (rsd.home / "rsd_home").mkdir(exist_ok=True)
+    (rsd.home / "rsd_home" / "chats").write_text("a file where the folder should be")
+    done = rsd("chat", "--trio", "judged", *SHORT, stdin=lines("What is 1 + 2?", "And?"))
+    assert done.code == 0
+    assert done.err.count("no longer kept on disk") == 1
+    assert done.out.strip()
+
+
+def test_a_template_that_refuses_a_second_turn_refuses_that_turn_only(rsd, tiny):
+    template = (
+        "{% if messages|length > 2 %}{{ raise_exception('one turn only') }}{% endif %}"
+        "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}[assistant]"
+    )
+    one = tiny(seed=1, template=template)
+    rsd.write_models(declared({"one": one}, {"one": trio("one", "one")}))
+    done = rsd("chat", "--trio", "one", *SHORT, stdin=lines("What?", "And?", "/clear", "What?"))
+    assert done.code == 1
+    assert "one turn only" in done.err
+    assert len(records(journals(rsd)[0])) == 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_regen_and_undo_in_any_order_are_those_of_a_plain_list(seed, rsd):
+    """The conversation is that of a list, and its answers those of one in which nobody ever changed his mind."""
+    draw = random.Random(seed)
+    model: list[str] = []
+    said: list[str] = []
+    for i in range(14):
+        act = draw.choice(("ask", "ask", "/regen", "/undo", "/edit")) if model else "ask"
+        if act == "/undo":
+            model.pop()
+        elif act == "/edit":
+            model[-1] = f"Edited {i}?"
+        elif act == "ask":
+            model.append(f"Question {i}?")
+        said.append({"ask": f"Question {i}?", "/edit": f"/edit Edited {i}?"}.get(act, act))
+    arguments = ("chat", "--trio", "judged", "--threads", "1", "-n", "12", "--max-steps", "2")
+    assert rsd(*arguments, stdin=lines(*said, "/save end.jsonl")).code == 0
+    kept = [json.loads(line)["record"] for line in (rsd.home / "end.jsonl").read_text().splitlines()[1:]]
+    assert [record["question"] for record in kept] == model
+    straight = rsd(*arguments, "--json", "--no-log", stdin=lines(*model))
+    assert [json.loads(line)["answer"] for line in straight.out.splitlines()] == [r["answer"] for r in kept]

@@ -1,0 +1,159 @@
+"""An evaluation survives its files; its figures are those of the accounts; the table says them."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from rsd_cli.errors import OutputError
+from rsd_cli.evaluation.accounts import StrategyRun
+from rsd_cli.evaluation.results import read_evaluation, results_of, samples_name, write_results
+from rsd_cli.evaluation.runs import Evaluation, TaskRun, relative_compute
+from rsd_cli.evaluation.table import columns, markdown
+from rsd_cli.records import Role
+from tests.evaluation.made import SIZES, circumstances, evaluation_of, runs_of
+
+PROJECT: dict[Role, float] = {"draft": 7e9, "target": 72e9, "prm": 7e9}
+MADE = evaluation_of(20, limit=20)
+
+
+def saved(folder, evaluation):
+    for run in evaluation.tasks:
+        for each in run.strategies:
+            lines = "".join(sample.to_json() + "\n" for sample in each.samples)
+            (folder / samples_name(run.task, each.name)).write_text(lines, "utf-8")
+    return write_results(folder, evaluation)
+
+
+@pytest.mark.parametrize(
+    "evaluation",
+    [
+        MADE,
+        replace(MADE, project=PROJECT),
+        Evaluation(
+            (TaskRun("gsm8k", runs_of(3, ("rsd",))), TaskRun("my/task", runs_of(2, ("target", "draft")))),
+            circumstances(config={"a": [1, {"b": None}]}),
+        ),
+        Evaluation((TaskRun("x", (replace(runs_of(2, ("rsd",))[0], wall_seconds=12.5),)),), circumstances()),
+    ],
+)
+def test_an_evaluation_survives_its_files(evaluation, tmp_path):
+    path = saved(tmp_path, evaluation)
+    assert path.name == "results_2026-05-01T11-30-00+00-00.json"
+    assert read_evaluation(path) == evaluation
+    assert read_evaluation(tmp_path) == evaluation
+
+
+def test_results_hold_what_the_conventions_ask_for():
+    data = json.loads(json.dumps(results_of(MADE), allow_nan=False))
+    assert {"results", "n", "versions", "config", "seeds", "hashes", "times", "hardware"} <= set(data)
+    assert {"models", "chat_template_sha", "verdicts"} <= set(data)
+    assert data["comparable"] is False
+    account = MADE.tasks[0].accounts[0]
+    found = data["results"]["gsm8k"]["rsd"]
+    assert (found["accuracy"], found["stderr"]) == (account.accuracy, account.stderr)
+    assert found["flops"]["total"] == pytest.approx(account.cost.total_flops)
+    assert found["difference_to_first"] is None
+    assert data["results"]["gsm8k"]["target"]["difference_to_first"]["n"] == 20
+    assert data["results"]["gsm8k"]["target"]["compute_vs_target"] == 1
+    assert "projection" not in found
+    assert len(set(data["hashes"]["gsm8k"].values())) == 1
+
+
+def test_a_projection_stands_beside_what_was_measured():
+    found = results_of(replace(MADE, project=PROJECT))["results"]["gsm8k"]
+    tokens = found["rsd"]["tokens"]
+    expected = sum(2 * PROJECT[role] * (used["fed"] + used["generated"]) for role, used in tokens.items())
+    assert found["rsd"]["projection"]["flops"]["total"] == pytest.approx(expected)
+    assert found["rsd"]["flops"] == results_of(MADE)["results"]["gsm8k"]["rsd"]["flops"]
+    projected = found["target"]["projection"]["flops"]["total"] / found["target"]["flops"]["total"]
+    assert projected == pytest.approx(72e9 / SIZES["target"])
+
+
+def test_compute_is_relative_to_the_target_a_question():
+    rsd, target = runs_of(10, ("rsd", "target"))
+    whole = TaskRun("x", (rsd, target)).accounts
+    half = TaskRun("x", (rsd, StrategyRun("target", target.samples[:5]))).accounts
+    assert relative_compute(whole, {})["target"] == relative_compute(half, {})["target"] == 1
+    assert relative_compute(half, {})["rsd"] == pytest.approx(
+        whole[0].cost.total_flops / 10 / (half[1].cost.total_flops / 5)
+    )
+    assert relative_compute(whole[:1], {}) == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data.pop("samples"),
+        lambda data: data.update(times=3),
+        lambda data: data.update(limit="all"),
+        lambda data: data["samples"]["gsm8k"].update(rsd="../../etc/passwd"),
+        lambda data: data["wall_seconds"].pop("gsm8k"),
+    ],
+)
+def test_a_file_that_holds_no_results_is_refused(change, tmp_path):
+    path = saved(tmp_path, MADE)
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+    with pytest.raises(OutputError, match="holds no results"):
+        read_evaluation(path)
+
+
+def test_missing_files_are_refused(tmp_path):
+    with pytest.raises(OutputError, match=r"no results_\*\.json"):
+        read_evaluation(tmp_path)
+    with pytest.raises(OutputError, match="can't be read"):
+        read_evaluation(tmp_path / "results_1.json")
+    path = saved(tmp_path, MADE)
+    (tmp_path / samples_name("gsm8k", "draft")).unlink()
+    with pytest.raises(OutputError, match="samples_gsm8k_draft"):
+        read_evaluation(path)
+
+
+def test_names_of_sample_files_tell_strategies_apart():
+    names = ["rsd", "rsd:threshold=0.7", "rsd threshold=0.7", "rsd/threshold=0.7", "majority@8", "..", "ü"]
+    files = [samples_name("gsm8k", name) for name in names]
+    assert len(set(files)) == len(names)
+    assert all("/" not in name and ":" not in name and " " not in name for name in files)
+    assert files[0] == "samples_gsm8k_rsd.jsonl"
+
+
+def test_the_table_has_a_row_for_every_strategy():
+    shown = {column.title: column.cells for column in columns(MADE)}
+    assert shown["Strategy"] == tuple(account.strategy for account in MADE.tasks[0].accounts)
+    assert shown["compute"][3] == "1.00x"
+    assert shown["Δ to first [95%]"][0] == ""
+    assert "projected" not in shown
+    assert "projected" in {column.title for column in columns(replace(MADE, project=PROJECT))}
+
+
+def test_markdown_says_what_limits_it():
+    text = markdown(replace(MADE, project=PROJECT))
+    assert "Not comparable with whole tasks: only the first 20 questions." in text
+    assert "Projection, not measured" in text
+    assert "target 72B" in text
+    assert "budget= 4: accuracy=" in text
+    assert "RSD takes" in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 7
+    assert len({line.count("|") for line in rows}) == 1
+
+
+def test_without_the_target_compute_is_absolute():
+    evaluation = evaluation_of(5, ("rsd", "draft"))
+    shown = {column.title: column.cells for column in columns(evaluation)}
+    flops = evaluation.tasks[0].accounts[0].cost.total_flops / 5
+    assert shown["compute"][0] == f"{flops / 1e12:.2f} T"
+
+
+def test_the_verdict_predicts_the_made_times():
+    verdict = MADE.tasks[0].verdict()
+    assert verdict is not None
+    assert verdict.time is not None
+    assert verdict.time.measured is not None
+    assert verdict.time.predicted == pytest.approx(verdict.time.measured, rel=0.01)
+    assert MADE.tasks[0].verdict("nobody") is None
+    alone = TaskRun("x", runs_of(5, ("rsd",))).verdict()
+    assert alone is not None
+    assert alone.compute.measured is None

@@ -1,0 +1,201 @@
+"""The model of costs: by hand, at its own acceptance, and where it breaks even."""
+
+from dataclasses import replace
+
+import pytest
+
+from rsd_cli.evaluation.accounts import cost_of
+from rsd_cli.evaluation.speed import Speed
+from rsd_cli.evaluation.verdict import (
+    Price,
+    Prices,
+    bill,
+    break_even_acceptance,
+    break_even_size,
+    flops_per_token,
+    make_verdict,
+    predicted_ratio,
+    seconds_as_spent,
+    seconds_per_token,
+)
+from rsd_cli.evaluation.workload import Tokens, Work, Workload
+from rsd_cli.records import Rejected, Role, RoleTime, Step, Usage
+from tests.evaluation.made import READ_MS, SIZES, WRITE_MS, runs_of
+
+RSD, TARGET = runs_of(40, ("rsd", "target"))
+PRICES: Prices = {role: Price(READ_MS[role] / 1000, WRITE_MS[role] / 1000) for role in SIZES}
+CHEAP: Prices = {"draft": Price(0.1, 0.3), "target": Price(10.0, 30.0), "prm": Price(0.1, 0.3)}
+BY_HAND = Work(
+    {"draft": Tokens(130, 100), "target": Tokens(160, 30), "prm": Tokens(230, 0)},
+    alone=Tokens(100, 110),
+    prm_prompts=100,
+    rejected=20,
+    joined=1.0,
+    steps=10,
+)
+
+
+def workload(run=RSD) -> Workload:
+    load = Workload()
+    for sample in run.samples:
+        for record in sample.records:
+            load.add(record)
+    return load
+
+
+def work_of(alone: Usage | None = None) -> Work:
+    work = workload().work(alone)
+    assert work is not None
+    return work
+
+
+def test_the_ratio_by_hand():
+    prices: Prices = {"draft": Price(1, 3), "target": Price(3, 9), "prm": Price(2, 6)}
+    rsd = (130 + 300) + (480 + 270) + 460
+    assert predicted_ratio(BY_HAND, prices) == pytest.approx(rsd / (300 + 990))
+    assert BY_HAND.acceptance == pytest.approx(0.8)
+
+
+def test_at_its_own_acceptance_the_work_is_as_counted():
+    for work in (BY_HAND, work_of()):
+        for role, tokens in work.at(work.acceptance).items():
+            assert tokens.read == pytest.approx(work.rsd[role].read)
+            assert tokens.written == pytest.approx(work.rsd[role].written)
+
+
+def test_at_full_acceptance_the_target_does_nothing_and_at_none_it_writes_all():
+    everything, nothing = BY_HAND.at(1.0), BY_HAND.at(0.0)
+    assert everything["target"] == Tokens(0.0, 0.0)
+    assert everything["draft"].written == pytest.approx(110)  # the kept tokens
+    assert nothing["target"].written == pytest.approx(110)
+    assert nothing["draft"].written == pytest.approx(110 / 1.5)  # 1.5 tokens of the target for a rejected one
+
+
+def test_the_target_joins_more_answers_the_more_is_rejected():
+    work = work_of()
+    reads = [work.at(i / 20)["target"].read for i in range(21)]
+    assert 0 < work.joined < 1
+    assert reads[20] == 0
+    assert reads[19] < work.rsd["target"].read
+
+
+def test_the_prediction_is_the_simulated_time():
+    """The made records take exactly what their tokens cost, so prediction and measurement must agree."""
+    rsd, alone = (
+        cost_of(record for sample in run.samples for record in sample.records) for run in (RSD, TARGET)
+    )
+    work = work_of(alone.tokens["target"])
+    assert predicted_ratio(work, PRICES) == pytest.approx(rsd.seconds / alone.seconds, rel=1e-6)
+    flops = flops_per_token(SIZES)
+    assert predicted_ratio(work, flops) == pytest.approx(rsd.total_flops / alone.total_flops, rel=1e-6)
+
+
+def test_without_the_targets_own_answers_it_writes_the_same_texts():
+    work = work_of()
+    kept = sum(step.tokens for sample in RSD.samples for step in sample.records[0].steps)
+    assert work.alone.written == pytest.approx(kept)
+    assert work.alone.read == pytest.approx(60 * 40)
+
+
+def test_the_break_even_acceptance_is_where_the_bills_meet():
+    work = work_of()
+    cheap: Prices = {"draft": Price(0.003, 0.01), "target": Price(0.03, 0.09), "prm": Price(0.003, 0.01)}
+    found = break_even_acceptance(work, cheap)
+    alone = cheap["target"].bill(work.alone)
+    assert found is not None
+    assert 0 < found < 1
+    assert bill(work.at(found), cheap) <= alone < bill(work.at(found - 0.002), cheap)
+    assert all(bill(work.at(a / 100), cheap) <= alone for a in range(int(found * 100) + 1, 101))
+
+
+def test_where_draft_and_prm_cost_more_than_the_target_no_acceptance_would_do():
+    dear: Prices = {"draft": Price(0.1, 0.3), "target": Price(0.1, 0.3), "prm": Price(0.1, 0.3)}
+    assert break_even_acceptance(BY_HAND, dear) is None
+    said = make_verdict(BY_HAND, {"draft": 1, "target": 1, "prm": 1}, dear).sentences[0]
+    assert "No acceptance would make it pay" in said
+
+
+def test_where_draft_and_prm_cost_nothing_it_pays_early():
+    found = break_even_acceptance(BY_HAND, CHEAP)
+    assert found is not None
+    assert found < BY_HAND.acceptance
+
+
+def test_the_break_even_size_is_where_the_bills_meet():
+    prices = flops_per_token(SIZES)
+    work = work_of()
+    ratio = break_even_size(work, prices, 3.0)
+    assert ratio is not None
+    sizes: dict[Role, float] = {**SIZES, "target": SIZES["draft"] * ratio}
+    assert predicted_ratio(work, flops_per_token(sizes)) == pytest.approx(1.0)
+    useless = Work(BY_HAND.rsd, Tokens(100, 10), 100, 20, 1.0, 10)
+    assert break_even_size(useless, prices, 3.0) is None
+
+
+def test_work_that_can_not_be_compared_is_none():
+    assert Workload().work() is None
+    assert workload(TARGET).work() is None
+
+
+def test_a_target_that_writes_without_a_rejection_has_no_break_even_acceptance():
+    opened = Work(BY_HAND.rsd, BY_HAND.alone, 100, rejected=0, joined=1.0, steps=10)
+    assert break_even_acceptance(opened, CHEAP) is None
+    said = make_verdict(opened, SIZES, None).sentences[0]
+    assert "does not pay" in said
+    assert "No acceptance" not in said
+
+
+def test_prices_come_from_speeds_or_from_time_spent():
+    speed = Speed(1, prompt=100.0, decode=20.0, bare_prompt=1, bare_decode=1, decode_vs_bare=1)
+    assert seconds_per_token({"target": speed}) == {"target": Price(0.01, 0.05)}
+    tokens: dict[Role, Usage] = {
+        "target": Usage(fed=100, generated=50),
+        "prm": Usage(fed=200),
+        "draft": Usage(),
+    }
+    times: dict[Role, RoleTime] = {"target": RoleTime(1000.0, 2500.0), "prm": RoleTime(400.0, 0.0)}
+    assert seconds_as_spent(tokens, times) == {"target": Price(0.01, 0.05), "prm": Price(0.002, 0.0)}
+
+
+def test_too_few_tokens_tell_no_speed():
+    assert seconds_as_spent({"target": Usage(fed=100, generated=3)}, {"target": RoleTime(1.0, 1.0)}) is None
+    assert seconds_as_spent({"draft": Usage(fed=100, generated=90)}, {"draft": RoleTime(1.0, 1.0)}) is None
+    assert seconds_as_spent({"target": Usage(fed=100, generated=90)}, {}) is None
+
+
+def test_the_sentences_say_it_plainly():
+    pays = make_verdict(BY_HAND, SIZES, CHEAP, measured_time=0.5).sentences
+    assert pays[0].startswith("RSD takes 0.50 times the target's time (estimated: ")
+    assert "it pays from an estimated" in pays[0]
+    assert "it does not pay at 80% acceptance" in pays[1]
+    assert "3.0" in pays[1]
+    assert pays[1].startswith("RSD needs an estimated ")
+    assert make_verdict(BY_HAND, SIZES, None).time is None
+
+
+def test_a_prompt_that_rows_share_is_not_read_again():
+    """A target that read 20 tokens of its prompt, and the draft's first step, before it wrote."""
+    steps = (
+        Step("a", "draft", 0.9, 30, 1.0),
+        Step("b", "target", None, 40, 1.0, Rejected("x", 0.1, 10)),
+        Step("c", "draft", 0.9, 5, 1.0),
+    )
+    usage: dict[Role, Usage] = {
+        "draft": Usage(prompt=60, generated=45, fed=60),
+        "target": Usage(prompt=60, generated=40, fed=50, reused=40),
+    }
+    record = replace(RSD.samples[0].records[0], steps=steps, usage=usage)
+    record = replace(record, flops=replace(record.flops, target_only=2.0 * SIZES["target"] * (60 + 75)))
+    load = Workload()
+    load.add(record)
+    assert load.same_texts == Tokens(20, 75)
+
+
+def test_it_does_not_give_advice_where_measurement_and_estimate_disagree():
+    said = make_verdict(BY_HAND, SIZES, CHEAP, measured_time=1.4).sentences[0]
+    assert "it does not pay, against the estimate" in said
+    assert "would from" not in said
+
+
+def test_about_the_same_is_no_verdict():
+    assert make_verdict(BY_HAND, SIZES, CHEAP, measured_time=1.02).sentences[0].endswith(": about the same.")
