@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from rsd_cli.errors import DISK_FULL, ResourceError, UsageError
+from rsd_cli.errors import DISK_FULL, OutputError, ResourceError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,3 +58,18 @@ class LineFile:
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
+
+
+class OwnFile(LineFile):
+    """A file of lines that one process has at a time; a torn last line is cut off. `called` names it in an error."""
+
+    def __init__(self, path: Path, called: str) -> None:
+        super().__init__(path)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise OutputError(
+                f"{called} is open in another rsd.", "Leave that one first, or begin a new one."
+            ) from error
+        os.ftruncate(self._file, path.read_bytes().rfind(b"\n") + 1)

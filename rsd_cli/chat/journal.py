@@ -6,7 +6,6 @@ question stays, as `unanswered`. A journal that can't be written any more is lef
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -19,8 +18,8 @@ from rsd_cli.chat.conversation import Conversation
 from rsd_cli.decoding.strategies import parse
 from rsd_cli.decoding.trajectory import Settings
 from rsd_cli.engine.llama import Sampling
-from rsd_cli.errors import OutputError, RSDError, UsageError
-from rsd_cli.output import LineFile
+from rsd_cli.errors import RSDError, UsageError
+from rsd_cli.output import OwnFile
 from rsd_cli.records import Record
 from rsd_cli.rewards.families import Aggregate
 from rsd_cli.strictjson import read_object, shown
@@ -70,9 +69,9 @@ class Kept:
             turn, before = Record.from_json(line["record"]), talk.undone() if line["again"] else talk
             return replace(self, conversation=before.answered(turn), unanswered="")
         if kind == "undone":
-            return replace(self, conversation=talk.undone())
+            return replace(self, conversation=talk.undone(), unanswered="")
         if kind == "dropped":
-            return replace(self, conversation=talk.without_oldest(line["turns"]))
+            return replace(self, conversation=talk.without_oldest(line["turns"]), unanswered="")
         if kind == "set":
             return replace(self, settings=read_settings(line["settings"]))
         raise ValueError(f"a line of the unknown kind {kind!r}")
@@ -133,11 +132,11 @@ class Journal:
 
     def __init__(self, path: Path | None) -> None:
         self.failure: RSDError | None = None
-        self._file: LineFile | None = None
+        self._file: OwnFile | None = None
         if path:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                self._file = _Locked(path)
+                self._file = OwnFile(path, f"The conversation {path.stem}")
             except OSError as error:
                 self.failure = UsageError(f"{path} can't be written: {error.strerror}.")
             except UsageError as error:
@@ -167,23 +166,6 @@ class Journal:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-
-class _Locked(LineFile):
-    """A file of lines that one process has; a torn last line is cut off."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self.close()
-            raise OutputError(
-                f"The conversation {path.stem} is open in another rsd.",
-                "Leave that one first, or begin a new one.",
-            ) from error
-        whole = path.read_bytes().rfind(b"\n") + 1
-        os.ftruncate(self._file, whole)
 
 
 def find(name: str) -> Path:

@@ -123,13 +123,18 @@ class Typed:
             enable_suspend=True,
             enable_history_search=True,
             bottom_toolbar=lambda: FormattedText([("", f" {status()} ")]),
-            output=output or create_output(stdout=sys.stderr, always_prefer_tty=True),
+            output=output or create_output(stdout=_terminal()),
             color_depth=None if color else ColorDepth.DEPTH_1_BIT,
         )
 
     def read(self, default: str = "") -> str:
         """What is typed, with Enter; Alt-Enter or triple quotes make more lines."""
         return unquoted(self._session.prompt(PROMPT, default=default))
+
+
+def _terminal() -> TextIO:
+    """Where the prompt goes: stderr, since answers go to stdout; the other one where stderr is a file."""
+    return sys.stderr if sys.stderr.isatty() else sys.stdout
 
 
 def _history(path: Path | None) -> History:

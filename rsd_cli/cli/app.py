@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import rsd_cli
-from rsd_cli.cli import ask, batch, bench, chat, doctor, merge, models, prm
+from rsd_cli.cli import ask, batch, bench, chat, doctor, evaluate, merge, models, prm
 
 app = typer.Typer(
     name="rsd",
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("ask")(ask.ask)
 app.command("chat")(chat.chat)
 app.command("batch")(batch.batch)
+app.command("eval")(evaluate.evaluate)
 app.command("merge")(merge.merge)
 app.add_typer(models.app, name="models")
 app.add_typer(prm.app, name="prm")

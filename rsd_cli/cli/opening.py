@@ -81,6 +81,9 @@ class Opening:
 def opened(wanted: Opening, started: float) -> Iterator[tuple[Talk, float]]:
     """The conversation with its models, and when it began with the time for downloads left out."""
     place = find(wanted.resumed) if wanted.resumed else None
+    known = (
+        Journal(place) if place and wanted.journals else None
+    )  # before it is read: nobody else writes to it now
     kept = read(place) if place else None
     given = wanted.given
     name = given.trio or (kept.trio if kept else DEFAULT_TRIO)
@@ -94,8 +97,7 @@ def opened(wanted: Opening, started: float) -> Iterator[tuple[Talk, float]]:
     interrupt = Interrupt()
     prm = found.trio.prm if "prm" in roles else None
     loaded = LoadedTrio(found.trio.models, prm, shape, interrupt)
-    path = place or data_directory() / f"{talked.id}.jsonl"
-    journal = Journal(path if wanted.journals else None)
+    journal = known or Journal(data_directory() / f"{talked.id}.jsonl" if wanted.journals else None)
     described = {"trio": name, "prm": found.trio.prm.name, **asdict(shape)}
     talk = Talk(loaded, interrupt, wanted.screen, described, talked, journal, found.trio.threshold)
     if kept is None:

@@ -1,0 +1,130 @@
+"""The folder of an evaluation: whose it is, how long each strategy took, and what is written in the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from rsd_cli.batch.ledger import difference, write_whole
+from rsd_cli.errors import OutputError, UsageError
+from rsd_cli.evaluation.accounts import StrategyRun
+from rsd_cli.evaluation.report.page import write_report
+from rsd_cli.evaluation.results import write_results
+from rsd_cli.evaluation.runs import Circumstances, Evaluation, TaskRun, Times
+from rsd_cli.evaluation.table import markdown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from rsd_cli.cli.eval_run import Pass
+    from rsd_cli.records import ModelId, Record, Role
+
+MANIFEST = "run.json"
+
+
+@dataclass
+class Folder:
+    """A folder with the samples of strategies; all of them were made with the same `settings`."""
+
+    path: Path
+    settings: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"{self.path} can't be made: {error.strerror}.", "Name another -o FOLDER."
+            ) from error
+        self._known = self._read()
+        other = difference(self._known["settings"], self.settings)
+        if other:
+            raise OutputError(
+                f"{self.path} was made with other settings: {other}.",
+                "Use the same again, or name another folder with -o.",
+            )
+
+    def _read(self) -> dict[str, Any]:
+        fresh = {"settings": self.settings, "started": _now(), "strategies": {}, "seconds": {}}
+        try:
+            known = json.loads((self.path / MANIFEST).read_bytes())
+        except FileNotFoundError:
+            return fresh
+        except (OSError, ValueError) as error:
+            raise OutputError(f"{self.path / MANIFEST} can't be read: {error}.") from error
+        if not isinstance(known, dict) or set(known) != set(fresh):
+            raise OutputError(f"{self.path / MANIFEST} is none of rsd eval.", "Name another folder with -o.")
+        return known
+
+    def check(self, passes: Sequence[Pass]) -> None:
+        """Refuse strategies that were run here with other settings of their own; note those of new ones."""
+        for each in passes:
+            settings = json.loads(json.dumps(asdict(each.settings)))
+            before = self._known["strategies"].setdefault(_key(each), settings)
+            other = difference(before, settings)
+            if other:
+                raise OutputError(
+                    f"{self.path} has {each.name} with other settings: {other}.",
+                    "Name another folder with -o.",
+                )
+        self._write()
+
+    def spent(self, each: Pass) -> None:
+        """Add to the time that a strategy took."""
+        seconds = self._known["seconds"]
+        seconds[_key(each)] = seconds.get(_key(each), 0.0) + each.seconds
+        self._write()
+
+    def _write(self) -> None:
+        write_whole(self.path / MANIFEST, [json.dumps(self._known, indent=1, ensure_ascii=False).encode()])
+
+    def finish(self, passes: Sequence[Pass], limit: int | None, sizes: dict[Role, float]) -> Evaluation:
+        """Write results, table and report."""
+        by_task: dict[str, list[StrategyRun]] = {}
+        for each in passes:
+            run = StrategyRun(each.name, each.samples, self._known["seconds"].get(_key(each)))
+            by_task.setdefault(each.data.task.name, []).append(run)
+        tasks = tuple(TaskRun(task, tuple(runs)) for task, runs in by_task.items())
+        evaluation = Evaluation(tasks, self._circumstances(tasks, limit), sizes)
+        write_results(self.path, evaluation)
+        (self.path / "results.md").write_text(markdown(evaluation), encoding="utf-8")
+        write_report(self.path / "report.html", evaluation)
+        return evaluation
+
+    def _circumstances(self, tasks: Sequence[TaskRun], limit: int | None) -> Circumstances:
+        records = [
+            record for task in tasks for run in task.strategies for s in run.samples for record in s.records
+        ]
+        return Circumstances(
+            times=Times(self._known["started"], _now()),
+            versions=records[0].versions if records else {},
+            config=self.settings,
+            seeds={"sampling": self.settings["seed"], "bootstrap": 0},
+            hardware=_hardware(),
+            models=_models(records),
+            limit=limit,
+        )
+
+
+def _key(each: Pass) -> str:
+    return f"{each.data.task.name} {each.name}"
+
+
+def _models(records: Sequence[Record]) -> dict[Role, ModelId]:
+    models: dict[Role, ModelId] = {}
+    for record in records:
+        models |= record.models
+    return models
+
+
+def _hardware() -> dict[str, Any]:
+    return {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -1,0 +1,106 @@
+"""What `rsd eval` is asked to run: strategies with their own settings, and what their answers depend on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import rsd_cli
+from rsd_cli.cli.method import Method, Wishes, method_of
+from rsd_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rsd_cli.cli.trio import Shape
+    from rsd_cli.cli.warm import FoundTrio
+    from rsd_cli.decoding.trajectory import Settings
+    from rsd_cli.evaluation.taskdata import TaskData
+
+SAMPLING_TEMPERATURE = 0.7  # the paper's baselines that need several answers
+
+
+def _real(text: str) -> float:
+    return float(text)
+
+
+KEYS: dict[str, Callable[[str], Any]] = {
+    "threshold": _real,
+    "weighting": str,
+    "target_share": _real,
+    "share_per": str,
+    "beta": _real,
+    "aggregate": str,
+    "temperature": _real,
+}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A strategy of the table: its name there, and how it answers."""
+
+    name: str
+    method: Method
+    temperature: float | None = None
+
+    def settings(self, base: Settings, threshold: float) -> Settings:
+        """What it answers with; several answers to a question need a temperature."""
+        sampling = base.sampling
+        several = self.method.strategy.samples * self.method.strategy.width > 1
+        warmth = SAMPLING_TEMPERATURE if several and self.temperature is None else self.temperature
+        if sampling and warmth is not None:
+            sampling = replace(sampling, temperature=warmth)
+        return self.method.settle(replace(base, sampling=sampling), threshold)
+
+
+def contenders(text: str) -> tuple[Contender, ...]:
+    """The strategies of `--strategies`: names separated by commas, each with settings behind slashes."""
+    found = tuple(_contender(part.strip()) for part in text.split(",") if part.strip())
+    if not found:
+        raise UsageError("--strategies names none.", "Name some: rsd,target,draft")
+    names = [each.name for each in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise UsageError(f"--strategies names {twice} twice.", "Name each once.")
+    return found
+
+
+def _contender(text: str) -> Contender:
+    name, *settings = text.split("/")
+    values: dict[str, Any] = {}
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        read = KEYS.get(key.replace("-", "_"))
+        try:
+            values[key.replace("-", "_")] = read(value) if read else None
+        except ValueError:
+            read = None
+        if read is None:
+            raise UsageError(
+                f"{setting!r} in --strategies is no setting.",
+                f"Write NAME/KEY=VALUE with one of {', '.join(key.replace('_', '-') for key in KEYS)}.",
+            )
+    temperature = values.pop("temperature", None)
+    method = method_of(Wishes(name, **values))
+    return Contender("/".join([str(method.strategy), *settings]), method, temperature)
+
+
+def fingerprint(
+    found: FoundTrio, shape: Shape, base: Settings, trio: str, data: dict[str, TaskData]
+) -> dict[str, Any]:
+    """What all answers of a folder depend on, besides their strategies."""
+    return {
+        "rsd": rsd_cli.__version__,
+        "llama_cpp_python": importlib.metadata.version("llama-cpp-python"),
+        "trio": trio,
+        "models": {role: model.sha256 or str(model.path) for role, model in found.models.items()},
+        "prm": f"{found.prm.name} ({found.prm.family})",
+        "ctx": shape.ctx,
+        "kv_type": shape.kv_type,
+        "max_tokens": base.max_tokens,
+        "max_steps": base.max_steps,
+        "seed": base.seed,
+        "sampling": asdict(base.sampling) if base.sampling else None,
+        "data": {task: asdict(each.origin) for task, each in data.items()},
+    }

@@ -1,0 +1,110 @@
+"""One strategy on one task: answers what is missing, grades it, and keeps each question as a line."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from rsd_cli.cli.recording import recorded
+from rsd_cli.decoding.choosing import aggregate_of, chosen, score
+from rsd_cli.decoding.runner import Failed, Finished, Runner
+from rsd_cli.decoding.strategies import parse
+from rsd_cli.decoding.trajectory import Problem
+from rsd_cli.evaluation.samples import Branch, Sample, read_samples
+from rsd_cli.output import OwnFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from rsd_cli.cli.trio import LoadedTrio
+    from rsd_cli.decoding.trajectory import Settings
+    from rsd_cli.evaluation.grader import Grader
+    from rsd_cli.evaluation.items import Item
+    from rsd_cli.evaluation.taskdata import TaskData
+    from rsd_cli.records import Record
+
+
+@dataclass
+class Pass:
+    """A strategy on a task; `place` has its samples, in `seconds` is what this process spent on it."""
+
+    name: str
+    settings: Settings
+    data: TaskData
+    place: Path
+    described: dict[str, Any]
+    grader: Grader
+    seconds: float = 0.0
+    _open: dict[str, dict[int, Record]] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """The questions of this run that are answered, in their order."""
+        known = read_samples(self.place) if self.place.exists() else ()
+        wanted = range(len(self.data.items))
+        return tuple(sorted((s for s in known if s.doc_id in wanted), key=lambda sample: sample.doc_id))
+
+    @property
+    def missing(self) -> list[int]:
+        """The places of items that have no sample."""
+        done = {sample.doc_id for sample in self.samples}
+        return [i for i in range(len(self.data.items)) if i not in done]
+
+    def run(self, loaded: LoadedTrio, tell: Callable[[str], None]) -> None:
+        """Answer what is missing, until all is done or somebody interrupts."""
+        own, began = OwnFile(self.place, str(self.place)), time.perf_counter()
+        missing, right, done = self.missing, 0, 0
+        try:
+            runner = Runner(
+                loaded, self.settings, loaded.shape.n_seats, side_by_side=loaded.on_several_devices
+            )
+            for happened in runner.run(self._problems(missing)):
+                sample = self._sample(happened, loaded)
+                if sample:
+                    own.append(sample.to_json())
+                    right, done = right + sample.right, done + 1
+                    tell(f"{self.name}: {right} of {done} right")
+        finally:
+            own.close()
+            self.seconds = time.perf_counter() - began
+            for engine in loaded.loaded().values():
+                engine.forget()  # the next strategy shall not find these questions in its memory
+
+    def _problems(self, missing: list[int]) -> Iterator[Problem]:
+        for place in missing:
+            item = self.data.items[place]
+            for branch in range(parse(self.settings.strategy).samples):
+                yield Problem(str(place), item.question, branch=branch)
+
+    def _sample(self, happened: object, loaded: LoadedTrio) -> Sample | None:
+        if isinstance(happened, Failed):
+            place = int(happened.problem.id)
+            self._open.pop(happened.problem.id, None)
+            item = self.data.items[place]
+            return Sample(self.name, place, dict(item.doc), item.gold, (), False, None, "empty")
+        if not isinstance(happened, Finished) or happened.ended_by == "interrupted":
+            return None
+        problem = happened.trajectory.problem
+        drawn = self._open.setdefault(problem.id, {})
+        drawn[problem.branch] = recorded(happened, loaded, self.described, happened.trajectory.began)
+        if len(drawn) < parse(self.settings.strategy).samples:
+            return None
+        del self._open[problem.id]
+        return self._graded(int(problem.id), [drawn[branch] for branch in sorted(drawn)])
+
+    def _graded(self, place: int, records: list[Record]) -> Sample:
+        item = self.data.items[place]
+        branches = tuple(self._branch(item, record) for record in records)
+        sample = Sample.single(self.name, place, dict(item.doc), item.gold, branches[chosen(records)])
+        return replace(sample, branches=branches)
+
+    def _branch(self, item: Item, record: Record) -> Branch:
+        answer_type = self.data.task.answer_type
+        grade = self.grader.grade(record.answer, record.ended_by, item.gold, answer_type, item.choices)
+        earned = score(record, aggregate_of(record)) if parse(record.strategy).choice == "best" else math.nan
+        return Branch(
+            record, grade.right, grade.extracted, grade.outcome, None if math.isnan(earned) else earned
+        )

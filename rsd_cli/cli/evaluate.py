@@ -1,0 +1,231 @@
+"""`rsd eval`: strategies beside each other on benchmarks, with their accuracy, compute and time on this machine."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rsd_cli.cli import options
+from rsd_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rsd_cli.cli.eval_folder import Folder
+    from rsd_cli.cli.eval_plan import Contender
+    from rsd_cli.cli.eval_run import Pass
+    from rsd_cli.cli.interrupt import Interrupt
+    from rsd_cli.cli.trio import Shape
+    from rsd_cli.cli.warm import FoundTrio
+    from rsd_cli.decoding.trajectory import Settings
+    from rsd_cli.evaluation.grader import Grader
+    from rsd_cli.evaluation.runs import Evaluation
+    from rsd_cli.evaluation.taskdata import TaskData
+    from rsd_cli.records import Role
+
+DEFAULT = "rsd,target,draft"
+COMPARE = "compare"
+
+
+def evaluate(
+    tasks: Annotated[
+        list[str], typer.Argument(help="Benchmarks by name or YAML file; or: compare FOLDER FOLDER.")
+    ],
+    strategies: Annotated[
+        str,
+        typer.Option(
+            "--strategies",
+            metavar="NAME[@N][:AUTHOR][/KEY=VALUE...],...",
+            help="What to set beside each other.",
+        ),
+    ] = DEFAULT,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Questions of each, from the top.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FILE", help="The benchmark's rows as JSONL, not from the hub."),
+    ] = None,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="Samples, results and report; goes on if there."
+        ),
+    ] = Path("rsd-eval"),
+    trio: options.Trio = "starter",
+    draft: options.Draft = None,
+    target: options.Target = None,
+    prm: options.Prm = None,
+    max_tokens: options.MaxTokens = 2048,
+    max_steps: options.MaxSteps = 100,
+    seed: options.Seed = 0,
+    parallel: Annotated[
+        int, typer.Option("--parallel", min=0, max=256, help="Seats; 0 is as many as memory has room for.")
+    ] = 0,
+    project: Annotated[
+        str,
+        typer.Option(
+            "--project-params", metavar="D,T,P", help="Compute for models of these sizes: 7e9,72e9,7e9."
+        ),
+    ] = "",
+    as_json: options.AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    no_color: options.NoColor = False,
+    offline: options.Offline = False,
+    no_verify: options.NoVerify = False,
+    yes: options.Yes = False,
+    models: options.ModelsFile = None,
+    threads: options.Threads = 0,
+    gpu_layers: options.GpuLayers = "",
+    ctx: options.Ctx = 0,
+    batch_size: options.BatchSize = 512,
+    kv_type: options.KvType = "f16",
+) -> None:
+    """Measure strategies on benchmarks.
+
+    Each answers the same questions; accuracy, tokens, compute and time stand beside each other, with error bars and
+    a verdict whether RSD pays on this machine. The same command goes on where it stopped. Tasks: gsm8k, math500,
+    gaokao2023en, olympiadbench, gpqa, mmlu-stem, minerva, svamp, asdiv, aime24, amc23, or your own YAML file.
+    """
+    if tasks[0] == COMPARE:
+        _compare(tasks[1:], color=not no_color)
+        return
+    if data and len(tasks) > 1:
+        raise UsageError(
+            "--data has the rows of one benchmark, and several are named.", "Name one, or use the hub."
+        )
+    from rsd_cli.cli import setup
+    from rsd_cli.cli.eval_plan import contenders
+    from rsd_cli.cli.trio import Shape
+    from rsd_cli.decoding.trajectory import Settings
+    from rsd_cli.evaluation.accounts import parse_parameters
+    from rsd_cli.evaluation.grader import need_maths
+    from rsd_cli.evaluation.taskdata import load
+    from rsd_cli.evaluation.tasks import find_task
+
+    field = contenders(strategies)
+    sizes = parse_parameters(project) if project else {}
+    found_tasks = [find_task(name) for name in dict.fromkeys(tasks)]
+    for task in found_tasks:
+        need_maths(task.answer_type)
+    rows = {task.name: load(task, data, limit, offline=offline) for task in found_tasks}
+    roles = tuple(dict.fromkeys(role for each in field for role in each.method.strategy.roles))
+    access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet)
+    found = setup.find(setup.Choice(trio, draft, target, prm), access, roles).trio
+    shape = Shape(ctx, 1, batch_size, threads, setup.check_kv_type(kv_type), setup.parse_layers(gpu_layers))
+    shape = setup.with_seats(found.models, shape, _seats(field, parallel))
+    base = Settings(
+        max_tokens=max_tokens,
+        max_steps=max_steps,
+        seed=seed,
+        sampling=setup.make_sampling(found.sampling),
+    )
+    job = Job(output, trio, field, rows, found, shape, base, limit, quiet)
+    evaluation = job.run(sizes)
+    _show(evaluation, output, as_json=as_json, color=not no_color)
+
+
+def _seats(field: tuple[Contender, ...], parallel: int) -> list[int]:
+    """Numbers of seats, the best first; the widest strategy needs all of its own."""
+    from rsd_cli.cli.setup import SEATS
+
+    widest = max(each.method.strategy.width for each in field)
+    return [max(parallel, widest)] if parallel else [*(n for n in SEATS if n > widest), widest]
+
+
+@dataclass
+class Job:
+    """An evaluation with all that is known before it begins."""
+
+    folder: Path
+    trio: str
+    field: tuple[Contender, ...]
+    rows: dict[str, TaskData]
+    found: FoundTrio
+    shape: Shape
+    base: Settings
+    limit: int | None
+    quiet: bool
+
+    def run(self, sizes: dict[Role, float]) -> Evaluation:
+        """Answer what is missing and write the results; leaves with 130 or 143 where that was interrupted."""
+        from rsd_cli.cli.eval_folder import Folder
+        from rsd_cli.cli.eval_plan import fingerprint
+        from rsd_cli.cli.interrupt import Interrupt
+        from rsd_cli.evaluation.grader import Grader
+
+        settings = fingerprint(self.found, self.shape, self.base, self.trio, self.rows)
+        described = {"trio": self.trio, "prm": self.found.prm.name, **asdict(self.shape)}
+        folder = Folder(self.folder, settings)
+        with Grader() as grader, Interrupt() as interrupt:
+            passes = [self._pass(task, each, described, grader) for task in self.rows for each in self.field]
+            folder.check(passes)
+            if any(each.missing for each in passes):
+                self._answer(passes, folder, interrupt)
+        if interrupt():
+            typer.echo(f"Stopped; the same command goes on with what {self.folder} has.", err=True)
+            raise typer.Exit(interrupt.exit_code)
+        return folder.finish(passes, self.limit, sizes)
+
+    def _pass(self, task: str, contender: Contender, described: dict[str, Any], grader: Grader) -> Pass:
+        from rsd_cli.cli.eval_run import Pass
+        from rsd_cli.evaluation.results import samples_name
+
+        data = self.rows[task]
+        base = replace(self.base, system=data.task.system)
+        settings = contender.settings(base, self.found.threshold)
+        place = self.folder / samples_name(task, contender.name)
+        return Pass(contender.name, settings, data, place, described, grader)
+
+    def _answer(self, passes: list[Pass], folder: Folder, interrupt: Interrupt) -> None:
+        from rsd_cli.cli.trio import LoadedTrio
+        from rsd_cli.display.counting import counting
+
+        prm = self.found.prm if any("prm" in each.method.strategy.roles for each in self.field) else None
+        loaded = LoadedTrio(self.found.models, prm, self.shape, interrupt)
+        total = sum(len(each.data.items) for each in passes)
+        done = total - sum(len(each.missing) for each in passes)
+        try:
+            with nullcontext(_nothing) if self.quiet else counting("questions", total, done) as tell:
+                for each in passes:
+                    if each.missing and not interrupt():
+                        each.run(loaded, tell)
+                        folder.spent(each)
+        finally:
+            loaded.close()
+
+
+def _nothing(_words: str) -> None:
+    """Nobody wants to be told."""
+
+
+def _show(evaluation: Evaluation, folder: Path, *, as_json: bool, color: bool) -> None:
+    from rsd_cli.display.consoles import stdout_console
+    from rsd_cli.display.eval import show_evaluation
+
+    if as_json:
+        import json
+
+        from rsd_cli.evaluation.results import results_of
+
+        typer.echo(json.dumps(results_of(evaluation), ensure_ascii=False, allow_nan=False))
+    else:
+        show_evaluation(stdout_console(color=color), evaluation)
+    typer.echo(f"{folder / 'report.html'} has the pictures and every answer.", err=True)
+    sys.stdout.flush()
+
+
+def _compare(folders: list[str], *, color: bool) -> None:
+    """Show how two evaluations differ."""
+    from rsd_cli.display.consoles import stdout_console
+    from rsd_cli.display.eval import show_comparison
+    from rsd_cli.evaluation.comparing import compare
+    from rsd_cli.evaluation.results import read_evaluation
+
+    if len(folders) != 2:
+        raise UsageError(f"compare takes two folders, not {len(folders)}.", "rsd eval compare FOLDER FOLDER")
+    first, second = (read_evaluation(Path(folder)) for folder in folders)
+    show_comparison(stdout_console(color=color), compare(first, second))

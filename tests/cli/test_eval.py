@@ -1,0 +1,186 @@
+"""`rsd eval` on tiny models: one command, resumed, refused, compared, and what it leaves in its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+STRATEGIES = "rsd,target,draft,majority@3,best-of-n@2,beam@2,rsd/threshold=0.6"
+COMMON = (
+    "--trio",
+    "judged",
+    "--threads",
+    "1",
+    "-n",
+    "40",
+    "--max-steps",
+    "4",
+    "--parallel",
+    "8",
+    "-o",
+    "out",
+)
+
+
+@pytest.fixture
+def rows(rsd):
+    """A file of questions in the form of GSM8K."""
+    path = rsd.home / "rows.jsonl"
+    lines = [
+        {"question": f"What is {i} + {i}?", "answer": f"{i} + {i} = {2 * i}\n#### {2 * i}"} for i in range(6)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def evaluate(rsd, rows, *arguments, strategies=STRATEGIES):
+    return rsd("eval", "gsm8k", "--data", str(rows), "--strategies", strategies, *COMMON, *arguments)
+
+
+def results(rsd):
+    newest = sorted((rsd.home / "out").glob("results_*.json"))[-1]
+    return json.loads(newest.read_text())
+
+
+def samples(rsd, name):
+    path = rsd.home / "out" / f"samples_gsm8k_{name}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_one_command_gives_table_results_and_report(rsd, rows):
+    done = evaluate(rsd, rows, "--limit", "5")
+    assert done.code == 0, done.err
+    for name in STRATEGIES.split(","):
+        assert name in done.out
+    assert "only the first 5 questions" in done.out
+    assert "\x1b" not in done.out
+    found = results(rsd)
+    assert set(found["n"]["gsm8k"].values()) == {5}
+    assert not found["comparable"]
+    assert {len(line["rsd"]["branches"]) for line in samples(rsd, "majority@3")} == {3}
+    assert all(
+        branch["score"] is not None
+        for line in samples(rsd, "best-of-n@2")
+        for branch in line["rsd"]["branches"]
+    )
+    assert (rsd.home / "out" / "report.html").read_text().startswith("<!doctype html>")
+    assert "rsd" in (rsd.home / "out" / "results.md").read_text()
+
+
+def test_flops_equal_an_independent_count_of_the_trace(rsd, rows):
+    assert evaluate(rsd, rows).code == 0
+    found = results(rsd)["results"]["gsm8k"]
+    for name in ("rsd", "target", "draft", "majority@3", "beam@2"):
+        total = 0.0
+        for line in samples(rsd, name):
+            for branch in line["rsd"]["branches"]:
+                record = branch["record"]
+                for role, used in record["usage"].items():
+                    if role in record["models"]:
+                        total += 2 * record["models"][role]["parameters"] * (used["fed"] + used["generated"])
+        assert found[name]["flops"]["total"] == pytest.approx(total, rel=0.01)
+
+
+def test_all_done_asks_no_model_again(rsd, rows):
+    assert evaluate(rsd, rows, strategies="rsd,draft").code == 0
+    before = samples(rsd, "rsd")
+    again = evaluate(rsd, rows, strategies="rsd,draft")
+    assert again.code == 0
+    assert "questions" not in again.err, "nothing was answered"
+    assert samples(rsd, "rsd") == before
+
+
+def test_more_questions_and_more_strategies_go_on(rsd, rows):
+    assert evaluate(rsd, rows, "--limit", "2", strategies="rsd").code == 0
+    first = samples(rsd, "rsd")
+    assert evaluate(rsd, rows, "--limit", "4", strategies="rsd,target").code == 0
+    assert samples(rsd, "rsd")[:2] == first
+    assert {line["doc_id"] for line in samples(rsd, "target")} == {0, 1, 2, 3}
+
+
+def test_other_settings_do_not_mix(rsd, rows):
+    assert evaluate(rsd, rows, strategies="rsd").code == 0
+    other = rsd("eval", "gsm8k", "--data", str(rows), "--strategies", "rsd", *COMMON, "--seed", "3")
+    other.refused(5, "made with other settings", "seed was 0, now 3")
+
+
+def test_a_torn_line_is_answered_again(rsd, rows):
+    assert evaluate(rsd, rows, strategies="draft").code == 0
+    path = rsd.home / "out" / "samples_gsm8k_draft.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40])
+    assert evaluate(rsd, rows, strategies="draft").code == 0
+    lines = samples(rsd, "draft")
+    assert sorted(line["doc_id"] for line in lines) == list(range(6))
+
+
+def test_an_interrupted_run_goes_on(rsd, rows):
+    process = rsd.start(
+        "eval", "gsm8k", "--data", str(rows), "--strategies", "draft,target", "--trio", "endless", "--threads", "1",
+        "--ctx", "8000", "-n", "3000", "--max-steps", "3000", "--parallel", "2", "-o", "out",
+    )  # fmt: skip
+    manifest = rsd.home / "out" / "samples_gsm8k_draft.jsonl"
+    end = time.monotonic() + 30
+    while not manifest.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130, err
+    assert b"the same command goes on" in err
+    assert not list((rsd.home / "out").glob("results_*.json"))
+
+
+def test_two_runs_are_compared(rsd, rows):
+    assert evaluate(rsd, rows, strategies="rsd,draft").code == 0
+    (rsd.home / "out").rename(rsd.home / "first")
+    assert evaluate(rsd, rows, strategies="rsd,draft").code == 0
+    done = rsd("eval", "compare", "first", "out")
+    assert done.code == 0, done.err
+    assert "rsd" in done.out
+    rsd("eval", "compare", "first").refused(2, "compare takes two folders")
+    rsd("eval", "compare", "first", "nowhere").refused(5, "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("strategies", "words"),
+    [
+        ("rds", "is unknown"),
+        ("rsd,rsd", "names rsd twice"),
+        ("", "names none"),
+        ("rsd/threshold", "is no setting"),
+        ("rsd/treshold=0.5", "is no setting"),
+        ("rsd/threshold=high", "is no setting"),
+        ("beam@2/temperature=0", "temperature 0"),
+    ],
+)
+def test_strategies_that_make_no_sense_are_refused(strategies, words, rsd, rows):
+    evaluate(rsd, rows, strategies=strategies).refused(2, words)
+
+
+def test_the_compute_of_other_sizes_is_called_a_projection(rsd, rows):
+    done = evaluate(rsd, rows, "--project-params", "7e9,72e9,7e9", strategies="rsd,target")
+    assert done.code == 0
+    assert "rojection" in done.out
+    assert results(rsd)["results"]["gsm8k"]["rsd"]["projection"]["flops"]["total"] > 0
+
+
+def test_a_task_of_ones_own(rsd, rows):
+    (rsd.home / "mine.jsonl").write_text('{"q": "What is 1 + 2?", "a": "3"}\n')
+    (rsd.home / "mine.yaml").write_text(
+        "name: mine\nfile: mine.jsonl\nfields: {question: q, answer: a}\nanswer_type: numeric\n"
+    )
+    done = rsd("eval", "mine.yaml", "--strategies", "draft", *COMMON)
+    assert done.code == 0, done.err
+    assert "mine" in (rsd.home / "out" / "results.md").read_text()
+
+
+def test_a_truncated_answer_is_shown_beside_the_accuracy(rsd, rows):
+    done = evaluate(rsd, rows, "--max-tokens", "3", strategies="draft")
+    assert done.code == 0
+    assert results(rsd)["results"]["gsm8k"]["draft"]["outcomes"]["truncated"] == 6
+    assert "6 truncated" in done.out
