@@ -25,6 +25,12 @@ def _real(text: str) -> float:
     return float(text)
 
 
+def _flag(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ValueError(text)
+    return text == "on"
+
+
 KEYS: dict[str, Callable[[str], Any]] = {
     "threshold": _real,
     "weighting": str,
@@ -32,6 +38,7 @@ KEYS: dict[str, Callable[[str], Any]] = {
     "share_per": str,
     "beta": _real,
     "aggregate": str,
+    "speculative": _flag,
     "temperature": _real,
 }
 

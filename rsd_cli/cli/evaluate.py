@@ -182,6 +182,7 @@ class Job:
 
     def _answer(self, passes: list[Pass], folder: Folder, interrupt: Interrupt) -> None:
         from rsd_cli.cli.trio import LoadedTrio
+        from rsd_cli.decoding.strategies import speculates
         from rsd_cli.display.counting import counting
 
         prm = self.found.prm if any("prm" in each.method.strategy.roles for each in self.field) else None
@@ -189,6 +190,8 @@ class Job:
         total = sum(len(each.data.items) for each in passes)
         done = total - sum(len(each.missing) for each in passes)
         try:
+            if any(speculates(each.settings) for each in passes):
+                loaded.check_pair()  # before hours of work
             with nullcontext(_nothing) if self.quiet else counting("questions", total, done) as tell:
                 for each in passes:
                     if each.missing and not interrupt():

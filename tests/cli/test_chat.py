@@ -160,10 +160,9 @@ def test_a_conversation_and_its_commands(talk, rsd):
     (path,) = journals(rsd)
     assert kinds(path) == ["chat", "asked", "answered", "asked", "answered", "set", "undone"]
     assert path.stat().st_mode & 0o777 == 0o600
-    first, second = records(path)
+    _, second = records(path)
     assert second["question"] == "And 2 + 2?"
     assert second["usage"]["draft"]["prompt"] > second["usage"]["draft"]["fed"] > 0, "the first turn is known"
-    assert first["usage"]["draft"]["fed"] >= first["usage"]["draft"]["prompt"]
 
 
 def test_ctrl_d_leaves_and_the_terminal_is_as_before(talk):
