@@ -99,8 +99,9 @@ def converse(talk: Talk, *, crashed: bool = False) -> None:
 
     talk.load()
     repl = Repl(talk, talk.kept.unanswered)
-    if sys.stdin is None or not sys.stdin.isatty():
-        repl.run(Lines(sys.stdin or io.StringIO()))
+    sys.stdin = sys.stdin or io.StringIO()  # closed: there is nothing to read
+    if not sys.stdin.isatty():
+        repl.run(Lines(sys.stdin))
         raise typer.Exit(int(repl.has_failed))
     _greet(talk, crashed=crashed)
     repl.run(_typed(talk, repl))

@@ -88,7 +88,7 @@ class Repl:
 
     def _told(self, record: Record) -> None:
         """Deliver an answer, and say what a person should know after it."""
-        if record.answer.strip():
+        if record.answer.strip() or not sys.stdin.isatty():  # a script counts on an answer for each turn
             self.talk.screen.deliver(record)
         else:
             self._say("Nothing was written; your question is one key up.")

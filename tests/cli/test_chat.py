@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -440,6 +441,45 @@ def test_a_template_that_refuses_a_second_turn_refuses_that_turn_only(rsd, tiny)
     assert done.code == 1
     assert "one turn only" in done.err
     assert len(records(journals(rsd)[0])) == 2
+
+
+@pytest.mark.parametrize("kind", ["llama", "hybrid"])
+def test_a_second_turn_says_what_it_would_say_in_a_fresh_process(kind, rsd, tiny):
+    """Also of models whose memory can't be cut: they read again instead."""
+    files = {"draft": tiny(kind, seed=1), "target": tiny(kind, seed=2)}
+    rsd.write_models(declared(files, {"two": trio("draft", "target", threshold=0.3)}))
+    arguments = ("--trio", "two", *SHORT)
+    together = rsd("chat", *arguments, "--json", "--no-log", stdin=lines("What is 1 + 2?", "And 2 + 2?"))
+    assert rsd("ask", "What is 1 + 2?", *arguments).code == 0
+    alone = rsd("ask", "-c", "And 2 + 2?", *arguments, "--json")
+    assert json.loads(together.out.splitlines()[1])["answer"] == json.loads(alone.out)["answer"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_two_hundred_turns_leave_memory_flat(rsd):
+    process = subprocess.Popen(
+        [*ENTRY, "chat", "--trio", "judged", "--threads", "1", "-n", "8", "--json", "--quiet"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=rsd.env(), cwd=rsd.home,
+    )  # fmt: skip
+    assert process.stdin
+    assert process.stdout
+    sizes = []
+    for turn in range(200):
+        said = f"What is {turn}?\n" + ("/compact\n" if turn % 10 == 9 else "")
+        process.stdin.write(said.encode())
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["question"] == f"What is {turn}?"
+        sizes.append(anonymous_megabytes(process.pid))
+    process.stdin.close()
+    assert process.wait(20) == 0
+    assert max(sizes[150:]) - max(sizes[20:60]) < 8, sizes[::20]
+
+
+def anonymous_megabytes(pid):
+    child = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]
+    found = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{child}/status").read_text())
+    assert found
+    return int(found[1]) / 1000
 
 
 @pytest.mark.parametrize("seed", range(3))
