@@ -12,6 +12,7 @@ terminal. `memory` pipes turns into the command and reads the size of its proces
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import statistics
 import subprocess
@@ -131,23 +132,28 @@ def bare_seconds(talk: Talk, tokens: list[int], position: int) -> float:
 
 
 def interrupt(trio: str, presses: int) -> None:
-    """Print how long an answer goes on after Ctrl-C."""
+    """Print how long an answer goes on after Ctrl-C: while the draft reads, the draft writes, the target writes."""
     import pexpect
 
-    times = []
-    for i in range(presses):
-        terminal = pexpect.spawn(COMMAND[0], [*COMMAND[1:], "--trio", trio], dimensions=(30, 100), timeout=60)
-        terminal.expect(b"/help lists")
-        terminal.send(f"{FIRST}\r")
-        terminal.expect((b"reads", b"draft writes", b"target writes")[i % 3])
-        time.sleep(0.2)
-        started = time.perf_counter()
-        terminal.sendintr()
-        terminal.expect([b"interrupted: this", b"Nothing was written"])
-        times.append(time.perf_counter() - started)
-        terminal.close(force=True)
-    shown = ", ".join(f"{seconds * 1000:.0f}" for seconds in times)
-    print(f"Ctrl-C to the end of the answer: {shown} ms")
+    phases = {"loading|starting|draft reads": (), "draft writes": (), "target writes": ("--threshold", "1")}
+    for words, more in phases.items():
+        times = []
+        for _ in range(presses):
+            terminal = pexpect.spawn(
+                COMMAND[0], [*COMMAND[1:], "--trio", trio, *more], dimensions=(30, 100), timeout=90,
+                env=os.environ | {"PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm"},
+            )  # fmt: skip
+            terminal.expect(b"/help lists")
+            terminal.send(f"{FIRST}\r")
+            terminal.expect(words.encode())
+            time.sleep(0.2)
+            started = time.perf_counter()
+            terminal.sendintr()
+            terminal.expect([b"interrupted: this", b"Nothing was written"])
+            times.append(time.perf_counter() - started)
+            terminal.close(force=True)
+        shown = ", ".join(f"{seconds * 1000:.0f}" for seconds in times)
+        print(f"Ctrl-C {words}: {shown} ms to the end of the answer")
 
 
 def memory(trio: str, turns: int) -> None:
@@ -190,7 +196,7 @@ def main() -> None:
     parser.add_argument("--trio", default="starter")
     parser.add_argument("--prm")
     parser.add_argument("--turns", type=int, default=200)
-    parser.add_argument("--presses", type=int, default=6)
+    parser.add_argument("--presses", type=int, default=3)
     args = parser.parse_args()
     if args.what == "follow-up":
         follow_up(args.trio, args.prm)
