@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.cli.recording import recorded
-from rsd_cli.decoding.choosing import aggregate_of, chosen, score
+from rsd_cli.decoding.choosing import aggregate_of, score
 from rsd_cli.decoding.runner import Failed, Finished, Runner
 from rsd_cli.decoding.strategies import parse
 from rsd_cli.decoding.trajectory import Problem
+from rsd_cli.evaluation.choosing import choose
 from rsd_cli.evaluation.samples import Branch, Sample, read_samples
 from rsd_cli.output import OwnFile
 
@@ -98,7 +99,9 @@ class Pass:
     def _graded(self, place: int, records: list[Record]) -> Sample:
         item = self.data.items[place]
         branches = tuple(self._branch(item, record) for record in records)
-        sample = Sample.single(self.name, place, dict(item.doc), item.gold, branches[chosen(records)])
+        how = parse(self.settings.strategy).choice
+        counts = (choose(branches, how) if how else None) or branches[0]
+        sample = Sample.single(self.name, place, dict(item.doc), item.gold, counts)
         return replace(sample, branches=branches)
 
     def _branch(self, item: Item, record: Record) -> Branch:

@@ -85,6 +85,14 @@ def test_flops_equal_an_independent_count_of_the_trace(rsd, rows):
         assert found[name]["flops"]["total"] == pytest.approx(total, rel=0.01)
 
 
+def test_the_table_and_the_budgets_agree_on_all_samples(rsd, rows):
+    assert evaluate(rsd, rows, strategies="majority@3,best-of-n@2").code == 0
+    found = results(rsd)["results"]["gsm8k"]
+    for name, choice, n in (("majority@3", "majority", 3), ("best-of-n@2", "best", 2)):
+        (budget,) = (b for b in found[name]["budgets"] if (b["choice"], b["n"]) == (choice, n))
+        assert budget["right"] == found[name]["right"]
+
+
 def test_all_done_asks_no_model_again(rsd, rows):
     assert evaluate(rsd, rows, strategies="rsd,draft").code == 0
     before = samples(rsd, "rsd")
