@@ -1,0 +1,104 @@
+"""A conversation with tiny models: what each of the three is fed by a follow-up."""
+
+from __future__ import annotations
+
+import pytest
+
+from rsd_cli.chat.journal import Journal, Kept
+from rsd_cli.cli.conversing import Talk
+from rsd_cli.cli.interrupt import Interrupt
+from rsd_cli.cli.read_ahead import WRITERS, alike
+from rsd_cli.cli.screen import Screen
+from rsd_cli.cli.trio import LoadedTrio, Shape
+from rsd_cli.cli.warm import FoundModel
+from rsd_cli.decoding.trajectory import Settings
+from rsd_cli.engine.llama import Sampling
+from rsd_cli.engine.seat import common_prefix
+from rsd_cli.errors import UsageError
+from rsd_cli.rewards.families import Confidence, Solution
+from rsd_cli.rewards.spec import PrmSpec
+
+HISTORY = "is so " * 300
+
+
+@pytest.fixture
+def talk(tiny):
+    """A conversation of three models with 600 tokens behind it, which all of them have read."""
+    paths = {"draft": tiny(seed=1), "target": tiny("other", seed=2), "prm": tiny("qwen2", seed=3)}
+    interrupt = Interrupt()
+    loaded = LoadedTrio(
+        {role: FoundModel(role, path, None, None) for role, path in paths.items()},  # type: ignore[misc]
+        PrmSpec("judge", "judge"),
+        Shape(n_batch=128, threads=1),
+        interrupt,
+    )
+    settings = Settings(threshold=0.5, max_tokens=60, max_steps=5, sampling=Sampling())
+    screen = Screen(as_json=False, quiet=True, color=False, is_brief=True)
+    made = Talk(loaded, interrupt, screen, {}, Kept("talk", "tiny", settings), Journal(None), 0.5)
+    for role in loaded.models:
+        loaded.engine(role)
+    made.ask(HISTORY)
+    with made.read_ahead as ahead:
+        ahead.wait()
+    yield made
+    loaded.close()
+
+
+def known_to(talk, role):
+    """What a generator has read before the next question."""
+    said = talk.conversation.messages
+    return alike(lambda question: talk.loaded.prompt(role, talk.settings.system, question, said))
+
+
+def new_tokens(talk, record, role, known):
+    """What a generator did not have: the question, and the steps that the other model wrote."""
+    asked = talk.loaded.prompt(role, talk.settings.system, record.question, talk.conversation.messages[:-2])
+    model = talk.loaded.engine(role).model
+    foreign = sum(len(model.tokenize(step.text)) for step in record.steps if step.author != role)
+    return len(asked) - len(known) + foreign
+
+
+def new_to_the_prm(talk, record, earlier):
+    """What a judge reads by its protocol: each judged step, and what it is asked behind it."""
+    family = talk.loaded.family
+    known = alike(lambda question: family.context(Solution(question, earlier=earlier)))
+    tokens, kept = 0, tuple[str, ...]()
+    for step in record.steps:
+        text = step.rejected.text if step.rejected else step.text
+        asked = list(family.job(Solution(record.question, (*kept, text), earlier)).context)
+        tokens += len(asked) - common_prefix(known, asked)
+        known, kept = asked, (*kept, step.text)
+    return tokens
+
+
+def test_a_follow_up_feeds_each_model_only_its_new_tokens(talk):
+    assert not isinstance(talk.loaded.family, Confidence)
+    for question in ("And now?", "Is it so?", "And then 1 + 2?"):
+        earlier = talk.conversation.solutions
+        known = {role: known_to(talk, role) for role in WRITERS}
+        assert min(map(len, known.values())) > 600
+        record = talk.ask(question)
+        for role in WRITERS:
+            assert record.usage[role].fed <= new_tokens(talk, record, role, known[role]) + 2, role
+        assert record.usage["prm"].fed <= new_to_the_prm(talk, record, earlier) + 2
+        with talk.read_ahead as ahead:
+            ahead.wait()
+
+
+def test_reading_ahead_is_counted_and_stops_at_once(talk):
+    before = dict(talk.read_ahead.fed)
+    talk.ask("And now?")
+    with talk.read_ahead:
+        pass
+    talk.ask("And then?")
+    with talk.read_ahead as ahead:
+        ahead.wait()
+    assert sum(talk.read_ahead.fed.values()) > sum(before.values()) > 0
+
+
+def test_a_question_without_room_is_refused_before_anything_is_read(talk):
+    turns = talk.conversation.turns
+    with pytest.raises(UsageError, match="leaves no room for an answer") as refused:
+        talk.ask("is so " * 3000)
+    assert "/compact" in refused.value.hint
+    assert talk.conversation.turns == turns
