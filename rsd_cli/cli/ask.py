@@ -58,11 +58,13 @@ def ask(
     On a terminal the steps appear as they are written; in a pipe only the answer is printed. Questions and answers
     are kept as conversations that -c and rsd chat --resume go on with.
     """
-    from rsd_cli.cli.method import wished
     from rsd_cli.cli.question import read_question
-    from rsd_cli.output import LineFile
 
     text = read_question(question)
+
+    from rsd_cli.cli.method import wished
+    from rsd_cli.output import LineFile
+
     wishes = wished(strategy, threshold, weighting, target_share, share_per, beta, aggregate, speculative)
     traced = LineFile(trace) if trace else None
 
