@@ -128,7 +128,6 @@ class Talk:
         name = hashlib.blake2b(question.encode("utf-8", "replace"), digest_size=6).hexdigest()
         problem = Problem(name, question, before.messages, before.solutions)
         samples = parse(settings.strategy).samples
-        self.interrupt.reset()
         answers: list[Answered] = []
         with ExitStack() as stack:
             display = self.screen.display(stack, question, settings.strategy, self.loaded)
@@ -156,7 +155,6 @@ class Talk:
     def _check_pair(self, settings: Settings) -> None:
         """Refuse to speculate with models that are no pair before anything is asked; that waits for both."""
         if speculates(settings):
-            self.interrupt.reset()
             self.load(settings)
             self.loaded.check_pair()
 

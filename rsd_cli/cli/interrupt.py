@@ -33,13 +33,13 @@ class Interrupt:
         """Whether a clean end is asked for."""
         return self.signal is not None
 
-    def reset(self) -> None:
-        """Forget a signal that was answered: a conversation goes on."""
-        self.signal = None
-
     @contextlib.contextmanager
     def at_rest(self) -> Iterator[None]:
-        """While nothing is computed signals have their usual effect: an exception, whoever holds the terminal."""
+        """While nothing is computed signals have their usual effect: an exception, whoever holds the terminal.
+
+        An earlier signal was answered by now, and is forgotten.
+        """
+        self.signal = None
         calm: dict[int, Handler] = dict.fromkeys(SIGNALS, _leave) | {
             signal.SIGINT: signal.default_int_handler
         }

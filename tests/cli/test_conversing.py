@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from rsd_cli.chat.journal import Journal, Kept
@@ -102,3 +104,11 @@ def test_a_question_without_room_is_refused_before_anything_is_read(talk):
         talk.ask("is so " * 3000)
     assert "/compact" in refused.value.hint
     assert talk.conversation.turns == turns
+
+
+def test_a_signal_that_comes_before_the_answer_begins_is_not_lost(talk):
+    talk.interrupt.signal = signal.SIGINT
+    assert talk.ask("And now?").ended_by == "interrupted"
+    with talk.interrupt.at_rest():
+        pass
+    assert talk.ask("And now?").ended_by != "interrupted"
