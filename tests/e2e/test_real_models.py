@@ -21,11 +21,19 @@ KEYS = [
 pytestmark = pytest.mark.model
 
 
-def rsd(*args, **more):
+@pytest.fixture(scope="module", autouse=True)
+def own_conversations(tmp_path_factory):
+    """Models are the user's; what is asked here does not become his last conversation."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
+def rsd(*args, said="", **more):
     return subprocess.run(
         [sys.executable, "-m", "rsd_cli", *args],
         check=False,
-        stdin=subprocess.DEVNULL,
+        input=said,
         capture_output=True,
         text=True,
         timeout=1200,
@@ -127,3 +135,14 @@ def test_a_batch_answers_every_row_and_then_does_nothing(tmp_path):
     again = rsd(*command, cwd=tmp_path)
     assert again.returncode == 0
     assert "6 done before" in again.stderr
+
+
+def test_a_follow_up_builds_on_the_answer_and_reads_little():
+    said = "What is 12 * 3?\nAnd now add 5 to that. What do you get?\n"
+    done = rsd("chat", "--json", "--no-log", "-n", "200", said=said)
+    assert done.returncode == 0, done.stderr
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert (first["final_answer"], second["final_answer"]) == ("36", "41")
+    for role in ("draft", "target"):
+        used = second["usage"][role]
+        assert used["fed"] == 0 or used["fed"] < used["prompt"], role
