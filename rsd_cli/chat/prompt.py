@@ -21,6 +21,7 @@ from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.output.color_depth import ColorDepth
 from prompt_toolkit.output.defaults import create_output
+from prompt_toolkit.utils import is_dumb_terminal
 
 from rsd_cli.chat.commands import COMMANDS, NAMES, SLASH
 from rsd_cli.chat.settings import KEYS
@@ -123,7 +124,7 @@ class Typed:
             enable_suspend=True,
             enable_history_search=True,
             bottom_toolbar=lambda: FormattedText([("", f" {status()} ")]),
-            output=output or create_output(stdout=_terminal()),
+            output=output or _output(),
             color_depth=None if color else ColorDepth.DEPTH_1_BIT,
         )
 
@@ -132,9 +133,14 @@ class Typed:
         return unquoted(self._session.prompt(PROMPT, default=default))
 
 
-def _terminal() -> TextIO:
-    """Where the prompt goes: stderr, since answers go to stdout; the other one where stderr is a file."""
-    return sys.stderr if sys.stderr.isatty() else sys.stdout
+def _output() -> Output | None:
+    """Where the prompt goes: stderr, since answers go to stdout; the other one where stderr is a file.
+
+    None lets prompt_toolkit do without cursor movements, for a terminal that knows none.
+    """
+    if is_dumb_terminal():
+        return None
+    return create_output(stdout=sys.stderr if sys.stderr.isatty() else sys.stdout)
 
 
 def _history(path: Path | None) -> History:

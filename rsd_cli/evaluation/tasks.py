@@ -104,5 +104,6 @@ def find_task(name: str) -> Task:
         return read_task(Path(name))
     hint = suggestion(name, TASKS)
     raise UsageError(
-        f"No task is called {name!r}.", f"{hint[:1].upper()}{hint[1:].rstrip('.')}. A YAML file is a task too."
+        f"No task is called {name!r}.",
+        f"{hint[:1].upper()}{hint[1:].rstrip('.')}. A YAML file is a task too.",
     )

@@ -366,6 +366,23 @@ def test_chat_after_ask(talk, rsd):
     assert len(records(journals(rsd)[0])) == 2
 
 
+def test_a_dumb_terminal_gets_no_cursor_movements(rsd):
+    terminal = pexpect.spawn(
+        ENTRY[0], [*ENTRY[1:], "chat", "--trio", "judged", *SHORT], env=rsd.env(TERM="dumb"), cwd=str(rsd.home),
+        dimensions=(24, 80), timeout=30,
+    )  # fmt: skip
+    terminal.expect("Ctrl-D leaves")
+    terminal.send("What is 1 + 2?\r")
+    terminal.expect("per second")
+    answered = terminal.before
+    terminal.send("/bye\r")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0
+    assert b"\x1b[?25l" not in answered + terminal.before
+    assert len(records(journals(rsd)[0])) == 1
+
+
 def test_ctrl_z_and_fg(talk):
     chat = talk("--trio", "judged", *SHORT)
     chat.answer("What is 1 + 2?")
