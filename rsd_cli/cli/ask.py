@@ -68,11 +68,14 @@ def ask(
     wishes = wished(strategy, threshold, weighting, target_share, share_per, beta, aggregate, speculative)
     traced = LineFile(trace) if trace else None
 
-    from rsd_cli.cli import setup
+    from rsd_cli.cli import notes, setup
+    from rsd_cli.cli.chat import converse
     from rsd_cli.cli.opening import Given, Opening, now, opened
     from rsd_cli.cli.screen import Screen
     from rsd_cli.cli.trio import Shape
 
+    crashed = (notes.read() or {}).get("chat")  # the chat behind an earlier answer of this command
+    notes.withdraw()
     started = now()
     wanted = Opening(
         Given(trio, draft, target, prm, wishes, max_tokens, max_steps, temperature, seed, system),
@@ -80,18 +83,19 @@ def ask(
         Shape(ctx, 1, batch_size, threads, setup.check_kv_type(kv_type), setup.parse_layers(gpu_layers)),
         Screen(as_json, quiet, not no_color),
         goes_on or continues,
-        "last" if continues else None,
+        crashed or ("last" if continues else None),
         journals=not no_log,
     )
     with opened(wanted, started) as (talk, began):
+        if crashed:
+            converse(talk, crashed=True)
+            return
         record = talk.ask(text, began)
         if traced:
             traced.append(record.to_json())
             traced.close()
         talk.screen.deliver(record)
         if goes_on and not talk.interrupt():
-            from rsd_cli.cli.chat import converse
-
             talk.screen = replace(talk.screen, is_brief=True)
             converse(talk)
     if talk.interrupt():

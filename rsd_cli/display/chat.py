@@ -12,7 +12,7 @@ from rich.text import Text
 from rsd_cli.display import steps
 from rsd_cli.display.answer import duration
 from rsd_cli.display.sanitise import visible
-from rsd_cli.records import Usage
+from rsd_cli.records import Usage, total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -98,16 +98,19 @@ def side_by_side(console: Console, left: Wrapped, right: Wrapped) -> None:
 
 def statistics(console: Console, turns: Sequence[Record], rooms: Iterable[Room]) -> None:
     """Print what the last answer fed and wrote in each model, the same for all turns, and the contexts."""
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    for heading in ("", "fed", "reused", "written", "discarded", "all: fed", "written", "context"):
-        table.add_column(heading, justify="left" if not heading else "right")
-    by_role = {room.role: f"{room.used:,}/{room.n_ctx:,}" for room in rooms}
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    table.add_column("tokens", style="dim", no_wrap=True)
     for role in ROLES:
-        every = [turn.usage.get(role, Usage()) for turn in turns]
-        last = every[-1]
-        fed, written = sum(usage.fed for usage in every), sum(usage.generated for usage in every)
-        counts = (last.fed, last.reused, last.generated, last.discarded, fed, written)
-        table.add_row(role, *(f"{n:,}" for n in counts), by_role.get(role, ""))
+        table.add_column(role, justify="right", no_wrap=True)
+    last = [turns[-1].usage.get(role, Usage()) for role in ROLES]
+    every = [total(turn.usage.get(role, Usage()) for turn in turns) for role in ROLES]
+    for name, counted in (("last", last), ("all", every)):
+        table.add_row(f"{name}: fed", *(f"{usage.fed:,}" for usage in counted))
+        table.add_row("reused", *(f"{usage.reused:,}" for usage in counted))
+        table.add_row("written", *(f"{usage.generated:,}" for usage in counted))
+        table.add_row("discarded", *(f"{usage.discarded:,}" for usage in counted))
+    by_role = {room.role: f"{room.used:,}/{room.n_ctx:,}" for room in rooms}
+    table.add_row("context", *(by_role.get(role, "") for role in ROLES))
     console.print(table)
     kept = [step for turn in turns for step in turn.steps]
     by_target = sum(step.tokens for step in kept if step.author == "target")

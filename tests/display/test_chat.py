@@ -135,19 +135,36 @@ def test_statistics_tell_the_last_turn_from_all_of_them():
     one = record(usage={"draft": Usage(10, 20, 3, 40, 50), "target": Usage(), "prm": Usage(1, 2, 3, 4, 5)})
     two = record(usage={"draft": Usage(1, 2000, 3, 4, 5), "target": Usage(0, 7, 0, 8, 0), "prm": Usage()})
     lines = printed(chat.statistics, [one, two], ROOMS)
-    cells = {line.split()[0]: line.split()[1:] for line in lines[1:4]}
-    assert cells == {
-        "draft": ["4", "5", "2,000", "3", "44", "2,020", "1,500/4,096"],
-        "target": ["8", "0", "7", "0", "8", "7", "900/2,048"],
-        "prm": ["0", "0", "0", "0", "4", "2"],
-    }
-    assert lines[4] == "2 turns, 30% of the tokens by the target, 28.8 s"
+    assert lines[0].split() == ["tokens", "draft", "target", "prm"]
+    assert [line.split()[-3:] for line in lines[1:5]] == [
+        ["4", "8", "0"],
+        ["5", "0", "0"],
+        ["2,000", "7", "0"],
+        ["3", "0", "0"],
+    ]
+    assert [line.split()[-3:] for line in lines[5:9]] == [
+        ["44", "8", "4"],
+        ["55", "0", "5"],
+        ["2,020", "7", "2"],
+        ["6", "0", "3"],
+    ]
+    assert lines[9].split() == ["context", "1,500/4,096", "900/2,048"]
+    assert lines[10] == "2 turns, 30% of the tokens by the target, 28.8 s"
+
+
+@pytest.mark.parametrize("width", [40, 60, 160])
+def test_no_number_of_the_statistics_is_cut(width):
+    lines = printed(
+        chat.statistics, [record(usage={"draft": Usage(1, 20_000, 3, 40_000, 5)})], ROOMS, width=width
+    )
+    assert fits(lines, width)
+    assert "…" not in "".join(lines)
 
 
 def test_statistics_of_a_turn_without_steps_or_counts():
     lines = printed(chat.statistics, [record(steps=(), usage={})], [])
-    assert lines[1].split() == ["draft", *"000000"]
-    assert lines[4] == "1 turn, 0% of the tokens by the target, 14.4 s"
+    assert all(line.split()[-3:] == ["0", "0", "0"] for line in lines[1:9])
+    assert lines[10] == "1 turn, 0% of the tokens by the target, 14.4 s"
 
 
 def test_a_room_knows_its_share():
