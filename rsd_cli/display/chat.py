@@ -98,7 +98,7 @@ def side_by_side(console: Console, left: Wrapped, right: Wrapped) -> None:
 
 def statistics(console: Console, turns: Sequence[Record], rooms: Iterable[Room]) -> None:
     """Print what the last answer fed and wrote in each model, the same for all turns, and the contexts."""
-    table = Table(box=None, padding=(0, 1), header_style="dim")
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
     table.add_column("tokens", style="dim", no_wrap=True)
     for role in ROLES:
         table.add_column(role, justify="right", no_wrap=True)

@@ -357,6 +357,20 @@ def test_a_crash_of_the_engine_ends_in_the_same_conversation(talk, slow, rsd):
     assert chat.end() == 6
 
 
+def test_a_crash_in_the_chat_behind_ask_goes_on_as_that_chat(talk, slow, rsd):
+    chat = talk("What is 1 + 2?", "--chat", *slow("drafting")[:-1], "20", command="ask")
+    chat.see("written by")
+    chat.say("/set max-tokens 15000")
+    chat.say("And 2 + 2?")
+    time.sleep(1.0)
+    os.kill(working(chat), signal.SIGSEGV)
+    chat.see("The engine crashed in an answer.")
+    chat.see("goes on, with 1 turn")
+    chat.at_prompt()
+    assert "And 2 + 2?" in chat.last_line()
+    assert len(journals(rsd)) == 1
+
+
 def test_chat_after_ask(talk, rsd):
     chat = talk("What is 1 + 2?", "--chat", "--trio", "judged", *SHORT, command="ask")
     chat.see("written by")
