@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.answers import CUT_SHORT, Answered
 from rsd_cli.evaluation.grading import gsm8k_gold, is_right, same_answer
-from rsd_cli.evaluation.verdict import make_verdict, seconds_as_spent
+from rsd_cli.evaluation.verdict import make_verdict, spent_tariff
 from rsd_cli.evaluation.workload import Workload
 from rsd_cli.records import RoleTime, Usage
 
@@ -159,7 +159,8 @@ class Tally:
         work, parameters = self.workload.work(), self.workload.parameters
         if work is None or not {"draft", "target"} <= set(parameters):
             return None
-        return make_verdict(work, parameters, seconds_as_spent(self.usage, self.times))
+        tariff = spent_tariff(self.usage, self.times, self.workload.pace, work)
+        return make_verdict(work, parameters, tariff)
 
     def summary(self) -> dict[str, Any]:
         """What `--summary` writes."""

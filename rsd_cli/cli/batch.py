@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
@@ -150,7 +149,7 @@ def batch(
     shape = setup.with_seats(found.models, shape, seats)
     plan = Plan(
         settings=settings,
-        described={"trio": trio, "prm": found.prm.name, **asdict(shape)},
+        described={"trio": trio, "prm": found.prm.name, **shape.described},
         roles=roles,
         fields=fields,
         seats=shape.n_seats,

@@ -70,10 +70,8 @@ def _tell_verdicts(rsd: Timed, alone: Timed, speeds: dict[Role, list[Speed]]) ->
     """For every number of seats that was measured; the question itself was answered in one."""
     counts = [speed.seats for speed in next(iter(speeds.values()))]
     told = []
-    for i, seats in enumerate(counts):
-        verdict = _verdict(
-            rsd, alone, {role: each[i] for role, each in speeds.items()}, is_measured=seats == 1
-        )
+    for seats in counts:
+        verdict = _verdict(rsd, alone, speeds, seats)
         if verdict:
             noun = "seat" if seats == 1 else "seats"
             typer.echo(f"with {seats} {noun}: {' '.join(verdict.sentences)}")
@@ -81,20 +79,20 @@ def _tell_verdicts(rsd: Timed, alone: Timed, speeds: dict[Role, list[Speed]]) ->
     return told
 
 
-def _verdict(rsd: Timed, alone: Timed, speeds: dict[Role, Speed], *, is_measured: bool) -> Verdict | None:
-    from rsd_cli.evaluation.verdict import make_verdict, seconds_per_token
-    from rsd_cli.evaluation.workload import Workload
+def _verdict(rsd: Timed, alone: Timed, speeds: dict[Role, list[Speed]], seats: int) -> Verdict | None:
+    from rsd_cli.evaluation.verdict import make_verdict, measured_tariff
+    from rsd_cli.evaluation.workload import Workload, alone_of
 
     load = Workload()
     load.add(rsd.record)
-    work = load.work(alone.record.usage["target"])
+    work = load.work(alone_of([alone.record]))
     if work is None:
         return None
     return make_verdict(
         work,
         load.parameters,
-        seconds_per_token(speeds),
-        measured_time=rsd.seconds / alone.seconds if is_measured else None,
+        measured_tariff(speeds, seats, work),
+        measured_time=rsd.seconds / alone.seconds if seats == 1 else None,
         measured_compute=rsd.record.flops.total / alone.record.flops.total,
     )
 

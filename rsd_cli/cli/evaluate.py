@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -158,7 +158,7 @@ class Job:
         from rsd_cli.evaluation.grader import Grader
 
         settings = fingerprint(self.found, self.shape, self.base, self.trio, self.rows)
-        described = {"trio": self.trio, "prm": self.found.prm.name, **asdict(self.shape)}
+        described = {"trio": self.trio, "prm": self.found.prm.name, **self.shape.described}
         folder = Folder(self.folder, settings)
         with Grader() as grader, Interrupt() as interrupt:
             passes = [self._pass(task, each, described, grader) for task in self.rows for each in self.field]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rsd_cli.chat.journal import Journal, Kept, data_directory, find, new_id, opening, read
@@ -98,7 +98,7 @@ def opened(wanted: Opening, started: float) -> Iterator[tuple[Talk, float]]:
     prm = found.trio.prm if "prm" in roles else None
     loaded = LoadedTrio(found.trio.models, prm, shape, interrupt)
     journal = known or Journal(data_directory() / f"{talked.id}.jsonl" if wanted.journals else None)
-    described = {"trio": name, "prm": found.trio.prm.name, **asdict(shape)}
+    described = {"trio": name, "prm": found.trio.prm.name, **shape.described}
     talk = Talk(loaded, interrupt, wanted.screen, described, talked, journal, found.trio.threshold)
     if kept is None:
         journal.write_line(opening(talked))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from rsd_cli.decoding.prompts import MATHS
 from rsd_cli.decoding.trajectory import Answerer
@@ -56,6 +56,11 @@ class Shape:
     def n_streams(self) -> int:
         """How many seats a model decodes together: all of them on a GPU."""
         return self.n_seats if can_offload() else min(self.n_seats, CPU_STREAMS)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What records say of it."""
+        return {**asdict(self), "n_streams": self.n_streams}
 
 
 @dataclass

@@ -174,18 +174,21 @@ class Part:
 
     @property
     def is_writing(self) -> bool:
-        """Whether the row goes on with a step: with tokens of it only, or with guesses and the token before them."""
+        """Whether the row goes on with what this model wrote: with tokens of the step, or with the one before it.
+
+        Guesses count as tokens of the step.
+        """
         job = self.seat.job
-        begun = max(job.begun, isinstance(job, Check)) if isinstance(job, Write) else 0
-        return job is not None and self.row.position >= len(job.context) - begun
+        if not isinstance(job, Write):
+            return False
+        own = self.seat.pending == len(job.context) - 1
+        return self.row.position >= len(job.context) - max(job.begun, isinstance(job, Check), own)
 
 
 def share_time(parts: Sequence[Part], writers: set[int], ms: float) -> None:
-    """Share the wall time of a decode among its rows, by tokens: writing (decode) or reading (prompt)."""
-    share = ms / sum(len(part.row.tokens) for part in parts)
+    """Share a decode and its wall time among its rows, by tokens: writing (decode) or reading (prompt)."""
+    n_tokens = sum(len(part.row.tokens) for part in parts)
     for part in parts:
-        seat, spent = part.seat, share * len(part.row.tokens)
-        if seat.index in writers:
-            seat.time = replace(seat.time, decode_ms=seat.time.decode_ms + spent)
-        else:
-            seat.time = replace(seat.time, prompt_ms=seat.time.prompt_ms + spent)
+        share = len(part.row.tokens) / n_tokens
+        wrote = part.seat.index in writers
+        part.seat.time += RoleTime(0.0 if wrote else share * ms, share * ms if wrote else 0.0, share)

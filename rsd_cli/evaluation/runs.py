@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.evaluation.accounts import StrategyRun, accounts_of, cost_of, projected
-from rsd_cli.evaluation.verdict import make_verdict, seconds_as_spent
-from rsd_cli.evaluation.workload import Workload
+from rsd_cli.evaluation.verdict import make_verdict, spent_tariff
+from rsd_cli.evaluation.workload import Workload, alone_of
 from rsd_cli.records import ModelId, Role  # noqa: TC001 - read_object looks its fields' types up
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rsd_cli.evaluation.accounts import Account, Cost
     from rsd_cli.evaluation.samples import Sample
-    from rsd_cli.evaluation.verdict import Prices, Verdict
+    from rsd_cli.evaluation.verdict import Verdict
     from rsd_cli.records import Record
 
 
@@ -63,11 +63,11 @@ class TaskRun:
         """The run of a strategy."""
         return next((run for run in self.strategies if run.name == strategy), None)
 
-    def verdict(self, strategy: str = "", prices: Prices | None = None) -> Verdict | None:
+    def verdict(self, strategy: str = "") -> Verdict | None:
         """Does a strategy pay against the target alone? None where it did not run or nothing can be compared.
 
-        Without a name, the first that is RSD, whatever its settings. `prices` are the seconds per token that the
-        prediction goes by; without them, those of all answers.
+        Without a name, the first that is RSD, whatever its settings. The prediction goes by what this strategy's
+        answers took, and of the target's own only by their lengths.
         """
         run = self.named(strategy) if strategy else self._first_rsd()
         if run is None:
@@ -75,32 +75,28 @@ class TaskRun:
         load = Workload()
         for record in records_of(run.samples):
             load.add(record)
-        alone = self._alone(run)
-        work = load.work(alone.tokens.get("target") if alone else None)
+        own_answers = self._alone(run)
+        work = load.work(alone_of(records_of(own_answers)) if own_answers else None)
         if work is None or not {"draft", "target"} <= set(load.parameters):
             return None
-        own = cost_of(records_of(run.samples))
+        own, alone = cost_of(records_of(run.samples)), cost_of(records_of(own_answers))
         return make_verdict(
             work,
             load.parameters,
-            prices or self._prices(),
-            measured_time=own.seconds / alone.seconds if alone and alone.seconds else None,
-            measured_compute=own.total_flops / alone.total_flops if alone and alone.total_flops else None,
+            spent_tariff(own.tokens, own.times, load.pace, work),
+            measured_time=own.seconds / alone.seconds if alone.seconds else None,
+            measured_compute=own.total_flops / alone.total_flops if alone.total_flops else None,
         )
 
     def _first_rsd(self) -> StrategyRun | None:
         return next((run for run in self.strategies if _policy(run) == "rsd"), None)
 
-    def _alone(self, other: StrategyRun) -> Cost | None:
-        """What the target took for the same questions, if it answered them."""
+    def _alone(self, other: StrategyRun) -> tuple[Sample, ...]:
+        """The target's own answers to the same questions, if it gave them."""
         run = self.named("target")
         if run is None or {s.doc_id for s in run.samples} != {s.doc_id for s in other.samples}:
-            return None
-        return cost_of(records_of(run.samples))
-
-    def _prices(self) -> Prices | None:
-        every = cost_of(record for run in self.strategies for record in records_of(run.samples))
-        return seconds_as_spent(every.tokens, every.times)
+            return ()
+        return run.samples
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Does RSD pay here against the target alone, in time and in compute? A model of costs, no measurement.
 
 A token costs a role so much when it reads it and so much when it writes it. RSD's bill is every role's tokens at
-these prices; the target's alone is the prompt read and its answer written.
+these prices; the target's alone is the prompt read and its answer written, at prices of its own: the target alone
+decodes all seats together, and in RSD only those whose step was rejected.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+import numpy as np
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rsd_cli.evaluation.pace import Pace
     from rsd_cli.evaluation.speed import Speed
     from rsd_cli.evaluation.workload import Tokens, Work
     from rsd_cli.records import Role, RoleTime, Usage
@@ -34,6 +38,14 @@ class Price:
 
 
 Prices = dict["Role", Price]
+
+
+@dataclass(frozen=True)
+class Tariff:
+    """RSD's prices by role, and what the target alone takes in all for its own answers."""
+
+    prices: Prices
+    alone: float
 
 
 @dataclass(frozen=True)
@@ -115,15 +127,33 @@ class Verdict:
         return f"{no}; {larger} would." if larger else f"{no}."
 
 
-def seconds_per_token(speeds: Mapping[Role, Speed]) -> Prices:
-    """Prices from speeds that were measured at some number of seats."""
-    return {role: Price(1 / speed.prompt, 1 / speed.decode) for role, speed in speeds.items()}
+def measured_tariff(speeds: Mapping[Role, Sequence[Speed]], seats: int, work: Work) -> Tariff:
+    """Seconds, from speeds that were measured at several numbers of seats, this one among them.
+
+    In RSD a generator writes for its share of the seats.
+    """
+    writing = sum(work.rsd[role].written for role in ("draft", "target") if role in speeds)
+    at = {role: next(each for each in known if each.seats == seats) for role, known in speeds.items()}
+    prices: Prices = {}
+    for role, known in speeds.items():
+        share = work.rsd[role].written / writing if role in work.rsd and writing else 1.0
+        prices[role] = Price(1 / at[role].prompt, _write_seconds(known, max(1.0, seats * share)))
+    return Tariff(prices, Price(1 / at["target"].prompt, 1 / at["target"].decode).bill(work.alone))
 
 
-def seconds_as_spent(tokens: Mapping[Role, Usage], times: Mapping[Role, RoleTime]) -> Prices | None:
-    """Prices from what answers took; None if a role read or wrote too little to tell.
+def _write_seconds(known: Sequence[Speed], rows: float) -> float:
+    """Seconds per token with so many rows in a decode, which take as long as measured, or between."""
+    of_decode = np.interp(rows, [each.seats for each in known], [each.seats / each.decode for each in known])
+    return float(of_decode) / rows
 
-    A PRM that wrote nothing has no price for writing, and needs none.
+
+def spent_tariff(
+    tokens: Mapping[Role, Usage], times: Mapping[Role, RoleTime], pace: Pace | None, work: Work
+) -> Tariff | None:
+    """Seconds, from what RSD's answers took; None if a role read or wrote too little to tell.
+
+    A PRM that wrote nothing has no price for writing, and needs none. Without the target's pace its tokens cost alone
+    what they cost in RSD.
     """
     prices: Prices = {}
     for role, used in tokens.items():
@@ -134,12 +164,19 @@ def seconds_as_spent(tokens: Mapping[Role, Usage], times: Mapping[Role, RoleTime
             return None
         write = spent.decode_ms / used.generated if used.generated else 0.0
         prices[role] = Price(spent.prompt_ms / used.fed / 1000, write / 1000)
-    return prices if "target" in prices else None
+    if "target" not in prices:
+        return None
+    alone = work.alone
+    in_all = (
+        pace.seconds(work.alone_decodes, alone.read, alone.written) if pace else prices["target"].bill(alone)
+    )
+    return Tariff(prices, in_all)
 
 
-def flops_per_token(parameters: Mapping[Role, float]) -> Prices:
+def flops_tariff(parameters: Mapping[Role, float], work: Work) -> Tariff:
     """2 x parameters, read or written (paper, section 4)."""
-    return {role: Price(2.0 * size, 2.0 * size) for role, size in parameters.items()}
+    prices: Prices = {role: Price(2.0 * size, 2.0 * size) for role, size in parameters.items()}
+    return Tariff(prices, prices["target"].bill(work.alone))
 
 
 def bill(work: Mapping[Role, Tokens], prices: Prices) -> float:
@@ -147,52 +184,52 @@ def bill(work: Mapping[Role, Tokens], prices: Prices) -> float:
     return sum(prices[role].bill(tokens) for role, tokens in work.items() if role in prices)
 
 
-def predicted_ratio(work: Work, prices: Prices) -> float:
+def predicted_ratio(work: Work, tariff: Tariff) -> float:
     """RSD's bill over the target's alone."""
-    return bill(work.rsd, prices) / prices["target"].bill(work.alone)
+    return bill(work.rsd, tariff.prices) / tariff.alone
 
 
 def make_verdict(
     work: Work,
     parameters: Mapping[Role, float],
-    seconds: Prices | None,
+    seconds: Tariff | None,
     measured_time: float | None = None,
     measured_compute: float | None = None,
 ) -> Verdict:
     """The verdict on some answers; `measured_…` are RSD's over the target's own, where that has run as well."""
     size_ratio = parameters["target"] / parameters["draft"]
     time = _aspect(work, seconds, size_ratio, measured_time) if seconds else None
-    flops = flops_per_token(parameters)
-    compute = _aspect(work, flops, size_ratio, measured_compute)
+    compute = _aspect(work, flops_tariff(parameters, work), size_ratio, measured_compute)
     return Verdict(work.acceptance, size_ratio, time, compute, work.scales)
 
 
-def _aspect(work: Work, prices: Prices, size_ratio: float, measured: float | None) -> Aspect:
+def _aspect(work: Work, tariff: Tariff, size_ratio: float, measured: float | None) -> Aspect:
     return Aspect(
-        predicted_ratio(work, prices),
+        predicted_ratio(work, tariff),
         measured,
-        break_even_acceptance(work, prices),
-        break_even_size(work, prices, size_ratio),
+        break_even_acceptance(work, tariff),
+        break_even_size(work, tariff, size_ratio),
     )
 
 
-def break_even_acceptance(work: Work, prices: Prices) -> float | None:
+def break_even_acceptance(work: Work, tariff: Tariff) -> float | None:
     """The least acceptance from which on RSD costs no more than the target alone; None if not even 1 does."""
-    alone, least = prices["target"].bill(work.alone), None
+    least = None
     if not work.scales:
         return None
     for i in range(GRID, -1, -1):
-        if bill(work.at(i / GRID), prices) > alone:
+        if bill(work.at(i / GRID), tariff.prices) > tariff.alone:
             break
         least = i / GRID
     return least
 
 
-def break_even_size(work: Work, prices: Prices, size_ratio: float) -> float | None:
+def break_even_size(work: Work, tariff: Tariff, size_ratio: float) -> float | None:
     """How many times the draft's size the target would have to be, its prices growing with it; None if never.
 
     Draft and PRM stay as they are, and so does the acceptance.
     """
+    prices = tariff.prices
     others = bill({role: tokens for role, tokens in work.rsd.items() if role != "target"}, prices)
-    saved = prices["target"].bill(work.alone) - prices["target"].bill(work.rsd["target"])
+    saved = tariff.alone - prices["target"].bill(work.rsd["target"])
     return size_ratio * others / saved if saved > 0 else None

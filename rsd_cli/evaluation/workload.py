@@ -1,6 +1,7 @@
 """The tokens that RSD and the target alone need for the same answers, and how RSD's change with the acceptance.
 
-Counts come from records; what they would be at another acceptance is an estimate. Knows no prices.
+Counts come from records; what they would be at another acceptance is an estimate. Knows no prices, but the target's
+pace in RSD's answers.
 """
 
 from __future__ import annotations
@@ -9,9 +10,13 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rsd_cli.records import Usage
+from rsd_cli.evaluation.pace import PaceFit, Rota
+from rsd_cli.records import RoleTime, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rsd_cli.evaluation.pace import Pace
     from rsd_cli.records import Author, Record, Role
 
 
@@ -24,6 +29,31 @@ class Tokens:
 
 
 NOTHING = Tokens(0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """The target's own answers: their tokens, and the decodes that these take side by side."""
+
+    tokens: Tokens
+    decodes: float
+
+
+def alone_of(records: Iterable[Record]) -> Alone:
+    """What the target took for answers that it gave alone."""
+    tokens, rota = NOTHING, Rota(1)
+    for i, record in enumerate(records):
+        used = record.usage.get("target", Usage())
+        tokens = Tokens(tokens.read + used.fed, tokens.written + used.generated)
+        rota = rota if i else Rota(rows_of(record))
+        rota.add(used.generated + 1)
+    return Alone(tokens, rota.decodes)
+
+
+def rows_of(record: Record) -> int:
+    """How many rows the models decoded together where this answer was given."""
+    rows = record.settings.get("n_streams")
+    return rows if isinstance(rows, int) and rows > 0 else 1
 
 
 @dataclass(frozen=True)
@@ -40,6 +70,7 @@ class Work:
     rejected: float
     joined: float
     steps: float
+    alone_decodes: float = 0.0
 
     @property
     def acceptance(self) -> float:
@@ -94,7 +125,7 @@ class Work:
 
 @dataclass
 class Workload:
-    """Counts over the records of RSD's answers, taken in one by one.
+    """Counts over the records of RSD's answers, taken in one by one, and the target's pace in them.
 
     Left out are records that don't say what the target alone would have needed, such as interrupted ones.
     """
@@ -106,6 +137,13 @@ class Workload:
     rejected: int = 0
     joined: int = 0
     steps: int = 0
+    _fit: PaceFit = field(default_factory=PaceFit)
+    _rota: Rota | None = None
+
+    @property
+    def pace(self) -> Pace | None:
+        """The target's, None if the answers don't tell it."""
+        return self._fit.pace()
 
     def add(self, record: Record) -> None:
         """Count an answer."""
@@ -118,6 +156,9 @@ class Workload:
         text = record.flops.target_only / (2.0 * record.models["target"].parameters) - prompt
         read = _read_of_prompt(record, prompt)
         self.same_texts = Tokens(self.same_texts.read + read, self.same_texts.written + text)
+        self._rota = self._rota or Rota(rows_of(record))
+        self._rota.add(round(text) + 1)
+        self._fit.add(own, record.timings.roles.get("target", RoleTime()))
         for role, used in record.usage.items():
             self.usage[role] = self.usage.get(role, Usage()) + used
         self.parameters |= {role: model.parameters for role, model in record.models.items()}
@@ -126,26 +167,27 @@ class Workload:
         self.steps += len(record.steps)
         self.n += 1
 
-    def work(self, alone: Usage | None = None) -> Work | None:
+    def work(self, alone: Alone | None = None) -> Work | None:
         """The work of all answers; None if there is none of the draft's or the target's to compare.
 
         `alone` is what the target took for the same questions by itself. Without it, it is taken to read its
         prompts and to write the very texts that RSD wrote.
         """
-        target = Tokens(alone.fed, alone.generated) if alone else self.same_texts
+        alone = alone or Alone(self.same_texts, self._rota.decodes if self._rota else 0)
         drafts, prm = self.usage.get("draft", Usage()), self.usage.get("prm", Usage())
-        if not drafts.generated or target.written <= 0:
+        if not drafts.generated or alone.tokens.written <= 0:
             return None
         own: dict[Role, Tokens] = {
             role: Tokens(used.fed, used.generated) for role, used in self.usage.items()
         }
         return Work(
             rsd={"target": NOTHING, **own},
-            alone=target,
+            alone=alone.tokens,
             prm_prompts=min(prm.prompt, prm.fed),
             rejected=self.rejected,
             joined=self.joined / self.n,
             steps=self.steps / self.n,
+            alone_decodes=alone.decodes,
         )
 
 

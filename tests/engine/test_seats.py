@@ -317,6 +317,27 @@ def test_time_is_counted_for_reading_and_for_writing(tiny_engine):
     assert spent.decode_ms > 0
 
 
+def test_seats_share_the_decodes_that_they_have_together(tiny_engine):
+    engine = tiny_engine(n_seats=3, favour=NO_END)
+    for seat, max_tokens in ((0, 4), (1, 9), (2, 9)):
+        engine.submit(seat, job(prompt(engine), max_tokens=max_tokens))
+    n = 0
+    while engine.busy:
+        n += bool(engine.step())
+    shares = [seat.time.decodes for seat in engine.seats]
+    assert sum(shares) == pytest.approx(n)
+    assert shares[0] < shares[1]
+
+
+def test_the_last_token_of_the_own_step_before_is_no_reading(tiny_engine):
+    engine = tiny_engine(favour=NO_END)
+    context = prompt(engine)
+    first = write(engine, context, max_tokens=5)
+    read = engine.seats[0].time.prompt_ms
+    write(engine, [*context, *first.tokens], max_tokens=5)
+    assert engine.seats[0].time.prompt_ms == read
+
+
 @pytest.mark.parametrize("first", [1, 3])
 def test_a_step_that_is_begun_goes_on_as_if_it_had_not_stopped(first, tiny_engine):
     engine, alone = tiny_engine(), tiny_engine()

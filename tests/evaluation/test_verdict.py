@@ -5,20 +5,22 @@ from dataclasses import replace
 import pytest
 
 from rsd_cli.evaluation.accounts import cost_of
+from rsd_cli.evaluation.pace import Pace
 from rsd_cli.evaluation.speed import Speed
 from rsd_cli.evaluation.verdict import (
     Price,
     Prices,
+    Tariff,
     bill,
     break_even_acceptance,
     break_even_size,
-    flops_per_token,
+    flops_tariff,
     make_verdict,
+    measured_tariff,
     predicted_ratio,
-    seconds_as_spent,
-    seconds_per_token,
+    spent_tariff,
 )
-from rsd_cli.evaluation.workload import Tokens, Work, Workload
+from rsd_cli.evaluation.workload import Alone, Tokens, Work, Workload, alone_of
 from rsd_cli.records import Rejected, Role, RoleTime, Step, Usage
 from tests.evaluation.made import READ_MS, SIZES, WRITE_MS, runs_of
 
@@ -35,6 +37,11 @@ BY_HAND = Work(
 )
 
 
+def tariff(prices: Prices, work: Work = BY_HAND) -> Tariff:
+    """The target's tokens cost alone what they cost in RSD."""
+    return Tariff(prices, prices["target"].bill(work.alone))
+
+
 def workload(run=RSD) -> Workload:
     load = Workload()
     for sample in run.samples:
@@ -43,7 +50,7 @@ def workload(run=RSD) -> Workload:
     return load
 
 
-def work_of(alone: Usage | None = None) -> Work:
+def work_of(alone: Alone | None = None) -> Work:
     work = workload().work(alone)
     assert work is not None
     return work
@@ -52,7 +59,7 @@ def work_of(alone: Usage | None = None) -> Work:
 def test_the_ratio_by_hand():
     prices: Prices = {"draft": Price(1, 3), "target": Price(3, 9), "prm": Price(2, 6)}
     rsd = (130 + 300) + (480 + 270) + 460
-    assert predicted_ratio(BY_HAND, prices) == pytest.approx(rsd / (300 + 990))
+    assert predicted_ratio(BY_HAND, tariff(prices)) == pytest.approx(rsd / (300 + 990))
     assert BY_HAND.acceptance == pytest.approx(0.8)
 
 
@@ -84,10 +91,11 @@ def test_the_prediction_is_the_simulated_time():
     rsd, alone = (
         cost_of(record for sample in run.samples for record in sample.records) for run in (RSD, TARGET)
     )
-    work = work_of(alone.tokens["target"])
-    assert predicted_ratio(work, PRICES) == pytest.approx(rsd.seconds / alone.seconds, rel=1e-6)
-    flops = flops_per_token(SIZES)
-    assert predicted_ratio(work, flops) == pytest.approx(rsd.total_flops / alone.total_flops, rel=1e-6)
+    work = work_of(alone_of(record for sample in TARGET.samples for record in sample.records))
+    assert predicted_ratio(work, tariff(PRICES, work)) == pytest.approx(rsd.seconds / alone.seconds, rel=1e-6)
+    assert predicted_ratio(work, flops_tariff(SIZES, work)) == pytest.approx(
+        rsd.total_flops / alone.total_flops, rel=1e-6
+    )
 
 
 def test_without_the_targets_own_answers_it_writes_the_same_texts():
@@ -100,7 +108,7 @@ def test_without_the_targets_own_answers_it_writes_the_same_texts():
 def test_the_break_even_acceptance_is_where_the_bills_meet():
     work = work_of()
     cheap: Prices = {"draft": Price(0.003, 0.01), "target": Price(0.03, 0.09), "prm": Price(0.003, 0.01)}
-    found = break_even_acceptance(work, cheap)
+    found = break_even_acceptance(work, tariff(cheap, work))
     alone = cheap["target"].bill(work.alone)
     assert found is not None
     assert 0 < found < 1
@@ -110,26 +118,25 @@ def test_the_break_even_acceptance_is_where_the_bills_meet():
 
 def test_where_draft_and_prm_cost_more_than_the_target_no_acceptance_would_do():
     dear: Prices = {"draft": Price(0.1, 0.3), "target": Price(0.1, 0.3), "prm": Price(0.1, 0.3)}
-    assert break_even_acceptance(BY_HAND, dear) is None
-    said = make_verdict(BY_HAND, {"draft": 1, "target": 1, "prm": 1}, dear).sentences[0]
+    assert break_even_acceptance(BY_HAND, tariff(dear)) is None
+    said = make_verdict(BY_HAND, {"draft": 1, "target": 1, "prm": 1}, tariff(dear)).sentences[0]
     assert "No acceptance would make it pay" in said
 
 
 def test_where_draft_and_prm_cost_nothing_it_pays_early():
-    found = break_even_acceptance(BY_HAND, CHEAP)
+    found = break_even_acceptance(BY_HAND, tariff(CHEAP))
     assert found is not None
     assert found < BY_HAND.acceptance
 
 
 def test_the_break_even_size_is_where_the_bills_meet():
-    prices = flops_per_token(SIZES)
     work = work_of()
-    ratio = break_even_size(work, prices, 3.0)
+    ratio = break_even_size(work, flops_tariff(SIZES, work), 3.0)
     assert ratio is not None
     sizes: dict[Role, float] = {**SIZES, "target": SIZES["draft"] * ratio}
-    assert predicted_ratio(work, flops_per_token(sizes)) == pytest.approx(1.0)
+    assert predicted_ratio(work, flops_tariff(sizes, work)) == pytest.approx(1.0)
     useless = Work(BY_HAND.rsd, Tokens(100, 10), 100, 20, 1.0, 10)
-    assert break_even_size(useless, prices, 3.0) is None
+    assert break_even_size(useless, flops_tariff(SIZES, useless), 3.0) is None
 
 
 def test_work_that_can_not_be_compared_is_none():
@@ -139,32 +146,58 @@ def test_work_that_can_not_be_compared_is_none():
 
 def test_a_target_that_writes_without_a_rejection_has_no_break_even_acceptance():
     opened = Work(BY_HAND.rsd, BY_HAND.alone, 100, rejected=0, joined=1.0, steps=10)
-    assert break_even_acceptance(opened, CHEAP) is None
+    assert break_even_acceptance(opened, tariff(CHEAP)) is None
     said = make_verdict(opened, SIZES, None).sentences[0]
     assert "does not pay" in said
     assert "No acceptance" not in said
 
 
-def test_prices_come_from_speeds_or_from_time_spent():
-    speed = Speed(1, prompt=100.0, decode=20.0, bare_prompt=1, bare_decode=1, decode_vs_bare=1)
-    assert seconds_per_token({"target": speed}) == {"target": Price(0.01, 0.05)}
+def test_prices_come_from_the_time_that_answers_took():
     tokens: dict[Role, Usage] = {
         "target": Usage(fed=100, generated=50),
         "prm": Usage(fed=200),
         "draft": Usage(),
     }
     times: dict[Role, RoleTime] = {"target": RoleTime(1000.0, 2500.0), "prm": RoleTime(400.0, 0.0)}
-    assert seconds_as_spent(tokens, times) == {"target": Price(0.01, 0.05), "prm": Price(0.002, 0.0)}
+    prices: Prices = {"target": Price(0.01, 0.05), "prm": Price(0.002, 0.0)}
+    assert spent_tariff(tokens, times, None, BY_HAND) == Tariff(prices, 100 * 0.01 + 110 * 0.05)
+
+
+def test_the_targets_pace_says_what_fuller_decodes_take():
+    """Twenty decodes in RSD had one token each; alone the same tokens share decodes, and cost less."""
+    tokens: dict[Role, Usage] = {"target": Usage(fed=100, generated=50)}
+    times: dict[Role, RoleTime] = {"target": RoleTime(1000.0, 2500.0)}
+    work = replace(BY_HAND, alone_decodes=30.0)
+    found = spent_tariff(tokens, times, Pace(decode=0.04, read=0.001, write=0.002), work)
+    assert found is not None
+    assert found.alone == pytest.approx(30 * 0.04 + 100 * 0.001 + 110 * 0.002)
+    assert found.prices["target"] == Price(0.01, 0.05)
+
+
+def test_measured_speeds_price_a_generator_at_its_share_of_the_seats():
+    """Four of sixteen seats wait for the target: its tokens cost what they cost four in a decode."""
+    one, four, many = (
+        Speed(seats, prompt=100.0, decode=decode, bare_prompt=1, bare_decode=1, decode_vs_bare=1)
+        for seats, decode in ((1, 10.0), (4, 20.0), (16, 40.0))
+    )
+    work = replace(BY_HAND, rsd={"draft": Tokens(0, 90), "target": Tokens(0, 30)})
+    found = measured_tariff({"draft": [one, four, many], "target": [one, four, many]}, 16, work)
+    assert found.prices["target"] == Price(0.01, 1 / 20)
+    assert found.prices["draft"].write == pytest.approx((0.2 + (0.4 - 0.2) * 8 / 12) / 12)
+    assert found.alone == pytest.approx(100 * 0.01 + 110 / 40)
+    at_one_seat = measured_tariff({"draft": [one], "target": [one]}, 1, work)
+    assert at_one_seat.prices["target"] == Price(0.01, 0.1)
 
 
 def test_too_few_tokens_tell_no_speed():
-    assert seconds_as_spent({"target": Usage(fed=100, generated=3)}, {"target": RoleTime(1.0, 1.0)}) is None
-    assert seconds_as_spent({"draft": Usage(fed=100, generated=90)}, {"draft": RoleTime(1.0, 1.0)}) is None
-    assert seconds_as_spent({"target": Usage(fed=100, generated=90)}, {}) is None
+    few, much = Usage(fed=100, generated=3), Usage(fed=100, generated=90)
+    assert spent_tariff({"target": few}, {"target": RoleTime(1.0, 1.0)}, None, BY_HAND) is None
+    assert spent_tariff({"draft": much}, {"draft": RoleTime(1.0, 1.0)}, None, BY_HAND) is None
+    assert spent_tariff({"target": much}, {}, None, BY_HAND) is None
 
 
 def test_the_sentences_say_it_plainly():
-    pays = make_verdict(BY_HAND, SIZES, CHEAP, measured_time=0.5).sentences
+    pays = make_verdict(BY_HAND, SIZES, tariff(CHEAP), measured_time=0.5).sentences
     assert pays[0].startswith("RSD takes 0.50 times the target's time (estimated: ")
     assert "it pays from an estimated" in pays[0]
     assert "it does not pay at 80% acceptance" in pays[1]
@@ -192,10 +225,14 @@ def test_a_prompt_that_rows_share_is_not_read_again():
 
 
 def test_it_does_not_give_advice_where_measurement_and_estimate_disagree():
-    said = make_verdict(BY_HAND, SIZES, CHEAP, measured_time=1.4).sentences[0]
+    said = make_verdict(BY_HAND, SIZES, tariff(CHEAP), measured_time=1.4).sentences[0]
     assert "it does not pay, against the estimate" in said
     assert "would from" not in said
 
 
 def test_about_the_same_is_no_verdict():
-    assert make_verdict(BY_HAND, SIZES, CHEAP, measured_time=1.02).sentences[0].endswith(": about the same.")
+    assert (
+        make_verdict(BY_HAND, SIZES, tariff(CHEAP), measured_time=1.02)
+        .sentences[0]
+        .endswith(": about the same.")
+    )
