@@ -50,8 +50,8 @@ class Task:
     file: Path | None = None
 
 
-# Commits as public code that uses these sets names them; the hub was not at hand to look at them again. Sets
-# without one are not pinned.
+# Commits as public code that uses these sets names them; the hub was not at hand to look at them again. The one set
+# without a commit is not pinned.
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
@@ -70,8 +70,10 @@ TASKS: dict[str, Task] = {
             source=HubData("MARIO-Math-Reasoning/Gaokao2023-Math-En", ("train",)),
         ),
         Task(
-            "olympiadbench", "maths", items.read_olympiadbench, rows=675,
-            source=HubData("Hothan/OlympiadBench", ("train",), "OE_TO_maths_en_COMP"),
+            "olympiadbench", "maths", items.read_olympiadbench, rows=674,
+            source=HubData(
+                "Hothan/OlympiadBench", ("train",), "OE_TO_maths_en_COMP", "91184b52131e7fc9455fef848035173aea8cc01a"
+            ),
         ),
         Task(
             "gpqa", "choice", items.read_gpqa, rows=198,
@@ -84,12 +86,27 @@ TASKS: dict[str, Task] = {
             source=HubData("cais/mmlu", ("test",), "all", "c30699e8356da336a370243923dbaf21066bb9fe"),
         ),
         Task(
-            "minerva", "maths", items.read_solved, rows=272, source=HubData("math-ai/minervamath", ("test",))
+            "minerva", "maths", items.read_solved, rows=272,
+            source=HubData("math-ai/minervamath", ("test",), revision="ee46ddc498933b1977577953250ca5c66be64f96"),
         ),
-        Task("svamp", "numeric", items.read_svamp, rows=1000, source=HubData("ChilleD/SVAMP", ("train", "test"))),
-        Task("asdiv", "numeric", items.read_asdiv, source=HubData("EleutherAI/asdiv", ("validation",))),
-        Task("aime24", "numeric", items.read_solved, rows=30, source=HubData("HuggingFaceH4/aime_2024", ("train",))),
-        Task("amc23", "numeric", items.read_plain, rows=40, source=HubData("math-ai/amc23", ("test",))),
+        Task(
+            "svamp", "numeric", items.read_svamp, rows=1000,
+            source=HubData("ChilleD/SVAMP", ("train", "test"), revision="5e0bf1e5e7c0e9c4bc39180d224f41f3f801b7ef"),
+        ),
+        Task(
+            "asdiv", "numeric", items.read_asdiv,
+            source=HubData("EleutherAI/asdiv", ("validation",), revision="8f95807222d87b4c688c3c22a6ba2801e1fa03e2"),
+        ),
+        Task(
+            "aime24", "numeric", items.read_solved, rows=30,
+            source=HubData(
+                "HuggingFaceH4/aime_2024", ("train",), revision="2fe88a2f1091d5048c0f36abc874fb997b3dd99a"
+            ),
+        ),
+        Task(
+            "amc23", "numeric", items.read_plain, rows=40,
+            source=HubData("math-ai/amc23", ("test",), revision="80815d37005feb82cd7f8fbc6901d5d3eff43057"),
+        ),
     )
 }  # fmt: skip
 

@@ -245,4 +245,4 @@ def test_the_loader_reads_splits_in_order_and_says_what_is_wrong(file_of, tmp_pa
 def test_a_task_loads_from_the_hub(name):
     data = load(TASKS[name])
     assert re.fullmatch("[0-9a-f]{40}", data.origin.revision or "")
-    assert len(data.items) == TASKS[name].rows or not data.origin.pinned
+    assert TASKS[name].rows in (None, len(data.items)) or not data.origin.pinned
