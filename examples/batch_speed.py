@@ -16,12 +16,17 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rsd_cli.cli import setup
 from rsd_cli.engine.llama import ContextOptions, Model
 from rsd_cli.engine.seats import Engine
 from rsd_cli.evaluation.speed import Effort, Speed, measure_speed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rsd_cli.records import Role
 
 ROWS = (8, 16, 32)  # of one decode, of which the best counts
 EFFORT = Effort(rounds=2, prompt_tokens=256, write_tokens=24)
@@ -57,13 +62,13 @@ def bare(path: Path) -> dict[str, float]:
     }
 
 
-def ideal_seconds(summary: dict[str, Any], speeds: dict[str, dict[str, float]]) -> float:
+def ideal_seconds(summary: dict[str, Any], speeds: Mapping[Role, Mapping[str, float]]) -> float:
     """The run's tokens at bare speeds."""
+    tokens: dict[str, dict[str, int]] = summary["tokens"]
     return sum(
-        summary["tokens"][role]["fed"] / speed["prompt"]
-        + summary["tokens"][role]["generated"] / speed["decode"]
+        tokens[role]["fed"] / speed["prompt"] + tokens[role]["generated"] / speed["decode"]
         for role, speed in speeds.items()
-        if role in summary["tokens"]
+        if role in tokens
     )
 
 

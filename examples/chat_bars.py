@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsd_cli.cli import setup
-from rsd_cli.cli.opening import ALL, Given, Opening, opened
+from rsd_cli.cli.opening import Given, Opening, opened
 from rsd_cli.cli.read_ahead import WRITERS, alike
 from rsd_cli.cli.screen import Screen
 from rsd_cli.cli.trio import Shape
@@ -53,7 +53,7 @@ def follow_up(trio: str, prm: str | None) -> None:
         setup.Access(),
         Shape(n_seats=1),
         Screen(as_json=False, quiet=True, color=False, is_brief=True),
-        ALL,
+        has_many_turns=True,
         journals=False,
     )
     with opened(wanted, time.perf_counter()) as (talk, _):
@@ -107,7 +107,8 @@ def judged(talk: Talk, record: Record, history: tuple[Solution, ...]) -> int:
     family = talk.loaded.family
     if "prm" not in talk.loaded.models or family is None or isinstance(family, Confidence):
         return 0
-    known, tokens, kept = alike(lambda question: family.context(Solution(question, earlier=history))), 0, ()
+    known, tokens = alike(lambda question: family.context(Solution(question, earlier=history))), 0
+    kept: tuple[str, ...] = ()
     for step in record.steps:
         text = step.rejected.text if step.rejected else step.text
         asked = list(family.job(Solution(record.question, (*kept, text), history)).context)

@@ -15,6 +15,7 @@ import argparse
 import itertools
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +35,13 @@ from rsd_cli.rewards.judge import Judge
 from rsd_cli.rewards.quality import auc, best_first_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from rsd_cli.rewards.families import Reader
+
+    Measure = Callable[[str, Sequence[str]], list[float]]  # a problem and its steps to their rewards
 
 
 def judged(engine: Engine, reader: Reader, problem: str, steps: Sequence[str]) -> list[float]:
@@ -144,27 +147,25 @@ def main() -> None:
     args = parser.parse_args()
     done = {json.loads(line)["id"] for line in args.output.open()} if args.output.exists() else set()
     renderer, options = Renderer(), ContextOptions(n_ctx=2048)
-    measures = []
+    measures: dict[str, Measure] = {}
     for path in args.judge:
         engine = Engine(Model(path), options)
         judge = Judge(engine.model, ChatTemplate(engine.model, renderer))
-        measures.append((f"judge {path.stem}", judged, engine, judge))
+        measures[f"judge {path.stem}"] = partial(judged, engine, judge)
     if args.draft:
         engine = Engine(Model(args.draft), options)
-        measures.append(
-            (f"confidence {args.draft.stem}", confident, engine, ChatTemplate(engine.model, renderer))
-        )
-    if args.draft and args.head:
         template = ChatTemplate(engine.model, renderer)
+        measures[f"confidence {args.draft.stem}"] = partial(confident, engine, template)
+    if args.draft and args.head:
         reader = DraftHead(engine.model, template, load_head(args.head), MATHS)
-        measures.append((f"head {args.head.stem}", judged, engine, reader))
+        measures[f"head {args.head.stem}"] = partial(judged, engine, reader)
     rows = own_answers(args.rows, args.questions) if args.questions else map(json.loads, args.rows.open())
     with args.output.open("a") as output:
         for row in itertools.islice(rows, args.limit):
             if row["id"] in done:
                 continue
             steps = [step + "\n\n" for step in row["steps"]]
-            rewards = {name: rate(engine, by, row["problem"], steps) for name, rate, engine, by in measures}
+            rewards = {name: measure(row["problem"], steps) for name, measure in measures.items()}
             output.write(json.dumps({"id": row["id"], "label": row["label"], "rewards": rewards}) + "\n")
             output.flush()
     renderer.close()

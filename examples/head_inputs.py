@@ -144,15 +144,21 @@ def main() -> None:
     weight = np.array([1 / len(row["steps"]) for row, _ in steps])
     fold = np.array([fold_of(row["id"]) for row, _ in steps])
     deep = [f"draft {layer}" for layer in layers]
-    sets = [["text"], ["draft last"], *([name] for name in deep), ["draft last", *deep], ["target last"]]
+    sets: list[list[str]] = [
+        ["text"],
+        ["draft last"],
+        *([name] for name in deep),
+        ["draft last", *deep],
+        ["target last"],
+    ]
     sets += [[*states_of, "text"] for states_of in sets[1:]]
     sets += [["draft last", "target last"], ["draft last", "target last", "text"]]
     print(f"{len(steps):,} steps of {len(rows)} solutions, {good.mean():.0%} before the first error")
-    for names in sets:
-        inputs = np.hstack([known[name] for name in names])
-        n_state = sum(known[name].shape[1] for name in names if name != "text")
+    for chosen in sets:
+        inputs = np.hstack([known[name] for name in chosen])
+        n_state = sum(known[name].shape[1] for name in chosen if name != "text")
         found = choose(Examples(inputs, good, weight * len(steps) / weight.sum(), fold, n_state))
-        print(f"{' + '.join(names):55} AUC {found.auc:.3f}  {found.name}", flush=True)
+        print(f"{' + '.join(chosen):55} AUC {found.auc:.3f}  {found.name}", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,17 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rsd_cli.cli.questions import read_questions
 from rsd_cli.evaluation.grading import is_right
 
-FIGURES = {
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FIGURES: dict[str, Callable[[list[float]], float]] = {
     "first": lambda rewards: rewards[0],
     "second": lambda rewards: rewards[min(1, len(rewards) - 1)],
     "last": lambda rewards: rewards[-1],

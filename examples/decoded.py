@@ -1,0 +1,102 @@
+"""Is the compute of records that of the tokens which went through llama_decode? Both counts, for every strategy.
+
+    python examples/decoded.py QUESTIONS.jsonl --rows 8
+
+Each strategy answers the same questions. On one side stand the tokens that records count, on the other those of all
+rows that the contexts were given, each times 2 x parameters. Chunks that share a row are one token each; what a
+sequence copies from another is none. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rsd_cli.cli import setup
+from rsd_cli.cli.eval_plan import contenders
+from rsd_cli.cli.questions import read_questions
+from rsd_cli.cli.trio import LoadedTrio, Shape
+from rsd_cli.decoding.prompts import MATHS
+from rsd_cli.decoding.runner import Runner, finished
+from rsd_cli.decoding.strategies import STRATEGIES
+from rsd_cli.decoding.trajectory import Problem, Settings
+from rsd_cli.engine.llama import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rsd_cli.cli.questions import Task
+    from rsd_cli.engine.llama import Row
+    from rsd_cli.records import Role
+
+
+@contextmanager
+def counting() -> Iterator[Counter[int]]:
+    """The tokens that each context decodes, by the context's identity."""
+    seen: Counter[int] = Counter()
+    decode = Context.decode
+
+    def watched(self: Context, rows: Sequence[Row], *, hidden: bool = False) -> list[int]:
+        seen[id(self)] += sum(len(row.tokens) for row in rows)
+        return decode(self, rows, hidden=hidden)
+
+    Context.decode = watched  # type: ignore[method-assign]  # that is how it is watched
+    try:
+        yield seen
+    finally:
+        Context.decode = decode  # type: ignore[method-assign]
+
+
+def compare(loaded: LoadedTrio, tasks: list[Task], settings: Settings, n_samples: int) -> dict[str, Any]:
+    """FLOPs as counted and as decoded, over all questions."""
+    counted: Counter[Role] = Counter()
+    for engine in loaded.loaded().values():
+        engine.forget()
+    problems = [Problem(task.id, task.question, branch=i) for task in tasks for i in range(n_samples)]
+    with counting() as seen:
+        for happened in Runner(loaded, settings, loaded.shape.n_seats).run(problems):
+            done = finished(happened)
+            for role, usage in done.usage.items() if done else ():
+                counted[role] += usage.decoded
+        decoded = Counter({role: seen[id(engine.context)] for role, engine in loaded.loaded().items()})
+    size = {role: 2.0 * engine.model.parameters for role, engine in loaded.loaded().items()}
+    told, real = (sum(size[role] * n for role, n in each.items() if n) for each in (counted, decoded))
+    return {"counted": dict(counted), "decoded": dict(decoded), "flops": told, "ratio": told / real}
+
+
+def main() -> None:
+    """A line for each strategy."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("questions", type=Path)
+    parser.add_argument("--trio", default="starter")
+    parser.add_argument("--prm")
+    parser.add_argument("--rows", type=int, default=8)
+    parser.add_argument("--seats", type=int, default=16)
+    parser.add_argument("--strategies", default=",".join(STRATEGIES))
+    parser.add_argument("-n", "--max-tokens", type=int, default=160)
+    args = parser.parse_args()
+    access = setup.Access()
+    cast = setup.find(setup.Choice(args.trio, prm=args.prm), access, ("draft", "target", "prm")).trio
+    loaded = LoadedTrio(cast.models, cast.prm, Shape(n_seats=args.seats), lambda: False)
+    loaded.load_all()
+    tasks = read_questions(args.questions, args.rows, need_gold=False)
+    base = Settings(
+        max_tokens=args.max_tokens, system=MATHS, sampling=setup.make_sampling(cast.sampling), max_steps=100
+    )
+    found = {}
+    for each in contenders(args.strategies):
+        settings = each.settings(base, cast.threshold)
+        found[each.name] = compare(loaded, tasks, settings, each.method.strategy.samples)
+        print(f"{each.name:24} counted / decoded = {found[each.name]['ratio']:.4f}", flush=True)
+    loaded.close()
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
