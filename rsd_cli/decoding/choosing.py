@@ -6,13 +6,12 @@ Both work on any first answers of a longer row, so that one set of samples tells
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rsd_cli.decoding.policies import known
 from rsd_cli.decoding.strategies import parse
-from rsd_cli.evaluation.grading import same_answer
+from rsd_cli.evaluation.grading import alike
 from rsd_cli.records import Flops, Sample, Timings, total, total_time
 from rsd_cli.rewards.families import AGGREGATES, Aggregate, aggregate
 
@@ -37,15 +36,10 @@ def majority(finals: Sequence[str | None]) -> Majority | None:
 
     Self-consistency (Wang et al., arXiv 2203.11171). None where no sample has a final answer.
     """
-    votes: Counter[str] = Counter()
-    for answer in finals:
-        if answer is not None:
-            ballot = next((other for other in votes if same_answer(answer, other)), answer)
-            votes[ballot] += 1
-    if not votes:
+    places = max(alike(finals), key=len, default=None)
+    if places is None:
         return None
-    favourite, count = votes.most_common(1)[0]
-    return Majority(favourite, count, len(finals), list(finals).index(favourite))
+    return Majority(str(finals[places[0]]), len(places), len(finals), places[0])
 
 
 def score(record: Record, how: Aggregate) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from rsd_cli.evaluation.grading import same_answer
+from rsd_cli.evaluation.grading import alike
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,14 +23,13 @@ def choose(branches: Sequence[Branch], how: Choice) -> Branch | None:
     majority: the answer that most give; best: the highest score; weighted: the answer with the highest sum of
     scores (Li et al., arXiv 2206.02336). Of equals the first to be drawn wins.
     """
-    answering = [branch for branch in branches if branch.extracted is not None]
-    if not answering:
-        return None
     if how == "best":
-        return max(answering, key=_score)
-    groups = _groups(answering)
-    weight = _score if how == "weighted" else _one
-    return max(groups, key=lambda group: sum(weight(branch) for branch in group))[0]
+        answering = [branch for branch in branches if branch.extracted is not None]
+        return max(answering, key=_score, default=None)
+    groups = [[branches[place] for place in places] for places in alike([b.extracted for b in branches])]
+    weigh = _total if how == "weighted" else len
+    most = max(groups, key=weigh, default=None)
+    return most[0] if most else None
 
 
 def choices(samples: Sequence[Sample]) -> tuple[Choice, ...]:
@@ -47,25 +46,9 @@ def budgets(n: int) -> list[int]:
     return sorted({2**k for k in range(n.bit_length()) if 2**k <= n} | {n})
 
 
-def _groups(branches: Sequence[Branch]) -> list[list[Branch]]:
-    """Branches with the same answer together, in the order in which the answers came up."""
-    groups: list[list[Branch]] = []
-    for branch in branches:
-        group = next((group for group in groups if _same(group[0], branch)), None)
-        if group is None:
-            groups.append([branch])
-        else:
-            group.append(branch)
-    return groups
-
-
-def _same(one: Branch, other: Branch) -> bool:
-    return same_answer(one.extracted or "", other.extracted or "")
-
-
 def _score(branch: Branch) -> float:
     return branch.score if branch.score is not None else 0.0
 
 
-def _one(branch: Branch) -> float:  # noqa: ARG001 - every vote is worth the same
-    return 1.0
+def _total(group: Sequence[Branch]) -> float:
+    return sum(_score(branch) for branch in group)

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from rsd_cli.decoding.answer import final_answer
 from rsd_cli.evaluation import notation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NUMERAL = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
 NUMBER = re.compile(rf"-?{NUMERAL}(?:[eE][+-]?\d{{1,3}}(?!\d)|/\d+)?")
@@ -42,6 +46,16 @@ def same_answer(given: str, gold: str) -> bool:
     if number is not None and wanted is not None:
         return number == wanted
     return bool(given.strip()) and same_text(given, gold)
+
+
+def alike(answers: Sequence[str | None]) -> list[list[int]]:
+    """The places of answers that are the same, together, in the order in which they came up; None is no answer."""
+    groups: dict[str, list[int]] = {}
+    for place, answer in enumerate(answers):
+        if answer is not None:
+            first = next((other for other in groups if same_answer(answer, other)), answer)
+            groups.setdefault(first, []).append(place)
+    return list(groups.values())
 
 
 def same_text(given: str, gold: str) -> bool:
