@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rsd_cli.evaluation.samples import Outcome, Sample
     from rsd_cli.evaluation.significance import Difference
-    from rsd_cli.records import Record, Step
+    from rsd_cli.records import Candidate, Record, Rejected, Step
 
 ROLES: tuple[Role, ...] = get_args(Role)
 SUFFIXES = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
@@ -41,7 +41,7 @@ class Compute:
 
 @dataclass(frozen=True)
 class Cost:
-    """What answers cost, by role: tokens, FLOPs, and time in the models.
+    """What answers cost, by role: tokens, FLOPs, and time in the models; and the tokens of all judged steps.
 
     The time of a decode that several rows share is split by their tokens, so that it adds up to what the models
     took with any number of rows side by side.
@@ -50,6 +50,7 @@ class Cost:
     tokens: dict[Role, Usage]
     flops: dict[Role, Compute]
     times: dict[Role, RoleTime]
+    judged: int = 0
 
     @property
     def total_flops(self) -> float:
@@ -149,7 +150,9 @@ def cost_of(records: Iterable[Record]) -> Cost:
     tokens: dict[Role, Usage] = {}
     flops: dict[Role, Compute] = {}
     times: dict[Role, RoleTime] = {}
+    judged = 0
     for record in records:
+        judged += sum(map(_judged, record.steps))
         for role, used in record.usage.items():
             tokens[role] = tokens.get(role, Usage()) + used
             if role in record.models:
@@ -157,7 +160,7 @@ def cost_of(records: Iterable[Record]) -> Cost:
                 flops[role] = flops.get(role, Compute()) + spent
         for role, time in record.timings.roles.items():
             times[role] = times.get(role, RoleTime()) + time
-    return Cost(tokens, flops, times)
+    return Cost(tokens, flops, times, judged)
 
 
 def compute(used: Usage, parameters: float) -> Compute:
@@ -238,6 +241,13 @@ def _unjudged(cost: Cost) -> Cost:
         {role: spent for role, spent in cost.flops.items() if role != "prm"},
         {role: spent for role, spent in cost.times.items() if role != "prm"},
     )
+
+
+def _judged(step: Step) -> int:
+    """The tokens that had a reward: the step's own, and those of what was written in its place."""
+    tried: list[Candidate | Rejected] = [*step.others, *([step.rejected] if step.rejected else [])]
+    own = step.tokens if step.reward is not None else 0
+    return own + sum(each.tokens for each in tried if each.reward is not None)
 
 
 def _is_drafted(sample: Sample) -> bool:

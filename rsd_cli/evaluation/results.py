@@ -129,6 +129,7 @@ def _account_json(account: Account) -> dict[str, Any]:
         "difference_to_first": asdict(account.difference) if account.difference else None,
         "outcomes": account.outcomes,
         "tokens": {role: asdict(used) for role, used in account.cost.tokens.items()},
+        "judged_tokens": account.cost.judged,
         "flops": _flops_json(account.cost.flops),
         "time": {role: asdict(spent) for role, spent in account.cost.times.items()},
         "seconds_in_models": account.cost.seconds,

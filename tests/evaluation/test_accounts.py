@@ -17,7 +17,7 @@ from rsd_cli.evaluation.accounts import (
     projected,
 )
 from rsd_cli.evaluation.samples import Branch, Outcome, Sample
-from rsd_cli.records import Rejected, Role, Step, Usage
+from rsd_cli.records import Candidate, Rejected, Role, Step, Usage
 from tests.decoding import test_runner as real
 from tests.decoding.tiny_trio import TinyTrio
 from tests.evaluation.made import PROMPT, SIZES, STRATEGIES, Trace, record_of, runs_of
@@ -66,6 +66,28 @@ def test_compute_and_tokens_add_up_to_the_records_own(run):
     assert account.cost.total_flops == pytest.approx(sum(record.flops.total for record in records))
     assert account.cost.tokens["draft"].discarded == sum(r.usage["draft"].discarded for r in records)
     assert account.cost.seconds == pytest.approx(sum(r.timings.total_ms for r in records) / 1000)
+
+
+def test_the_tokens_of_judged_steps_are_counted():
+    steps = (
+        Step(
+            "a",
+            "draft",
+            0.9,
+            30,
+            1.0,
+            others=(Candidate("b", "draft", 0.2, 7), Candidate("c", "draft", None, 5)),
+        ),
+        Step("d", "target", None, 40, 1.0, Rejected("e", 0.1, 11)),
+        Step("f", "target", None, 50, 1.0, Rejected("g", None, 13)),
+    )
+    assert cost_of([record_of(Trace(random.Random(0), steps=list(steps), kept=120))]).judged == 30 + 7 + 11
+    assert ACCOUNTS["rsd"].cost.judged == sum(
+        step.rejected.tokens if step.rejected else step.tokens
+        for sample in RUNS[0].samples
+        for step in sample.records[0].steps
+    )
+    assert ACCOUNTS["draft"].cost.judged == 0
 
 
 def test_reading_is_counted_apart_from_writing():

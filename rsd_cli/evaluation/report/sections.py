@@ -24,7 +24,7 @@ LEGEND = {
 }
 AUTHORS = (
     *("Strategy", "accepted steps", "accepted tokens", "tokens by target", "no step by target"),
-    "of these right",
+    *("of these right", "judged tokens"),
 )
 COSTS = (
     *("Strategy", "Role", "written", "discarded", "read", "reused", "writing TFLOPs", "reading TFLOPs"),
@@ -78,7 +78,8 @@ def _authors(account: Account) -> list[str]:
         own.draft_alone,
         own.draft_alone_right,
     )
-    return [account.strategy, *("" if share is None else f"{share:.1%}" for share in shares)]
+    told = ("" if share is None else f"{share:.1%}" for share in shares)
+    return [account.strategy, *told, f"{account.cost.judged:,}"]
 
 
 def _costs(account: Account) -> Iterator[list[str]]:
