@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.cli import setup
-from rsd_cli.engine.llama import ContextOptions, Model
+from rsd_cli.engine.context import ContextOptions
+from rsd_cli.engine.llama import Model
 from rsd_cli.engine.seats import Engine
 from rsd_cli.evaluation.speed import Effort, Speed, measure_speed
 

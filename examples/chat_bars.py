@@ -27,7 +27,7 @@ from rsd_cli.cli.read_ahead import WRITERS, alike
 from rsd_cli.cli.screen import Screen
 from rsd_cli.cli.trio import Shape
 from rsd_cli.engine.floor import Floor
-from rsd_cli.engine.llama import Sampler, Sampling
+from rsd_cli.engine.sampling import Sampler, Sampling
 from rsd_cli.engine.seat import common_prefix
 from rsd_cli.rewards.families import Confidence, Solution
 

@@ -23,8 +23,10 @@ import numpy as np
 
 from rsd_cli.cli.questions import read_questions
 from rsd_cli.decoding.prompts import MATHS
+from rsd_cli.engine.context import ContextOptions, Row
 from rsd_cli.engine.jobs import Observed
-from rsd_cli.engine.llama import CANDIDATES, ContextOptions, Model, Row
+from rsd_cli.engine.llama import Model
+from rsd_cli.engine.sampling import CANDIDATES
 from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
 from rsd_cli.evaluation.grading import is_right

@@ -24,13 +24,13 @@ from rsd_cli.decoding.prompts import MATHS
 from rsd_cli.decoding.runner import Runner, finished
 from rsd_cli.decoding.strategies import STRATEGIES
 from rsd_cli.decoding.trajectory import Problem, Settings
-from rsd_cli.engine.llama import Context
+from rsd_cli.engine.context import Context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rsd_cli.cli.questions import Task
-    from rsd_cli.engine.llama import Row
+    from rsd_cli.engine.context import Row
     from rsd_cli.records import Role
 
 

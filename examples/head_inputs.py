@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rsd_cli.decoding.prompts import MATHS
-from rsd_cli.engine.llama import Context, ContextOptions, Model, Row, _ggml
+from rsd_cli.engine.context import Context, ContextOptions, Row
+from rsd_cli.engine.llama import Model, _ggml
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
 from rsd_cli.rewards.families import Solution
 from rsd_cli.rewards.features import FEATURES

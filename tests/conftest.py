@@ -65,7 +65,7 @@ def tiny_model(tiny):
 @pytest.fixture
 def tiny_engine(tiny_model):
     """tiny_engine(kind, **options): an engine on its weights; n_ctx, n_seats, n_batch and aborted shape it."""
-    from rsd_cli.engine.llama import ContextOptions
+    from rsd_cli.engine.context import ContextOptions
     from rsd_cli.engine.seats import Engine
 
     made: list[Engine] = []

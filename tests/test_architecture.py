@@ -30,7 +30,10 @@ ONLY_IN = {
         "rsd_cli.engine.floor",  # what bench compares with
         "rsd_cli.engine.quantize",
     ),
-    "ctypes": ("rsd_cli.engine.llama", "rsd_cli.engine.quantize", "rsd_cli.cli.supervisor"),
+    "ctypes": (
+        *(f"rsd_cli.engine.{name}" for name in ("llama", "context", "sampling", "quantize")),
+        "rsd_cli.cli.supervisor",
+    ),
     "jinja2": ("rsd_cli.engine.template_worker",),
     "math_verify": ("rsd_cli.evaluation.maths_worker",),  # both only where a formula can hurt nobody
     "sympy": ("rsd_cli.evaluation.maths_worker",),

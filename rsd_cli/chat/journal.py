@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rsd_cli.chat.conversation import Conversation
 from rsd_cli.decoding.strategies import parse
 from rsd_cli.decoding.trajectory import Settings
-from rsd_cli.engine.llama import Sampling
+from rsd_cli.engine.sampling import Sampling
 from rsd_cli.errors import RSDError, UsageError
 from rsd_cli.output import OwnFile
 from rsd_cli.records import Record

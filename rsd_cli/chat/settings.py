@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rsd_cli.decoding.strategies import STRATEGIES, check_speculative, parse
-from rsd_cli.engine.llama import Sampling
+from rsd_cli.engine.sampling import Sampling
 from rsd_cli.errors import UsageError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.answers import Problematic
 from rsd_cli.decoding.strategies import check_sampling, parse
-from rsd_cli.engine.llama import Sampling
+from rsd_cli.engine.sampling import Sampling
 from rsd_cli.errors import UsageError
 
 if TYPE_CHECKING:

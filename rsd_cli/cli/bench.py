@@ -148,7 +148,7 @@ def _measure_speed(plan: Plan, model: Model, name: str, n_seats: int) -> Speed:
 
 @contextmanager
 def _engine(plan: Plan, model: Model, n_seats: int) -> Iterator[Engine]:
-    from rsd_cli.engine.llama import ContextOptions
+    from rsd_cli.engine.context import ContextOptions
     from rsd_cli.engine.seats import Engine
 
     # Every seat reads the same, and shall read it itself.

@@ -138,8 +138,9 @@ def check_loads(path: Path, hidden_size: int | None) -> None:
     """Load it and look at one decode; raises ModelError if it does not give finite logits."""
     import numpy as np
 
+    from rsd_cli.engine.context import ContextOptions
     from rsd_cli.engine.jobs import Observed, Read
-    from rsd_cli.engine.llama import ContextOptions, Model
+    from rsd_cli.engine.llama import Model
     from rsd_cli.engine.seats import Engine
 
     with ExitStack() as stack:

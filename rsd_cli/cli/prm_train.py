@@ -219,7 +219,8 @@ def _open_studio(
 ) -> Studio:
     from rsd_cli.cli import setup
     from rsd_cli.decoding.prompts import MATHS
-    from rsd_cli.engine.llama import ContextOptions, Model
+    from rsd_cli.engine.context import ContextOptions
+    from rsd_cli.engine.llama import Model
     from rsd_cli.engine.seats import Engine
     from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rsd_cli.cli.trio import Shape
     from rsd_cli.cli.warm import FoundModel, FoundTrio
     from rsd_cli.decoding.strategies import Strategy
-    from rsd_cli.engine.llama import Sampling
+    from rsd_cli.engine.sampling import Sampling
     from rsd_cli.registry.entries import ModelEntry, PrmEntry
     from rsd_cli.registry.schema import Registry
     from rsd_cli.registry.store import Store
@@ -287,7 +287,7 @@ def _layer_count(text: str) -> int:
 
 def check_kv_type(name: str) -> str:
     """A KV cache type that llama.cpp has."""
-    from rsd_cli.engine.llama import KV_TYPES
+    from rsd_cli.engine.context import KV_TYPES
 
     if name not in KV_TYPES:
         raise UsageError(f"--kv-type {name!r} is unknown.", f"Choose one of {', '.join(KV_TYPES)}.")
@@ -296,6 +296,6 @@ def check_kv_type(name: str) -> str:
 
 def make_sampling(declared: dict[str, Any], **asked: float | None) -> Sampling:
     """The trio's sampling with what was asked for on the command line."""
-    from rsd_cli.engine.llama import Sampling
+    from rsd_cli.engine.sampling import Sampling
 
     return Sampling(**declared | {key: value for key, value in asked.items() if value is not None})

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rsd_cli.decoding.prompts import MATHS
 from rsd_cli.decoding.trajectory import Answerer
-from rsd_cli.engine.llama import ContextOptions, DecodeAborted, Model, can_offload, devices
+from rsd_cli.engine.context import ContextOptions
+from rsd_cli.engine.llama import DecodeAborted, Model, can_offload, devices
 from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.speculation import check_pair
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer

@@ -13,7 +13,7 @@ from rsd_cli.decoding.policies import Check, Grade, Judge, Likelihood, Proposal,
 from rsd_cli.decoding.trajectory import Answerer, Critic, Pending
 from rsd_cli.engine import jobs
 from rsd_cli.engine.jobs import ContextOverflow
-from rsd_cli.engine.llama import Sampling
+from rsd_cli.engine.sampling import Sampling
 from rsd_cli.engine.speculation import check_pair
 from rsd_cli.engine.templates import Message
 from rsd_cli.errors import ModelError, RSDError, UsageError

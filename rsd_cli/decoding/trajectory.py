@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from rsd_cli.decoding.policies import Keep, Policy, Proposal
     from rsd_cli.engine.jobs import Checked, Proposed
-    from rsd_cli.engine.llama import Model, Sampling
+    from rsd_cli.engine.llama import Model
+    from rsd_cli.engine.sampling import Sampling
     from rsd_cli.engine.templates import Message
     from rsd_cli.records import EndedBy, Role
     from rsd_cli.rewards.families import Aggregate, Reader

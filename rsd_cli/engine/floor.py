@@ -1,7 +1,7 @@
 """What `rsd bench` compares with: bare llama_decode loops, and the binding's high-level class.
 
-The floor does as little as can be done between two llama_decode calls: no seats, no jobs, no text. Besides
-`llama.py` this is the only module that calls llama_cpp.
+The floor does as little as can be done between two llama_decode calls: no seats, no jobs, no text. It calls
+llama_cpp itself, not the engine's modules, since a floor must not stand on what it measures.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rsd_cli.engine.llama import ContextOptions, Model, Sampler, Sampling
+from rsd_cli.engine.context import ContextOptions
+from rsd_cli.engine.llama import Model
+from rsd_cli.engine.sampling import Sampler, Sampling
 from rsd_cli.engine.seats import Engine
 
 # isort: split

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from rsd_cli.engine.llama import Sampling
+    from rsd_cli.engine.sampling import Sampling
     from rsd_cli.engine.speculation import Guess
 
 WrittenEnd = Literal["separator", "eog", "max_tokens", "context"]

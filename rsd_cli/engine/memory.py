@@ -9,14 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rsd_cli.engine.llama import DecodeAborted, Row
+from rsd_cli.engine.context import Row
+from rsd_cli.engine.llama import DecodeAborted
 from rsd_cli.engine.seat import Seat, common_prefix
 from rsd_cli.errors import RSDError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rsd_cli.engine.llama import Context
+    from rsd_cli.engine.context import Context
 
 SNAPSHOTS = 3  # the boundaries around the newest step, and one before them
 NEARLY_FULL = 0.8

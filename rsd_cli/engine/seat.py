@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from rsd_cli.engine.context import Row
     from rsd_cli.engine.jobs import Drawn, Job, WrittenEnd
-    from rsd_cli.engine.llama import Row, Sampler
+    from rsd_cli.engine.sampling import Sampler
     from rsd_cli.engine.speculation import Draws, Guess
 
 

@@ -12,6 +12,7 @@ import math
 import time
 from typing import TYPE_CHECKING
 
+from rsd_cli.engine.context import Context, Row
 from rsd_cli.engine.jobs import (
     Broken,
     Check,
@@ -25,8 +26,8 @@ from rsd_cli.engine.jobs import (
     Write,
     Written,
 )
-from rsd_cli.engine.llama import Context, Row, Sampler
 from rsd_cli.engine.memory import Memory
+from rsd_cli.engine.sampling import Sampler
 from rsd_cli.engine.seat import HeadStart, Part, Seat, Writing, common_prefix, share_time
 from rsd_cli.engine.speculation import Draws, Guess
 from rsd_cli.errors import EngineError
@@ -34,8 +35,9 @@ from rsd_cli.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from rsd_cli.engine.context import ContextOptions
     from rsd_cli.engine.jobs import Job, Update, WrittenEnd
-    from rsd_cli.engine.llama import ContextOptions, Model
+    from rsd_cli.engine.llama import Model
 
 
 class Engine:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from rsd_cli.engine.cores import usable_cores
 from rsd_cli.engine.floor import Floor, HighLevel
 from rsd_cli.engine.jobs import Sampled, Write, whole
-from rsd_cli.engine.llama import Sampling
+from rsd_cli.engine.sampling import Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

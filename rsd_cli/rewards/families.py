@@ -79,7 +79,7 @@ class Reader(Protocol):
 class Confidence:
     """The geometric mean of the probabilities with which the draft drew the step's tokens.
 
-    exp(mean log p), p normalised over the sampler's best candidates (`engine.llama.CANDIDATES`) at
+    exp(mean log p), p normalised over the sampler's best candidates (`engine.sampling.CANDIDATES`) at
     temperature 1. It costs no pass; ConfSpec (arXiv 2602.18447) and SpecGuard (2604.15244) use its kin.
     """
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsd_cli.engine.jobs import Observed, Read, Write, Written, whole
-from rsd_cli.engine.llama import Sampling
+from rsd_cli.engine.sampling import Sampling
 
 if TYPE_CHECKING:
     from rsd_cli.engine.jobs import Job

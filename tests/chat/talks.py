@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rsd_cli.chat.conversation import Conversation
 from rsd_cli.chat.journal import Kept
 from rsd_cli.decoding.trajectory import Settings
-from rsd_cli.engine.llama import Sampling
+from rsd_cli.engine.sampling import Sampling
 from tests.batch.made import REWRITTEN, a_record, a_step
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from rsd_cli.chat.journal import read_settings
 from rsd_cli.chat.settings import KEYS, change
 from rsd_cli.decoding.strategies import STRATEGIES, parse
 from rsd_cli.decoding.trajectory import Settings
-from rsd_cli.engine.llama import Sampling
+from rsd_cli.engine.sampling import Sampling
 from rsd_cli.errors import UsageError
 
 BASE = Settings(sampling=Sampling(top_k=7))

@@ -14,7 +14,7 @@ from rsd_cli.cli.screen import Screen
 from rsd_cli.cli.trio import LoadedTrio, Shape
 from rsd_cli.cli.warm import FoundModel
 from rsd_cli.decoding.trajectory import Settings
-from rsd_cli.engine.llama import Sampling
+from rsd_cli.engine.sampling import Sampling
 from rsd_cli.engine.seat import common_prefix
 from rsd_cli.errors import UsageError
 from rsd_cli.rewards.families import Confidence, Solution

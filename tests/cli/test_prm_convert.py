@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import yaml
 
+from rsd_cli.engine.context import ContextOptions
 from rsd_cli.engine.jobs import Observed, Read
-from rsd_cli.engine.llama import ContextOptions, Model
+from rsd_cli.engine.llama import Model
 from rsd_cli.engine.quantize import quantize
 from rsd_cli.engine.seats import Engine
 from rsd_cli.rewards.heads import load_head

@@ -14,7 +14,7 @@ from rsd_cli.decoding.runner import Failed, Finished, Runner
 from rsd_cli.decoding.strategies import parse
 from rsd_cli.decoding.trajectory import Pending, Problem, Trajectory
 from rsd_cli.engine.jobs import Observed
-from rsd_cli.engine.llama import Sampling
+from rsd_cli.engine.sampling import Sampling
 from rsd_cli.records import Usage
 from rsd_cli.rewards.families import Confidence
 from tests.decoding.test_draft_head import TWO, head

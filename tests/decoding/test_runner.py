@@ -14,7 +14,7 @@ from rsd_cli.decoding.recording import Circumstances, make_record
 from rsd_cli.decoding.runner import Failed, Finished, Runner, finished
 from rsd_cli.decoding.trajectory import Problem, Settings
 from rsd_cli.engine.jobs import Read
-from rsd_cli.engine.llama import Sampling
+from rsd_cli.engine.sampling import Sampling
 from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.templates import Message
 from rsd_cli.errors import UsageError

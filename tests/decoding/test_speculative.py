@@ -13,7 +13,7 @@ from rsd_cli.decoding.speculative import NOTHING, Pace, speculating
 from rsd_cli.decoding.strategies import PAIR, STRATEGIES, Kind
 from rsd_cli.decoding.trajectory import Answerer, Problem, Settings
 from rsd_cli.engine.jobs import Checked, Drawn, Proposed
-from rsd_cli.engine.llama import Sampling
+from rsd_cli.engine.sampling import Sampling
 from rsd_cli.engine.speculation import Guess
 from rsd_cli.records import Rejected
 from rsd_cli.rewards.families import Confidence
@@ -308,7 +308,7 @@ def test_an_answer_ends_where_the_targets_own_does(cast, change, ended, trio):
 
 
 def test_a_draft_with_less_context_than_its_target_leaves_the_rest_to_it(tiny_model):
-    from rsd_cli.engine.llama import ContextOptions
+    from rsd_cli.engine.context import ContextOptions
     from rsd_cli.engine.seats import Engine
 
     target = tiny_model(seed=2, favour=NO_END)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rsd_cli.engine.context import ContextOptions
 from rsd_cli.engine.jobs import Read
-from rsd_cli.engine.llama import ContextOptions
 from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
 from rsd_cli.rewards.judge import Judge

@@ -8,8 +8,9 @@ import pytest
 
 from rsd_cli.cli import setup
 from rsd_cli.decoding.prompts import MATHS
+from rsd_cli.engine.context import ContextOptions
 from rsd_cli.engine.jobs import Observed
-from rsd_cli.engine.llama import ContextOptions, Model
+from rsd_cli.engine.llama import Model
 from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.templates import ChatTemplate, Renderer
 from rsd_cli.rewards.draft_head import DraftHead

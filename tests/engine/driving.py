@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rsd_cli.engine.jobs import Fed, Observed, Read, Sampled, Write, Written, whole
-from rsd_cli.engine.llama import Sampling
+from rsd_cli.engine.sampling import Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rsd_cli.engine.jobs import Observed, Read, Write, Written
-from rsd_cli.engine.llama import Sampling
+from rsd_cli.engine.sampling import Sampling
 from tests.engine.driving import finish, streamed
 
 PROMPT = "The cat is on the mat. How many cats are there?"

@@ -48,7 +48,7 @@ def test_a_state_costs_no_token_more(tiny_engine):
 
 def test_states_are_read_beside_a_seat_that_writes(tiny_engine):
     from rsd_cli.engine.jobs import Write, Written
-    from rsd_cli.engine.llama import Sampling
+    from rsd_cli.engine.sampling import Sampling
 
     engine = tiny_engine(n_seats=2)
     ids = engine.model.tokenize(TEXT)

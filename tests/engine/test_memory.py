@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rsd_cli.engine.context import Context, ContextOptions
 from rsd_cli.engine.jobs import Read, Written
-from rsd_cli.engine.llama import Context, ContextOptions
 from rsd_cli.engine.seats import Engine
 from tests.engine.driving import NO_END, finish, job, logits_after, write
 

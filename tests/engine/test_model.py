@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rsd_cli.engine.llama import ContextOptions, Model
+from rsd_cli.engine.context import ContextOptions
+from rsd_cli.engine.llama import Model
 from rsd_cli.engine.seats import Engine
 from rsd_cli.errors import ModelError, RSDError, UsageError
 from tests import tiny_gguf

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from rsd_cli.engine.llama import CANDIDATES, PENALTY_WINDOW
+from rsd_cli.engine.sampling import CANDIDATES, PENALTY_WINDOW
 from tests.engine.driving import NO_END, job, logits_after, write
 
 TEXT = "Hello World. The sum of 1 and 2 is"

@@ -255,7 +255,8 @@ def test_readers_and_writers_share_a_decode(tiny_engine):
 
 MORE_SEATS_THAN_ROWS = """
 import sys
-from rsd_cli.engine.llama import ContextOptions, Model
+from rsd_cli.engine.context import ContextOptions
+from rsd_cli.engine.llama import Model
 from rsd_cli.engine.jobs import Observed, Read
 from rsd_cli.engine.seats import Engine
 from rsd_cli.errors import RSDError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rsd_cli.engine.jobs import Check, Checked, Propose, Proposed, Read
-from rsd_cli.engine.llama import Sampling
+from rsd_cli.engine.sampling import Sampling
 from rsd_cli.engine.speculation import Chances, Draws, Guess, check_pair
 from rsd_cli.errors import EngineError, ModelError
 from tests.engine.driving import NO_END, finish, logits_after, streamed, write

@@ -1,0 +1,181 @@
+"""A model's KV memory in streams, the batch that feeds it, and what a decode gives: logits and hidden states."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rsd_cli.engine.cores import usable_cores
+from rsd_cli.engine.llama import C, DecodeAborted, listen, reason
+from rsd_cli.errors import EngineError, ResourceError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from rsd_cli.engine.llama import Model
+
+MAX_SEATS = 256
+KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}  # ggml_type
+_NO_SLOT, _ABORTED = 1, 2  # positive return codes of llama_decode
+
+
+@dataclass(frozen=True)
+class ContextOptions:
+    """Shape of a context. `n_ctx` counts the cells of each seat; `threads` 0 means one per usable core.
+
+    At most `n_streams` seats are decoded together and hold memory in the context; 0 means all.
+    `forgets`: a seat's memory is cleared between trajectories, instead of serving one that begins alike.
+    """
+
+    n_ctx: int = 4096
+    n_seats: int = 1
+    n_batch: int = 512
+    threads: int = 0
+    kv_type: str = "f16"
+    flash_attention: bool | None = None
+    forgets: bool = False
+    n_streams: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """Tokens of one stream for one decode; of the last `output` of them the output is wanted."""
+
+    stream: int
+    position: int
+    tokens: Sequence[int]
+    output: int
+
+
+class Context:
+    """KV memory of one model in separate streams, each with one sequence, and the batch that feeds it."""
+
+    def __init__(
+        self, model: Model, options: ContextOptions, aborted: Callable[[], bool] | None = None
+    ) -> None:
+        self.model = model
+        all_of_them = not options.n_streams or not model.can_cut  # what can't be cut keeps its stream
+        self.n_streams = options.n_seats if all_of_them else min(options.n_streams, options.n_seats)
+        self.n_batch = max(options.n_batch, self.n_streams)  # every stream may write
+        params = self._params(options)
+        self._abort = C.ggml_abort_callback(lambda _data: bool(aborted and aborted()))
+        listen()
+        self.pointer: Any = C.llama_init_from_model(model.pointer, params)
+        if not self.pointer:
+            raise ResourceError(
+                f"llama.cpp could not make a context of {options.n_ctx:,} tokens x {self.n_streams} "
+                f"for {model.path.name}{reason()}.",
+                "Try a smaller --ctx, or --kv-type q8_0.",
+            )
+        C.llama_set_abort_callback(self.pointer, self._abort, None)
+        self._memory: Any = C.llama_get_memory(self.pointer)
+        self.n_ctx = int(C.llama_n_ctx_seq(self.pointer))
+        self._batch = C.llama_batch_init(self.n_batch, 0, 1)
+        self._view_batch(self.n_batch)
+
+    def _params(self, options: ContextOptions) -> Any:
+        if not 1 <= self.n_streams <= MAX_SEATS:
+            raise UsageError(f"{self.n_streams} seats are asked for, possible are 1 to {MAX_SEATS}.")
+        params = C.llama_context_default_params()
+        params.n_ctx = options.n_ctx * self.n_streams
+        params.n_seq_max = self.n_streams
+        params.n_batch = params.n_ubatch = self.n_batch
+        params.n_threads = params.n_threads_batch = options.threads or usable_cores()
+        params.type_k = params.type_v = KV_TYPES[options.kv_type]
+        params.kv_unified = False  # a seat's text must not depend on its neighbours
+        params.swa_full = True  # a cut must find the old cells of sliding windows
+        params.no_perf = True
+        if options.flash_attention is not None:
+            params.flash_attn_type = int(options.flash_attention)
+        return params
+
+    def _view_batch(self, n: int) -> None:
+        view = np.ctypeslib.as_array
+        self._token = view(self._batch.token, (n,))
+        self._position = view(self._batch.pos, (n,))
+        self._output = view(self._batch.logits, (n,))
+        view(self._batch.n_seq_id, (n,))[:] = 1
+
+    def decode(self, rows: Sequence[Row], *, hidden: bool = False) -> list[int]:
+        """One llama_decode of all rows; gives each row's last batch index, for `Sampler.draw` and `logit`.
+
+        With `hidden` the hidden states can be read too; llama.cpp then computes an output for every token, so
+        such rows should be one token long.
+
+        Raises DecodeAborted, ResourceError (no room) and EngineError (anything else).
+        """
+        n, last = 0, []
+        for row in rows:
+            end = n + len(row.tokens)
+            self._token[n:end] = row.tokens
+            self._position[n:end] = range(row.position, row.position + len(row.tokens))
+            self._output[n:end] = 0
+            self._output[end - row.output : end] = 1
+            for i in range(n, end):
+                self._batch.seq_id[i][0] = row.stream
+            last.append(end - 1)
+            n = end
+        self._batch.n_tokens = n
+        C.llama_set_embeddings(self.pointer, hidden)
+        self._check(C.llama_decode(self.pointer, self._batch), n)
+        return last
+
+    def _check(self, code: int, n: int) -> None:
+        if code == 0:
+            return
+        if code == _ABORTED:
+            raise DecodeAborted
+        if code in (_NO_SLOT, -2):
+            raise ResourceError(
+                f"llama.cpp found no memory for {n} more tokens{reason()}.", "Try a smaller --ctx."
+            )
+        raise EngineError(f"llama_decode of {n} tokens failed with code {code}{reason()}.")
+
+    def logit(self, row: int, token: int) -> float:
+        """One logit of an output row; of damaged weights it may be NaN or infinite."""
+        return float(C.llama_get_logits_ith(self.pointer, row)[token])
+
+    def logprob(self, row: int, token: int) -> float:
+        """The log-probability of a token over the whole vocabulary, at temperature 1; once per judged token."""
+        logits = self.logits(row)
+        highest = logits.max()
+        return float(logits[token] - highest - np.log(np.exp(logits - highest).sum(dtype=np.float64)))
+
+    def hidden(self, row: int) -> NDArray[np.float32]:
+        """The state behind the final norm (n_embd values) of an output row of a decode with `hidden`."""
+        values = C.llama_get_embeddings_ith(self.pointer, row)
+        state: NDArray[np.float32] = np.ctypeslib.as_array(values, (self.model.n_embd,)).copy()
+        return state
+
+    def logits(self, row: int) -> NDArray[np.float32]:
+        """A view of all logits of an output row, valid until the next decode; never for a sampled token."""
+        return np.ctypeslib.as_array(C.llama_get_logits_ith(self.pointer, row), (self.model.n_vocab,))
+
+    def cut(self, stream: int, n: int) -> bool:
+        """Drop all cells from position n on; false if this kind of memory can't."""
+        return bool(C.llama_memory_seq_rm(self._memory, stream, n, -1))
+
+    def snapshot(self, stream: int) -> bytes:
+        """The state of one stream, for `restore`."""
+        size = C.llama_state_seq_get_size_ext(self.pointer, stream, 0)
+        data = (ctypes.c_uint8 * size)()
+        return bytes(memoryview(data)[: C.llama_state_seq_get_data_ext(self.pointer, data, size, stream, 0)])
+
+    def restore(self, stream: int, state: bytes) -> None:
+        """Put a stream back to a snapshot, its own or another's."""
+        data = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        self.cut(stream, 0)
+        if not C.llama_state_seq_set_data_ext(self.pointer, data, len(state), stream, 0):
+            raise EngineError(f"llama.cpp could not restore a snapshot of {len(state):,} bytes{reason()}.")
+
+    def close(self) -> None:
+        """Free the KV memory and the batch."""
+        if self.pointer:
+            C.llama_batch_free(self._batch)
+            C.llama_free(self.pointer)
+            self.pointer = None
