@@ -14,7 +14,7 @@ from rsd_cli.decoding.trajectory import Answerer, Critic, Pending
 from rsd_cli.engine import jobs
 from rsd_cli.engine.jobs import ContextOverflow
 from rsd_cli.engine.sampling import Sampling
-from rsd_cli.engine.speculation import check_pair
+from rsd_cli.engine.speculation import check_pair, vocabularies_differ
 from rsd_cli.engine.templates import Message
 from rsd_cli.errors import ModelError, RSDError, UsageError
 from rsd_cli.rewards.digits import QUESTION, asked_behind, grade, grading
@@ -93,25 +93,11 @@ class UnanswerableError(Exception):
         self.error = error
 
 
-MOST_PADDING = (
-    128  # tokens by which sizes of one vocabulary may differ; llama.cpp's speculative decoding has the same
-)
-
-
-def same_vocabulary(one: Model, other: Model) -> bool:
-    """Whether tokens mean the same in two models, apart from padding at the end."""
-    n = min(one.n_vocab, other.n_vocab)
-    if max(one.n_vocab, other.n_vocab) - n > MOST_PADDING or one.eos != other.eos:
-        return False
-    return all(one.special_text(token) == other.special_text(token) for token in range(n))
-
-
 class Requests:
     """Asks the engines of a trio on behalf of trajectories, and understands what they say."""
 
     def __init__(self, trio: Trio) -> None:
         self._trio = trio
-        self._one_vocabulary: bool | None = None  # looked at once, when it first matters
 
     def submit(self, trajectory: Trajectory, request: Request) -> Answer | Pending:
         """Make a request an engine's job; gives the answer at once where it needs no engine."""
@@ -275,12 +261,11 @@ class Requests:
 
     def _check_vocabularies(self) -> None:
         draft, target = self._trio.engine("draft").model, self._trio.engine("target").model
-        if self._one_vocabulary is None:
-            self._one_vocabulary = same_vocabulary(draft, target)
-        if not self._one_vocabulary:
+        differing = vocabularies_differ(draft, target)
+        if differing:
             names = f"{draft.path.name} and {target.path.name}"
             error = TwoVocabulariesError(
-                f"This strategy needs a draft and a target of one vocabulary; {names} have two.",
+                f"This strategy needs a draft and a target of one vocabulary, not {names}: {differing}.",
                 "Choose another trio, or another --strategy.",
             )
             raise UnanswerableError(error)

@@ -100,17 +100,19 @@ def check_pair(draft: Model, target: Model) -> None:
                 f"{model.path.name} is a recurrent model, whose memory can't be cut back to an accepted token.",
                 "Speculative decoding needs two transformers; choose another model or strategy.",
             )
-    difference = None if draft.path == target.path else _difference(draft, target)
-    if difference:
+    differing = vocabularies_differ(draft, target)
+    if differing:
         raise ModelError(
-            f"{draft.path.name} can't propose tokens to {target.path.name}: {difference}.",
+            f"{draft.path.name} can't propose tokens to {target.path.name}: {differing}.",
             "Speculative decoding needs two models of one vocabulary; RSD does not (--strategy rsd).",
         )
 
 
 @lru_cache(maxsize=1)  # every check of a run asks
-def _difference(draft: Model, target: Model) -> str | None:
-    """The first thing in which two vocabularies differ, as half a sentence."""
+def vocabularies_differ(draft: Model, target: Model) -> str | None:
+    """The first thing in which two vocabularies differ, as half a sentence; padding at the end does not count."""
+    if draft.path == target.path:
+        return None
     facts = {
         "types of vocabulary": (draft.vocab_type, target.vocab_type),
         "settings for a token at the beginning": (draft.adds_bos, target.adds_bos),

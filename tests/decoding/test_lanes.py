@@ -9,7 +9,7 @@ import pytest
 
 from rsd_cli.decoding.events import Judged, Kept, Streamed
 from rsd_cli.decoding.policies import Likelihood, Proposal, alone
-from rsd_cli.decoding.requests import Requests, same_vocabulary
+from rsd_cli.decoding.requests import Requests
 from rsd_cli.decoding.runner import Failed, Finished, Runner
 from rsd_cli.decoding.strategies import parse
 from rsd_cli.decoding.trajectory import Pending, Problem, Trajectory
@@ -352,13 +352,3 @@ def test_no_strategy_gives_a_problem_another_text_for_its_neighbours(strategy, t
 def test_one_draft_for_each_step_is_rsd(trio):
     plain = texts(answered(trio(reproducible=True), PROBLEMS[:3], settings("rsd"))[0])
     assert texts(answered(trio(reproducible=True), PROBLEMS[:3], settings("rsd-n@1"))[0]) == plain
-
-
-def test_one_vocabulary_is_one_however_it_is_padded(tiny_model):
-    one = tiny_model("llama", seed=1)
-    assert same_vocabulary(one, tiny_model("qwen2", seed=3))
-    assert same_vocabulary(one, tiny_model("llama", vocab=one.n_vocab + 128))
-    assert same_vocabulary(tiny_model("llama", vocab=one.n_vocab + 128), one)
-    assert not same_vocabulary(one, tiny_model("llama", vocab=one.n_vocab + 129))
-    assert not same_vocabulary(one, tiny_model("llama", extra=["<|think|>"]))
-    assert not same_vocabulary(one, tiny_model("other", vocab=one.n_vocab))
