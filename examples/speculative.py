@@ -1,11 +1,13 @@
 """Is greedy speculative text the target's own? Counts, and how close the call was where it is not.
 
     python examples/speculative.py QUESTIONS.jsonl --rows 50
+    python examples/speculative.py FOLDER --rows 50
 
-Both answer each question at temperature 0. Where their tokens differ first, the target's logits are computed anew
-behind the same text in two ways: the last token by itself, as the target alone decodes, and the last tokens in one
-decode, as a check does. A difference is within the noise if the best two logits are closer than these two ways are.
-Wall times are of one run each; the last line is one JSON object.
+Both answer each question at temperature 0, here or, in FOLDER, in an `rsd eval` with the strategies target and
+speculative (whose texts are cut into tokens anew). Where their tokens differ first, the target's logits are computed
+anew behind the same text in two ways: the last token by itself, as the target alone decodes, and the last tokens in
+one decode, as a check does. A difference is within the noise if the best two logits are closer than these two ways.
+Seconds are of one run each, in FOLDER those in the models; the last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -23,15 +25,20 @@ from rsd_cli.cli import setup
 from rsd_cli.cli.questions import Task, read_questions
 from rsd_cli.cli.trio import LoadedTrio, Shape
 from rsd_cli.decoding.prompts import MATHS
-from rsd_cli.decoding.runner import Finished, Runner, finished
+from rsd_cli.decoding.runner import Runner, finished
 from rsd_cli.decoding.trajectory import Problem, Settings
 from rsd_cli.engine.jobs import Observed, Read, whole
+from rsd_cli.evaluation.samples import read_samples
+from rsd_cli.records import Usage
 
 if TYPE_CHECKING:
+    from rsd_cli.engine.llama import Model
     from rsd_cli.engine.seats import Engine
 
 TOGETHER = 5  # tokens of one decode, about those of a check
 LIKELY = 10  # tokens whose logits tell the noise
+STRATEGIES = ("target", "speculative")
+COUNTS = ("generated", "discarded")  # of a usage
 
 
 @dataclass(frozen=True)
@@ -48,28 +55,48 @@ class Difference:
         return self.gap <= self.noise
 
 
-@dataclass
+@dataclass(frozen=True)
+class Answer:
+    """An answer in the target's tokens, and what the draft did for it."""
+
+    question: str
+    ids: list[int]
+    draft: Usage
+
+
+@dataclass(frozen=True)
 class Run:
-    """All answers of one strategy."""
+    """All answers of one strategy by their questions' names."""
 
-    answers: dict[str, Finished]
+    answers: dict[str, Answer]
     seconds: float
-
-    def ids(self, name: str) -> list[int]:
-        return [token for step in self.answers[name].trajectory.kept for token in step.ids]
-
-    def used(self, role: str, what: str) -> int:
-        counts = [usage for one in self.answers.values() for r, usage in one.usage.items() if r == role]
-        return sum(getattr(usage, what) for usage in counts)
 
 
 def answered(loaded: LoadedTrio, strategy: str, tasks: list[Task], max_tokens: int) -> Run:
+    """Answers given here and now."""
     settings = Settings(strategy, max_tokens=max_tokens, system=MATHS)
     problems = [Problem(task.id, task.question) for task in tasks]
     started = time.perf_counter()
     happened = Runner(loaded, settings, loaded.shape.n_seats).run(problems)
-    answers = {done.trajectory.problem.id: done for each in happened if (done := finished(each))}
+    answers = {}
+    for done in filter(None, map(finished, happened)):
+        problem, kept = done.trajectory.problem, done.trajectory.kept
+        ids = [token for step in kept for token in step.ids]
+        answers[problem.id] = Answer(problem.question, ids, done.usage.get("draft", Usage()))
     return Run(answers, time.perf_counter() - started)
+
+
+def read(folder: Path, strategy: str, model: Model, rows: int) -> Run:
+    """Answers of an evaluation."""
+    (place,) = folder.glob(f"samples_*_{strategy}.jsonl")
+    samples = sorted(read_samples(place), key=lambda sample: sample.doc_id)[:rows]
+    answers, seconds = {}, 0.0
+    for sample in samples:
+        (record,) = sample.records
+        ids = [token for step in record.steps for token in model.tokenize(step.text)]
+        answers[record.id] = Answer(record.question, ids, record.usage["draft"])
+        seconds += sum(spent.prompt_ms + spent.decode_ms for spent in record.timings.roles.values()) / 1000
+    return Run(answers, seconds)
 
 
 def logits_behind(engine: Engine, context: list[int], together: int) -> np.ndarray:
@@ -103,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("questions", type=Path)
+    parser.add_argument("questions", type=Path, help="questions as JSONL, or the folder of an evaluation")
     parser.add_argument("--trio", default="starter")
     parser.add_argument("--draft")
     parser.add_argument("--target")
@@ -115,37 +142,42 @@ def main() -> None:
     choice = setup.Choice(args.trio, args.draft, args.target)
     cast = setup.find(choice, setup.Access(args.models), ("draft", "target")).trio
     loaded = LoadedTrio(cast.models, None, Shape(n_seats=args.seats, reproducible=True), lambda: False)
-    tasks = read_questions(args.questions, args.rows, need_gold=False)
-    answered(loaded, "speculative", tasks[:1], 32)  # warm
-    own, speculative = (answered(loaded, name, tasks, args.max_tokens) for name in ("target", "speculative"))
+    target = loaded.engine("target")
+    if args.questions.is_dir():
+        own, other = (read(args.questions, name, target.model, args.rows) for name in STRATEGIES)
+    else:
+        tasks = read_questions(args.questions, args.rows, need_gold=False)
+        answered(loaded, "speculative", tasks[:1], 32)  # warm
+        own, other = (answered(loaded, name, tasks, args.max_tokens) for name in STRATEGIES)
     differences = []
-    for task in tasks:
-        if own.ids(task.id) != speculative.ids(task.id):
-            prompt = loaded.prompt("target", MATHS, task.question)
-            tokens = own.ids(task.id), speculative.ids(task.id)
-            found = first_difference(loaded.engine("target"), task.id, prompt, *tokens)
+    for name, mine in own.answers.items():
+        if mine.ids != other.answers[name].ids:
+            prompt = loaded.prompt("target", MATHS, mine.question)
+            found = first_difference(target, name, prompt, mine.ids, other.answers[name].ids)
             differences.append(found)
             print(
                 f"{found.id}: other from token {found.place} on, where the best two logits are {found.gap:.4f} "
                 f"apart; noise {found.noise:.4f}"
             )
     loaded.close()
-    close = sum(each.within_noise for each in differences)
-    print(
-        f"{len(tasks) - len(differences)} of {len(tasks)} the same; {len(differences)} not, {close} within noise"
-    )
-    proposed, in_vain = (speculative.used("draft", what) for what in ("generated", "discarded"))
+    report(own, other, differences)
+
+
+def report(own: Run, other: Run, differences: list[Difference]) -> None:
+    """The counts, and as the last line one JSON object."""
+    n, close = len(own.answers), sum(each.within_noise for each in differences)
+    print(f"{n - len(differences)} of {n} the same; {len(differences)} not, {close} within noise")
+    proposed, in_vain = (sum(getattr(a.draft, what) for a in other.answers.values()) for what in COUNTS)
     print(f"{proposed} tokens proposed, {1 - in_vain / max(proposed, 1):.0%} accepted")
-    print(f"wall time {speculative.seconds:.1f} s, target alone {own.seconds:.1f} s")
+    print(f"{other.seconds:.1f} s, the target alone {own.seconds:.1f} s")
     summary = {
-        "rows": len(tasks),
-        "same": len(tasks) - len(differences),
+        "rows": n,
+        "same": n - len(differences),
         "within_noise": close,
         "differences": [asdict(each) for each in differences],
         "proposed": proposed,
         "accepted": proposed - in_vain,
-        "tokens": speculative.used("target", "generated"),
-        "seconds": {"target": own.seconds, "speculative": speculative.seconds},
+        "seconds": {"target": own.seconds, "speculative": other.seconds},
     }
     print(json.dumps(summary))
 
