@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsd_cli.cli.recording import recorded
 from rsd_cli.decoding.choosing import aggregate_of, score
+from rsd_cli.decoding.events import Streamed
 from rsd_cli.decoding.runner import Failed, Finished, Runner
 from rsd_cli.decoding.strategies import parse
 from rsd_cli.decoding.trajectory import Problem
@@ -17,15 +18,49 @@ from rsd_cli.evaluation.samples import Branch, Sample, read_samples
 from rsd_cli.output import OwnFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from rsd_cli.cli.trio import LoadedTrio
     from rsd_cli.decoding.trajectory import Settings
+    from rsd_cli.display.counting import Tell
     from rsd_cli.evaluation.grader import Grader
     from rsd_cli.evaluation.items import Item
     from rsd_cli.evaluation.taskdata import TaskData
     from rsd_cli.records import Record
+
+NEWS_SECONDS = 1.0
+
+
+@dataclass
+class Course:
+    """How a strategy is getting on. With many seats the first questions end late, so tokens are told as well."""
+
+    name: str
+    right: int = 0
+    done: int = 0
+    tokens: int = 0
+    began: float = field(default_factory=time.perf_counter)
+    _told: float = 0.0
+
+    def add(self, sample: Sample) -> None:
+        """A question is over."""
+        self.right, self.done = self.right + sample.right, self.done + 1
+
+    def is_news(self) -> bool:
+        """Count a token; says whether there has been no news for a while."""
+        self.tokens += 1
+        now = time.perf_counter()
+        if now - self._told < NEWS_SECONDS:
+            return False
+        self._told = now
+        return True
+
+    @property
+    def words(self) -> str:
+        """So many right, so fast."""
+        rate = self.tokens / max(1e-6, time.perf_counter() - self.began)
+        return f"{self.name}: {self.right} of {self.done} right, {rate:.0f} tokens/s"
 
 
 @dataclass
@@ -54,10 +89,10 @@ class Pass:
         done = {sample.doc_id for sample in self.samples}
         return [i for i in range(len(self.data.items)) if i not in done]
 
-    def run(self, loaded: LoadedTrio, tell: Callable[[str], None]) -> None:
+    def run(self, loaded: LoadedTrio, tell: Tell) -> None:
         """Answer what is missing, until all is done or somebody interrupts."""
         own, began = OwnFile(self.place, str(self.place)), time.perf_counter()
-        missing, right, done = self.missing, 0, 0
+        missing, course = self.missing, Course(self.name)
         try:
             runner = Runner(
                 loaded, self.settings, loaded.shape.n_seats, side_by_side=loaded.on_several_devices
@@ -66,8 +101,10 @@ class Pass:
                 sample = self._sample(happened, loaded)
                 if sample:
                     own.append(sample.to_json())
-                    right, done = right + sample.right, done + 1
-                    tell(f"{self.name}: {right} of {done} right")
+                    course.add(sample)
+                    tell(course.words)
+                elif isinstance(happened, Streamed) and course.is_news():
+                    tell(course.words, 0)
         finally:
             own.close()
             self.seconds = time.perf_counter() - began

@@ -201,7 +201,7 @@ class Job:
             loaded.close()
 
 
-def _nothing(_words: str) -> None:
+def _nothing(_words: str, _more: int = 1) -> None:
     """Nobody wants to be told."""
 
 

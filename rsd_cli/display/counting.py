@@ -5,20 +5,27 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 LINE_SECONDS = 30.0
 
 
+class Tell(Protocol):
+    """Say in a few words how it goes, and how many `more` things are done now."""
+
+    def __call__(self, words: str, more: int = 1, /) -> None:
+        """Say it; on anything but a terminal not every word is shown."""
+
+
 @contextlib.contextmanager
-def counting(label: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
-    """Gives a function to call for each thing done, with a few words about how it goes."""
+def counting(label: str, total: int, done: int = 0) -> Iterator[Tell]:
+    """Gives a function to call for each thing done, and between them if they are far apart."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _Lines(console, label, total, done)
@@ -31,7 +38,7 @@ def counting(label: str, total: int, done: int = 0) -> Iterator[Callable[[str], 
     ]
     with Progress(*columns, TextColumn("{task.fields[words]}", markup=False), console=console) as progress:
         task = progress.add_task(label, total=total, completed=done, words="")
-        yield lambda words: progress.update(task, advance=1, words=words)
+        yield lambda words, more=1: progress.update(task, advance=more, words=words)
 
 
 @dataclass
@@ -44,10 +51,10 @@ class _Lines:
     done: int
     shown_at: float = 0.0
 
-    def __call__(self, words: str) -> None:
-        self.done += 1
+    def __call__(self, words: str, more: int = 1, /) -> None:
+        self.done += more
         now = time.monotonic()
-        if now - self.shown_at >= LINE_SECONDS or self.done == self.total:
+        if now - self.shown_at >= LINE_SECONDS or (more and self.done == self.total):
             self.shown_at = now
             line = f"{self.label} {self.done} of {self.total}  {words}"
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
