@@ -29,7 +29,10 @@ MANIFEST = "run.json"
 
 @dataclass
 class Folder:
-    """A folder with the samples of strategies; all of them were made with the same `settings`."""
+    """A folder with the samples of strategies; all of them were made with the same `settings`.
+
+    A strategy that comes later may need models that no earlier one did.
+    """
 
     path: Path
     settings: dict[str, Any]
@@ -42,12 +45,16 @@ class Folder:
                 f"{self.path} can't be made: {error.strerror}.", "Name another -o FOLDER."
             ) from error
         self._known = self._read()
-        other = difference(self._known["settings"], self.settings)
+        before = self._known["settings"]
+        models = {**before.get("models", {}), **self.settings["models"]}
+        self.settings = {**self.settings, "models": models}
+        other = difference({**before, "models": {**models, **before.get("models", {})}}, self.settings)
         if other:
             raise OutputError(
                 f"{self.path} was made with other settings: {other}.",
                 "Use the same again, or name another folder with -o.",
             )
+        self._known["settings"] = self.settings
 
     def _read(self) -> dict[str, Any]:
         fresh = {"settings": self.settings, "started": _now(), "strategies": {}, "seconds": {}}
@@ -87,7 +94,8 @@ class Folder:
         """Write results, table and report."""
         by_task: dict[str, list[StrategyRun]] = {}
         for each in passes:
-            run = StrategyRun(each.name, each.samples, self._known["seconds"].get(_key(each)))
+            seconds, giver = self._known["seconds"].get(_key(each)), each.giver.name if each.giver else None
+            run = StrategyRun(each.name, each.samples, None if giver else seconds, giver)
             by_task.setdefault(each.data.task.name, []).append(run)
         tasks = tuple(TaskRun(task, tuple(runs)) for task, runs in by_task.items())
         evaluation = Evaluation(tasks, self._circumstances(tasks, limit), sizes)

@@ -15,13 +15,15 @@ from rsd_cli.decoding.strategies import parse
 from rsd_cli.decoding.trajectory import Problem
 from rsd_cli.evaluation.choosing import choose
 from rsd_cli.evaluation.samples import Branch, Sample, read_samples
+from rsd_cli.evaluation.sharing import can_give, shared
 from rsd_cli.output import OwnFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from rsd_cli.cli.trio import LoadedTrio
+    from rsd_cli.decoding.strategies import Strategy
     from rsd_cli.decoding.trajectory import Settings
     from rsd_cli.display.counting import Tell
     from rsd_cli.evaluation.grader import Grader
@@ -65,7 +67,10 @@ class Course:
 
 @dataclass
 class Pass:
-    """A strategy on a task; `place` has its samples, in `seconds` is what this process spent on it."""
+    """A strategy on a task; `place` has its samples, in `seconds` is what this process spent on it.
+
+    With a `giver` it draws nothing and chooses among what that one drew.
+    """
 
     name: str
     settings: Settings
@@ -74,7 +79,13 @@ class Pass:
     described: dict[str, Any]
     grader: Grader
     seconds: float = 0.0
+    giver: Pass | None = None
     _open: dict[str, dict[int, Record]] = field(default_factory=dict)
+
+    @property
+    def strategy(self) -> Strategy:
+        """Which one it is."""
+        return parse(self.settings.strategy)
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -88,6 +99,26 @@ class Pass:
         """The places of items that have no sample."""
         done = {sample.doc_id for sample in self.samples}
         return [i for i in range(len(self.data.items)) if i not in done]
+
+    def draws_for(self, other: Pass) -> bool:
+        """Whether this one's answers would do for another pass over the same questions."""
+        alike = replace(self.settings, strategy=other.settings.strategy)
+        if other.strategy.choice == "majority":
+            alike = replace(alike, aggregate=other.settings.aggregate)
+        return self.data is other.data and can_give(self.strategy, other.strategy) and alike == other.settings
+
+    def take(self, tell: Tell) -> None:
+        """Choose anew among the giver's answers."""
+        own, course, missing = OwnFile(self.place, str(self.place)), Course(self.name), set(self.missing)
+        try:
+            for given in self.giver.samples if self.giver else ():
+                if given.doc_id in missing:
+                    sample = shared(given, self.name, self.strategy)
+                    own.append(sample.to_json())
+                    course.add(sample)
+                    tell(course.words)
+        finally:
+            own.close()
 
     def run(self, loaded: LoadedTrio, tell: Tell) -> None:
         """Answer what is missing, until all is done or somebody interrupts."""
@@ -114,7 +145,7 @@ class Pass:
     def _problems(self, missing: list[int]) -> Iterator[Problem]:
         for place in missing:
             item = self.data.items[place]
-            for branch in range(parse(self.settings.strategy).samples):
+            for branch in range(self.strategy.samples):
                 yield Problem(str(place), item.question, branch=branch)
 
     def _sample(self, happened: object, loaded: LoadedTrio) -> Sample | None:
@@ -128,7 +159,7 @@ class Pass:
         problem = happened.trajectory.problem
         drawn = self._open.setdefault(problem.id, {})
         drawn[problem.branch] = recorded(happened, loaded, self.described, happened.trajectory.began)
-        if len(drawn) < parse(self.settings.strategy).samples:
+        if len(drawn) < self.strategy.samples:
             return None
         del self._open[problem.id]
         return self._graded(int(problem.id), [drawn[branch] for branch in sorted(drawn)])
@@ -136,7 +167,7 @@ class Pass:
     def _graded(self, place: int, records: list[Record]) -> Sample:
         item = self.data.items[place]
         branches = tuple(self._branch(item, record) for record in records)
-        how = parse(self.settings.strategy).choice
+        how = self.strategy.choice
         counts = (choose(branches, how) if how else None) or branches[0]
         sample = Sample.single(self.name, place, dict(item.doc), item.gold, counts)
         return replace(sample, branches=branches)
@@ -148,3 +179,13 @@ class Pass:
         return Branch(
             record, grade.right, grade.extracted, grade.outcome, None if math.isnan(earned) else earned
         )
+
+
+def share(passes: Sequence[Pass]) -> None:
+    """Let each draw answers only if no other one draws them; those that judge most answers draw first."""
+    choosing = [each for each in passes if each.strategy.choice]
+    drawing: list[Pass] = []
+    for each in sorted(choosing, key=lambda one: (one.strategy.choice == "majority", -one.strategy.n)):
+        each.giver = next((other for other in drawing if other.draws_for(each)), None)
+        if each.giver is None:
+            drawing.append(each)

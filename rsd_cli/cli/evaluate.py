@@ -154,6 +154,7 @@ class Job:
         """Answer what is missing and write the results; leaves with 130 or 143 where that was interrupted."""
         from rsd_cli.cli.eval_folder import Folder
         from rsd_cli.cli.eval_plan import fingerprint
+        from rsd_cli.cli.eval_run import share
         from rsd_cli.cli.interrupt import Interrupt
         from rsd_cli.evaluation.grader import Grader
 
@@ -162,6 +163,7 @@ class Job:
         folder = Folder(self.folder, settings)
         with Grader() as grader, Interrupt() as interrupt:
             passes = [self._pass(task, each, described, grader) for task in self.rows for each in self.field]
+            share(passes)
             folder.check(passes)
             if any(each.missing for each in passes):
                 self._answer(passes, folder, interrupt)
@@ -194,9 +196,12 @@ class Job:
                 loaded.check_pair()  # before hours of work
             with nullcontext(_nothing) if self.quiet else counting("questions", total, done) as tell:
                 for each in passes:
-                    if each.missing and not interrupt():
+                    if not each.giver and each.missing and not interrupt():
                         each.run(loaded, tell)
                         folder.spent(each)
+                for each in passes:
+                    if each.giver and each.missing and not interrupt():
+                        each.take(tell)
         finally:
             loaded.close()
 

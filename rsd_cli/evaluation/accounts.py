@@ -126,11 +126,12 @@ class Account:
 
 @dataclass(frozen=True)
 class StrategyRun:
-    """All answers of one strategy to the questions of one task, at least one."""
+    """All answers of one strategy to the questions of one task, at least one; `drawn_by` another, if it is named."""
 
     name: str
     samples: tuple[Sample, ...]
     wall_seconds: float | None = None
+    drawn_by: str | None = None
 
 
 def accounts_of(task: str, runs: Sequence[StrategyRun], seed: int = 0) -> tuple[Account, ...]:

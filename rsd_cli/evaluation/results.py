@@ -47,6 +47,7 @@ def results_of(evaluation: Evaluation) -> dict[str, Any]:
         "hashes": _by_strategy(evaluation, lambda _task, run: set_hash(run.samples)),
         "samples": _by_strategy(evaluation, lambda task, run: samples_name(task, run.name)),
         "wall_seconds": _by_strategy(evaluation, lambda _task, run: run.wall_seconds),
+        "drawn_by": _by_strategy(evaluation, lambda _task, run: run.drawn_by),
         "project_params": dict(evaluation.project),
         "comparable": evaluation.circumstances.limit is None,
         **asdict(evaluation.circumstances),
@@ -96,7 +97,13 @@ def _read_run(folder: Path, data: dict[str, Any], task: str, strategy: str) -> S
     name, seconds = data["samples"][task][strategy], data["wall_seconds"][task][strategy]
     if name != samples_name(task, strategy):  # nothing else is read than sample files beside the results
         raise ValueError(f"samples of {task} by {strategy} are said to be in {name!r}")
-    return StrategyRun(strategy, read_samples(folder / name), None if seconds is None else float(seconds))
+    giver = data["drawn_by"][task][strategy]
+    return StrategyRun(
+        strategy,
+        read_samples(folder / name),
+        None if seconds is None else float(seconds),
+        None if giver is None else str(giver),
+    )
 
 
 def _by_strategy(

@@ -73,6 +73,12 @@ def notes(evaluation: Evaluation) -> Iterator[str]:
         "Compute: 2 x parameters x tokens of all models with the PRM, as a multiple of the target's alone "
         "(TFLOPs a question where that did not run)."
     )
+    yield from dict.fromkeys(
+        f"{each.name} chooses among what {each.drawn_by} drew; its cost is that of drawing the same answers."
+        for run in evaluation.tasks
+        for each in run.strategies
+        if each.drawn_by
+    )
     if not all(run.has_wall_seconds for run in evaluation.tasks):
         yield "Seconds are those in the models, a shared decode split by the rows' tokens."
     if evaluation.project:

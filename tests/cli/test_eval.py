@@ -110,6 +110,33 @@ def test_more_questions_and_more_strategies_go_on(rsd, rows):
     assert {line["doc_id"] for line in samples(rsd, "target")} == {0, 1, 2, 3}
 
 
+def test_strategies_share_what_one_of_them_draws(rsd, rows):
+    names = "majority@2,best-of-n@3,majority@3/temperature=1.5"
+    done = evaluate(rsd, rows, strategies=names)
+    assert done.code == 0, done.err
+    said = " ".join(done.out.split())
+    assert "majority@2 chooses among what best-of-n@3 drew" in said
+    assert said.count("chooses among") == 1
+    given = {line["doc_id"]: line["resps"][0] for line in samples(rsd, "best-of-n@3")}
+    taken = {line["doc_id"]: line["resps"][0] for line in samples(rsd, "majority@2")}
+    assert taken == {number: texts[:2] for number, texts in given.items()}
+    found = results(rsd)
+    assert found["drawn_by"]["gsm8k"]["majority@2"] == "best-of-n@3"
+    assert found["wall_seconds"]["gsm8k"]["majority@2"] is None
+    (rsd.home / "out" / "samples_gsm8k_majority@2.jsonl").unlink()
+    assert evaluate(rsd, rows, strategies=names).code == 0
+    assert {line["doc_id"]: line["resps"][0] for line in samples(rsd, "majority@2")} == taken
+
+
+def test_what_is_shared_is_what_would_have_been_drawn(rsd, rows):
+    """The n-th answer to a question has a seed of its own, whichever strategy draws it."""
+    one_at_a_time = ("--parallel", "1")
+    assert evaluate(rsd, rows, *one_at_a_time, strategies="majority@3").code == 0
+    drawn = {line["doc_id"]: line["resps"][0] for line in samples(rsd, "majority@3")}
+    assert evaluate(rsd, rows, *one_at_a_time, strategies="best-of-n@3").code == 0
+    assert {line["doc_id"]: line["resps"][0] for line in samples(rsd, "best-of-n@3")} == drawn
+
+
 def test_other_settings_do_not_mix(rsd, rows):
     assert evaluate(rsd, rows, strategies="rsd").code == 0
     other = rsd("eval", "gsm8k", "--data", str(rows), "--strategies", "rsd", *COMMON, "--seed", "3")
