@@ -88,19 +88,13 @@ class Usage:
 
 @dataclass(frozen=True)
 class RoleTime:
-    """Wall time of one role inside llama.cpp: reading (prompt) and writing (decode), in milliseconds.
-
-    `decodes` is its part of the calls of llama_decode, a quarter of one whose tokens are a quarter its own.
-    """
+    """Wall time of one role inside llama.cpp: reading (prompt) and writing (decode), in milliseconds."""
 
     prompt_ms: float = 0.0
     decode_ms: float = 0.0
-    decodes: float = 0.0
 
     def __add__(self, other: RoleTime) -> RoleTime:
-        return RoleTime(
-            self.prompt_ms + other.prompt_ms, self.decode_ms + other.decode_ms, self.decodes + other.decodes
-        )
+        return RoleTime(self.prompt_ms + other.prompt_ms, self.decode_ms + other.decode_ms)
 
 
 def total(usages: Iterable[Usage]) -> Usage:

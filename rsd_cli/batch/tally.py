@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rsd_cli.batch.answers import Outcome
+    from rsd_cli.engine.pace import Pace
     from rsd_cli.evaluation.verdict import Verdict
     from rsd_cli.records import Record, Role
 
@@ -99,6 +100,7 @@ class Tally:
     window: Window = field(default_factory=Window)
     errors: dict[str, int] = field(default_factory=dict)
     workload: Workload = field(default_factory=Workload)
+    paces: dict[Role, Pace] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.started = self.clock()
@@ -159,7 +161,7 @@ class Tally:
         work, parameters = self.workload.work(), self.workload.parameters
         if work is None or not {"draft", "target"} <= set(parameters):
             return None
-        tariff = spent_tariff(self.usage, self.times, self.workload.pace, work)
+        tariff = spent_tariff(self.usage, self.times, self.paces, work)
         return make_verdict(work, parameters, tariff)
 
     def summary(self) -> dict[str, Any]:

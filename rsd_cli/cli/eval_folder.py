@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.ledger import difference, write_whole
+from rsd_cli.engine.pace import Pace
 from rsd_cli.errors import OutputError, UsageError
 from rsd_cli.evaluation.accounts import StrategyRun
 from rsd_cli.evaluation.report.page import write_report
@@ -57,7 +58,7 @@ class Folder:
         self._known["settings"] = self.settings
 
     def _read(self) -> dict[str, Any]:
-        fresh = {"settings": self.settings, "started": _now(), "strategies": {}, "seconds": {}}
+        fresh = {"settings": self.settings, "started": _now(), "strategies": {}, "seconds": {}, "paces": {}}
         try:
             known = json.loads((self.path / MANIFEST).read_bytes())
         except FileNotFoundError:
@@ -82,10 +83,15 @@ class Folder:
         self._write()
 
     def spent(self, each: Pass) -> None:
-        """Add to the time that a strategy took."""
-        seconds = self._known["seconds"]
+        """Add to the time that a strategy took, and to what is known of its models' decodes."""
+        seconds, paces = self._known["seconds"], self._known["paces"].setdefault(_key(each), {})
         seconds[_key(each)] = seconds.get(_key(each), 0.0) + each.seconds
+        for role, pace in each.paces.items():
+            paces[role] = (Pace.from_json(paces.get(role, [])) + pace).to_json()
         self._write()
+
+    def _paces(self, each: Pass) -> dict[Role, Pace]:
+        return {role: Pace.from_json(told) for role, told in self._known["paces"].get(_key(each), {}).items()}
 
     def _write(self) -> None:
         write_whole(self.path / MANIFEST, [json.dumps(self._known, indent=1, ensure_ascii=False).encode()])
@@ -95,7 +101,7 @@ class Folder:
         by_task: dict[str, list[StrategyRun]] = {}
         for each in passes:
             seconds, giver = self._known["seconds"].get(_key(each)), each.giver.name if each.giver else None
-            run = StrategyRun(each.name, each.samples, None if giver else seconds, giver)
+            run = StrategyRun(each.name, each.samples, None if giver else seconds, giver, self._paces(each))
             by_task.setdefault(each.data.task.name, []).append(run)
         tasks = tuple(TaskRun(task, tuple(runs)) for task, runs in by_task.items())
         evaluation = Evaluation(tasks, self._circumstances(tasks, limit), sizes)

@@ -13,6 +13,7 @@ from rsd_cli.decoding.events import Streamed
 from rsd_cli.decoding.runner import Failed, Finished, Runner
 from rsd_cli.decoding.strategies import parse
 from rsd_cli.decoding.trajectory import Problem
+from rsd_cli.engine.pace import Pace
 from rsd_cli.evaluation.choosing import choose
 from rsd_cli.evaluation.samples import Branch, Sample, read_samples
 from rsd_cli.evaluation.sharing import can_give, shared
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from rsd_cli.evaluation.grader import Grader
     from rsd_cli.evaluation.items import Item
     from rsd_cli.evaluation.taskdata import TaskData
-    from rsd_cli.records import Record
+    from rsd_cli.records import Record, Role
 
 NEWS_SECONDS = 1.0
 
@@ -67,7 +68,7 @@ class Course:
 
 @dataclass
 class Pass:
-    """A strategy on a task; `place` has its samples, in `seconds` is what this process spent on it.
+    """A strategy on a task; `place` has its samples, `seconds` and `paces` tell of this process alone.
 
     With a `giver` it draws nothing and chooses among what that one drew.
     """
@@ -79,6 +80,7 @@ class Pass:
     described: dict[str, Any]
     grader: Grader
     seconds: float = 0.0
+    paces: dict[Role, Pace] = field(default_factory=dict)
     giver: Pass | None = None
     _open: dict[str, dict[int, Record]] = field(default_factory=dict)
 
@@ -124,6 +126,7 @@ class Pass:
         """Answer what is missing, until all is done or somebody interrupts."""
         own, began = OwnFile(self.place, str(self.place)), time.perf_counter()
         missing, course = self.missing, Course(self.name)
+        before = {role: engine.pace.copy() for role, engine in loaded.loaded().items()}
         try:
             runner = Runner(
                 loaded, self.settings, loaded.shape.n_seats, side_by_side=loaded.on_several_devices
@@ -139,6 +142,9 @@ class Pass:
         finally:
             own.close()
             self.seconds = time.perf_counter() - began
+            self.paces = {
+                role: engine.pace - before.get(role, Pace()) for role, engine in loaded.loaded().items()
+            }
             for engine in loaded.loaded().values():
                 engine.forget()  # the next strategy shall not find these questions in its memory
 

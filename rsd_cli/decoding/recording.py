@@ -110,7 +110,7 @@ def _timings(finished: Finished, run: Circumstances) -> Timings:
 
 
 def _rounded(spent: RoleTime) -> RoleTime:
-    return RoleTime(round(spent.prompt_ms, 1), round(spent.decode_ms, 1), round(spent.decodes, 2))
+    return RoleTime(round(spent.prompt_ms, 1), round(spent.decode_ms, 1))
 
 
 def _ms(seconds: float) -> float:

@@ -187,9 +187,9 @@ class Part:
 
 
 def share_time(parts: Sequence[Part], writers: set[int], ms: float) -> None:
-    """Share a decode and its wall time among its rows, by tokens: writing (decode) or reading (prompt)."""
+    """Share the wall time of a decode among its rows, by tokens: writing (decode) or reading (prompt)."""
     n_tokens = sum(len(part.row.tokens) for part in parts)
     for part in parts:
         share = len(part.row.tokens) / n_tokens
         wrote = part.seat.index in writers
-        part.seat.time += RoleTime(0.0 if wrote else share * ms, share * ms if wrote else 0.0, share)
+        part.seat.time += RoleTime(0.0 if wrote else share * ms, share * ms if wrote else 0.0)

@@ -27,6 +27,7 @@ from rsd_cli.engine.jobs import (
     Written,
 )
 from rsd_cli.engine.memory import Memory
+from rsd_cli.engine.pace import Pace
 from rsd_cli.engine.sampling import Sampler
 from rsd_cli.engine.seat import HeadStart, Part, Seat, Writing, common_prefix, share_time
 from rsd_cli.engine.speculation import Draws, Guess
@@ -49,6 +50,7 @@ class Engine:
         self.model = model
         self.context = Context(model, options, aborted)
         self.n_ctx = self.context.n_ctx
+        self.pace = Pace()
         self.seats = [Seat(i) for i in range(options.n_seats)]
         self._memory = Memory(self.context, self.seats, forgets=options.forgets)
         self._clock = itertools.count()
@@ -159,7 +161,10 @@ class Engine:
         updates = []
         for part, output in zip(parts, outputs, strict=True):
             updates += self._after_or_broken(part.seat, part.row, output)
-        share_time(parts, writers, (time.perf_counter() - started) * 1000)
+        seconds = time.perf_counter() - started
+        share_time(parts, writers, seconds * 1000)
+        if len(writers) == len(parts) == sum(len(part.row.tokens) for part in parts):
+            self.pace.add(len(parts), seconds)
         return updates
 
     def _next(self) -> tuple[list[Seat], bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, get_args
 
 from rsd_cli.errors import UsageError
@@ -15,6 +15,7 @@ from rsd_cli.records import Role, RoleTime, Usage
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from rsd_cli.engine.pace import Pace
     from rsd_cli.evaluation.samples import Outcome, Sample
     from rsd_cli.evaluation.significance import Difference
     from rsd_cli.records import Candidate, Record, Rejected, Step
@@ -126,12 +127,16 @@ class Account:
 
 @dataclass(frozen=True)
 class StrategyRun:
-    """All answers of one strategy to the questions of one task, at least one; `drawn_by` another, if it is named."""
+    """All answers of one strategy to the questions of one task, at least one; `drawn_by` another, if it is named.
+
+    `paces` are those of its models, as far as they are known.
+    """
 
     name: str
     samples: tuple[Sample, ...]
     wall_seconds: float | None = None
     drawn_by: str | None = None
+    paces: dict[Role, Pace] = field(default_factory=dict)
 
 
 def accounts_of(task: str, runs: Sequence[StrategyRun], seed: int = 0) -> tuple[Account, ...]:

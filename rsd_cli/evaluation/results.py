@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.ledger import write_whole
+from rsd_cli.engine.pace import Pace
 from rsd_cli.errors import OutputError
 from rsd_cli.evaluation.accounts import ROLES, StrategyRun, projected
 from rsd_cli.evaluation.runs import Circumstances, Evaluation, TaskRun, relative_compute
@@ -48,6 +49,9 @@ def results_of(evaluation: Evaluation) -> dict[str, Any]:
         "samples": _by_strategy(evaluation, lambda task, run: samples_name(task, run.name)),
         "wall_seconds": _by_strategy(evaluation, lambda _task, run: run.wall_seconds),
         "drawn_by": _by_strategy(evaluation, lambda _task, run: run.drawn_by),
+        "paces": _by_strategy(
+            evaluation, lambda _task, run: {role: pace.to_json() for role, pace in run.paces.items()}
+        ),
         "project_params": dict(evaluation.project),
         "comparable": evaluation.circumstances.limit is None,
         **asdict(evaluation.circumstances),
@@ -103,6 +107,7 @@ def _read_run(folder: Path, data: dict[str, Any], task: str, strategy: str) -> S
         read_samples(folder / name),
         None if seconds is None else float(seconds),
         None if giver is None else str(giver),
+        {role: Pace.from_json(told) for role, told in data["paces"][task][strategy].items()},
     )
 
 

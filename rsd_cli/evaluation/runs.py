@@ -83,7 +83,7 @@ class TaskRun:
         return make_verdict(
             work,
             load.parameters,
-            spent_tariff(own.tokens, own.times, load.pace, work),
+            spent_tariff(own.tokens, own.times, run.paces, work),
             measured_time=own.seconds / alone.seconds if alone.seconds else None,
             measured_compute=own.total_flops / alone.total_flops if alone.total_flops else None,
         )

@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rsd_cli.evaluation.pace import Pace
+    from rsd_cli.engine.pace import Pace
     from rsd_cli.evaluation.speed import Speed
     from rsd_cli.evaluation.workload import Tokens, Work
     from rsd_cli.records import Role, RoleTime, Usage
@@ -148,12 +148,15 @@ def _write_seconds(known: Sequence[Speed], rows: float) -> float:
 
 
 def spent_tariff(
-    tokens: Mapping[Role, Usage], times: Mapping[Role, RoleTime], pace: Pace | None, work: Work
+    tokens: Mapping[Role, Usage],
+    times: Mapping[Role, RoleTime],
+    paces: Mapping[Role, Pace],
+    work: Work,
 ) -> Tariff | None:
     """Seconds, from what RSD's answers took; None if a role read or wrote too little to tell.
 
-    A PRM that wrote nothing has no price for writing, and needs none. Without the target's pace its tokens cost alone
-    what they cost in RSD.
+    A PRM that wrote nothing has no price for writing, and needs none. Where the target's pace is not known, its
+    tokens cost alone what they cost in RSD.
     """
     prices: Prices = {}
     for role, used in tokens.items():
@@ -166,11 +169,19 @@ def spent_tariff(
         prices[role] = Price(spent.prompt_ms / used.fed / 1000, write / 1000)
     if "target" not in prices:
         return None
-    alone = work.alone
-    in_all = (
-        pace.seconds(work.alone_decodes, alone.read, alone.written) if pace else prices["target"].bill(alone)
-    )
-    return Tariff(prices, in_all)
+    own = paces.get("target")
+    if own is None or not own.sizes:
+        return Tariff(prices, prices["target"].bill(work.alone))
+    writing = sum(n * _decode_seconds(own, paces.get("draft"), rows) for n, rows in work.rota.decodes)
+    return Tariff(prices, prices["target"].read * work.alone.read + writing)
+
+
+def _decode_seconds(own: Pace, other: Pace | None, rows: int) -> float:
+    """Of a decode of so many rows; if there were none so large, it grows as another model's on this machine."""
+    largest = own.sizes[-1]
+    if rows <= largest or other is None or not other.sizes:
+        return own.seconds(rows)
+    return own.seconds(largest) * other.seconds(rows) / other.seconds(largest)
 
 
 def flops_tariff(parameters: Mapping[Role, float], work: Work) -> Tariff:

@@ -1,22 +1,20 @@
 """The tokens that RSD and the target alone need for the same answers, and how RSD's change with the acceptance.
 
-Counts come from records; what they would be at another acceptance is an estimate. Knows no prices, but the target's
-pace in RSD's answers.
+Counts come from records; what they would be at another acceptance is an estimate. Knows no prices.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rsd_cli.evaluation.pace import PaceFit, Rota
-from rsd_cli.records import RoleTime, Usage
+from rsd_cli.records import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from rsd_cli.evaluation.pace import Pace
     from rsd_cli.records import Author, Record, Role
 
 
@@ -31,12 +29,36 @@ class Tokens:
 NOTHING = Tokens(0.0, 0.0)
 
 
+@dataclass
+class Rota:
+    """Texts one after another on so many rows, each on the one that is free first; a decode goes through all rows.
+
+    `ends` says after how many decodes each row in use has written its last text.
+    """
+
+    rows: int
+    ends: list[int] = field(default_factory=list)
+
+    def add(self, tokens: int) -> None:
+        """Another text, of so many tokens."""
+        begin = heapq.heappop(self.ends) if len(self.ends) >= self.rows else 0
+        heapq.heappush(self.ends, begin + tokens)
+
+    @property
+    def decodes(self) -> Iterator[tuple[int, int]]:
+        """How many decodes there are of how many rows: of all while texts are left, then of fewer and fewer."""
+        before = 0
+        for done, end in enumerate(sorted(self.ends)):
+            yield end - before, len(self.ends) - done
+            before = end
+
+
 @dataclass(frozen=True)
 class Alone:
-    """The target's own answers: their tokens, and the decodes that these take side by side."""
+    """The target's own answers: their tokens, and the rows that write them side by side."""
 
     tokens: Tokens
-    decodes: float
+    rota: Rota
 
 
 def alone_of(records: Iterable[Record]) -> Alone:
@@ -46,8 +68,8 @@ def alone_of(records: Iterable[Record]) -> Alone:
         used = record.usage.get("target", Usage())
         tokens = Tokens(tokens.read + used.fed, tokens.written + used.generated)
         rota = rota if i else Rota(rows_of(record))
-        rota.add(used.generated + 1)
-    return Alone(tokens, rota.decodes)
+        rota.add(used.generated)
+    return Alone(tokens, rota)
 
 
 def rows_of(record: Record) -> int:
@@ -60,8 +82,9 @@ def rows_of(record: Record) -> int:
 class Work:
     """The tokens of some answers by RSD, and of the target's own answers to the same questions.
 
-    `prm_prompts` is what the PRM read of the questions. `rejected` tokens of the draft belong to steps that the
-    target rewrote; `joined` is the share of answers in which the target took part, `steps` their mean length.
+    `rota` has the target's own answers. `prm_prompts` is what the PRM read of the questions. `rejected` tokens of
+    the draft belong to steps that the target rewrote; `joined` is the share of answers in which the target took part,
+    `steps` their mean length.
     """
 
     rsd: dict[Role, Tokens]
@@ -70,7 +93,7 @@ class Work:
     rejected: float
     joined: float
     steps: float
-    alone_decodes: float = 0.0
+    rota: Rota = field(default_factory=lambda: Rota(1))
 
     @property
     def acceptance(self) -> float:
@@ -125,7 +148,7 @@ class Work:
 
 @dataclass
 class Workload:
-    """Counts over the records of RSD's answers, taken in one by one, and the target's pace in them.
+    """Counts over the records of RSD's answers, taken in one by one.
 
     Left out are records that don't say what the target alone would have needed, such as interrupted ones.
     """
@@ -137,13 +160,7 @@ class Workload:
     rejected: int = 0
     joined: int = 0
     steps: int = 0
-    _fit: PaceFit = field(default_factory=PaceFit)
     _rota: Rota | None = None
-
-    @property
-    def pace(self) -> Pace | None:
-        """The target's, None if the answers don't tell it."""
-        return self._fit.pace()
 
     def add(self, record: Record) -> None:
         """Count an answer."""
@@ -157,8 +174,7 @@ class Workload:
         read = _read_of_prompt(record, prompt)
         self.same_texts = Tokens(self.same_texts.read + read, self.same_texts.written + text)
         self._rota = self._rota or Rota(rows_of(record))
-        self._rota.add(round(text) + 1)
-        self._fit.add(own, record.timings.roles.get("target", RoleTime()))
+        self._rota.add(round(text))
         for role, used in record.usage.items():
             self.usage[role] = self.usage.get(role, Usage()) + used
         self.parameters |= {role: model.parameters for role, model in record.models.items()}
@@ -173,7 +189,7 @@ class Workload:
         `alone` is what the target took for the same questions by itself. Without it, it is taken to read its
         prompts and to write the very texts that RSD wrote.
         """
-        alone = alone or Alone(self.same_texts, self._rota.decodes if self._rota else 0)
+        alone = alone or Alone(self.same_texts, self._rota or Rota(1))
         drafts, prm = self.usage.get("draft", Usage()), self.usage.get("prm", Usage())
         if not drafts.generated or alone.tokens.written <= 0:
             return None
@@ -187,7 +203,7 @@ class Workload:
             rejected=self.rejected,
             joined=self.joined / self.n,
             steps=self.steps / self.n,
-            alone_decodes=alone.decodes,
+            rota=alone.rota,
         )
 
 

@@ -318,16 +318,16 @@ def test_time_is_counted_for_reading_and_for_writing(tiny_engine):
     assert spent.decode_ms > 0
 
 
-def test_seats_share_the_decodes_that_they_have_together(tiny_engine):
+def test_decodes_that_only_write_are_timed_by_their_size(tiny_engine):
+    alone = tiny_engine(favour=NO_END)
+    write(alone, prompt(alone), max_tokens=10)
+    assert alone.pace.decodes == {1: 9}, "the first token came with the prompt"
+    assert alone.pace.spent[1] * 1000 == pytest.approx(alone.seats[0].time.decode_ms)
     engine = tiny_engine(n_seats=3, favour=NO_END)
-    for seat, max_tokens in ((0, 4), (1, 9), (2, 9)):
-        engine.submit(seat, job(prompt(engine), max_tokens=max_tokens))
-    n = 0
-    while engine.busy:
-        n += bool(engine.step())
-    shares = [seat.time.decodes for seat in engine.seats]
-    assert sum(shares) == pytest.approx(n)
-    assert shares[0] < shares[1]
+    for seat in range(3):
+        engine.submit(seat, job(prompt(engine), max_tokens=10))
+    finish(engine)
+    assert max(engine.pace.decodes, key=lambda n: engine.pace.decodes[n]) == 3
 
 
 def test_the_last_token_of_the_own_step_before_is_no_reading(tiny_engine):

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from rsd_cli.engine.pace import Pace
 from rsd_cli.evaluation.accounts import cost_of
-from rsd_cli.evaluation.pace import Pace
 from rsd_cli.evaluation.speed import Speed
 from rsd_cli.evaluation.verdict import (
     Price,
@@ -20,7 +20,7 @@ from rsd_cli.evaluation.verdict import (
     predicted_ratio,
     spent_tariff,
 )
-from rsd_cli.evaluation.workload import Alone, Tokens, Work, Workload, alone_of
+from rsd_cli.evaluation.workload import Alone, Rota, Tokens, Work, Workload, alone_of
 from rsd_cli.records import Rejected, Role, RoleTime, Step, Usage
 from tests.evaluation.made import READ_MS, SIZES, WRITE_MS, runs_of
 
@@ -160,18 +160,57 @@ def test_prices_come_from_the_time_that_answers_took():
     }
     times: dict[Role, RoleTime] = {"target": RoleTime(1000.0, 2500.0), "prm": RoleTime(400.0, 0.0)}
     prices: Prices = {"target": Price(0.01, 0.05), "prm": Price(0.002, 0.0)}
-    assert spent_tariff(tokens, times, None, BY_HAND) == Tariff(prices, 100 * 0.01 + 110 * 0.05)
+    assert spent_tariff(tokens, times, {}, BY_HAND) == Tariff(prices, 100 * 0.01 + 110 * 0.05)
 
 
-def test_the_targets_pace_says_what_fuller_decodes_take():
-    """Twenty decodes in RSD had one token each; alone the same tokens share decodes, and cost less."""
-    tokens: dict[Role, Usage] = {"target": Usage(fed=100, generated=50)}
-    times: dict[Role, RoleTime] = {"target": RoleTime(1000.0, 2500.0)}
-    work = replace(BY_HAND, alone_decodes=30.0)
-    found = spent_tariff(tokens, times, Pace(decode=0.04, read=0.001, write=0.002), work)
+def pace_of(*sizes, seconds=0.04, each=0.002):
+    """A pace at which a decode takes some time, and somewhat more with each row."""
+    pace = Pace()
+    for n in sizes:
+        pace.add(n, 10 * (seconds + each * n), decodes=10)
+    return pace
+
+
+def rota_of(rows, *texts):
+    rota = Rota(rows)
+    for tokens in texts:
+        rota.add(tokens)
+    return rota
+
+
+SPENT: dict[Role, Usage] = {"target": Usage(fed=100, generated=50)}
+TOOK: dict[Role, RoleTime] = {"target": RoleTime(1000.0, 2500.0)}
+
+
+def test_alone_the_target_shares_decodes_as_rsd_took_them():
+    """Two rows write 30 and 80 tokens: 30 decodes of both, 50 of the longer one."""
+    work = replace(BY_HAND, rota=rota_of(2, 30, 80))
+    found = spent_tariff(SPENT, TOOK, {"target": pace_of(1, 2, 3)}, work)
     assert found is not None
-    assert found.alone == pytest.approx(30 * 0.04 + 100 * 0.001 + 110 * 0.002)
+    assert found.alone == pytest.approx(100 * 0.01 + 30 * 0.044 + 50 * 0.042)
     assert found.prices["target"] == Price(0.01, 0.05)
+
+
+def test_decodes_larger_than_the_targets_grow_as_the_drafts():
+    work = replace(BY_HAND, rota=rota_of(8, *[10] * 8))
+    paces: dict[Role, Pace] = {
+        "target": pace_of(1, 2),
+        "draft": pace_of(1, 2, 4, 8, seconds=0.01, each=0.001),
+    }
+    found = spent_tariff(SPENT, TOOK, paces, work)
+    assert found is not None
+    assert found.alone == pytest.approx(100 * 0.01 + 10 * 0.044 * 0.018 / 0.012)
+    without = spent_tariff(SPENT, TOOK, {"target": pace_of(1, 2)}, work)
+    assert without is not None
+    assert without.alone == pytest.approx(100 * 0.01 + 10 * 0.044)
+
+
+def test_a_rota_by_hand():
+    """The second row takes 3 and 4, the first 5 and 1: after 6 decodes only the second is left."""
+    assert list(rota_of(2, 5, 3, 4, 1).decodes) == [(6, 2), (1, 1)]
+    assert list(rota_of(1, 5, 3).decodes) == [(8, 1)]
+    assert list(rota_of(4, 5, 3).decodes) == [(3, 2), (2, 1)]
+    assert not list(Rota(2).decodes)
 
 
 def test_measured_speeds_price_a_generator_at_its_share_of_the_seats():
@@ -191,9 +230,9 @@ def test_measured_speeds_price_a_generator_at_its_share_of_the_seats():
 
 def test_too_few_tokens_tell_no_speed():
     few, much = Usage(fed=100, generated=3), Usage(fed=100, generated=90)
-    assert spent_tariff({"target": few}, {"target": RoleTime(1.0, 1.0)}, None, BY_HAND) is None
-    assert spent_tariff({"draft": much}, {"draft": RoleTime(1.0, 1.0)}, None, BY_HAND) is None
-    assert spent_tariff({"target": much}, {}, None, BY_HAND) is None
+    assert spent_tariff({"target": few}, {"target": RoleTime(1.0, 1.0)}, {}, BY_HAND) is None
+    assert spent_tariff({"draft": much}, {"draft": RoleTime(1.0, 1.0)}, {}, BY_HAND) is None
+    assert spent_tariff({"target": much}, {}, {}, BY_HAND) is None
 
 
 def test_the_sentences_say_it_plainly():
