@@ -17,6 +17,7 @@ from rsd_cli.engine.pace import Pace
 from rsd_cli.evaluation.choosing import choose
 from rsd_cli.evaluation.samples import Branch, Sample, read_samples
 from rsd_cli.evaluation.sharing import can_give, shared
+from rsd_cli.evaluation.speed import COUNTING, engine_rates
 from rsd_cli.output import OwnFile
 
 if TYPE_CHECKING:
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
     from rsd_cli.decoding.strategies import Strategy
     from rsd_cli.decoding.trajectory import Settings
     from rsd_cli.display.counting import Tell
+    from rsd_cli.engine.seats import Engine
     from rsd_cli.evaluation.grader import Grader
     from rsd_cli.evaluation.items import Item
     from rsd_cli.evaluation.taskdata import TaskData
     from rsd_cli.records import Record, Role
 
 NEWS_SECONDS = 1.0
+PROBE_PROMPT, PROBE_TOKENS = 64, 16
 
 
 @dataclass
@@ -142,11 +145,12 @@ class Pass:
         finally:
             own.close()
             self.seconds = time.perf_counter() - began
-            self.paces = {
-                role: engine.pace - before.get(role, Pace()) for role, engine in loaded.loaded().items()
-            }
-            for engine in loaded.loaded().values():
-                engine.forget()  # the next strategy shall not find these questions in its memory
+        if self.strategy.has_pair and not self.missing:
+            _fill(loaded.engine("target"), loaded.shape.n_streams)
+        engines = loaded.loaded()
+        self.paces = {role: engine.pace - before.get(role, Pace()) for role, engine in engines.items()}
+        for engine in engines.values():
+            engine.forget()  # the next strategy shall not find these questions in its memory
 
     def _problems(self, missing: list[int]) -> Iterator[Problem]:
         for place in missing:
@@ -185,6 +189,13 @@ class Pass:
         return Branch(
             record, grade.right, grade.extracted, grade.outcome, None if math.isnan(earned) else earned
         )
+
+
+def _fill(engine: Engine, rows: int) -> None:
+    """A few decodes as full as the target alone has them, if it had none here: the verdict asks what they take."""
+    if rows not in engine.pace.sizes:
+        length = min(PROBE_PROMPT, engine.n_ctx - PROBE_TOKENS - 1)
+        engine_rates(engine, engine.model.tokenize(COUNTING)[:length], rows, PROBE_TOKENS)
 
 
 def share(passes: Sequence[Pass]) -> None:

@@ -61,6 +61,9 @@ class Pace:
         return sorted(n for n, count in self.decodes.items() if count >= FEWEST)
 
     def seconds(self, n: int) -> float:
-        """Of one decode of n tokens: the mean, between sizes that are known, or of the nearest; needs `sizes`."""
-        sizes = self.sizes
-        return float(np.interp(n, sizes, [self.spent[size] / self.decodes[size] for size in sizes]))
+        """Of one decode of n tokens: the mean, between sizes that are known, or of the nearest; needs `sizes`.
+
+        A mean below that of a smaller size is noise.
+        """
+        means = np.maximum.accumulate([self.spent[size] / self.decodes[size] for size in self.sizes])
+        return float(np.interp(n, self.sizes, means))

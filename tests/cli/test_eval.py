@@ -71,6 +71,14 @@ def test_one_command_gives_table_results_and_report(rsd, rows):
     assert "rsd" in (rsd.home / "out" / "results.md").read_text()
 
 
+def test_the_verdict_knows_what_a_full_batch_takes_the_target(rsd, rows):
+    assert evaluate(rsd, rows, strategies="rsd,target").code == 0
+    found = results(rsd)
+    known = found["paces"]["gsm8k"]["rsd"]["target"]
+    assert [decodes >= 8 for size, decodes, _ in known if size == 8] == [True]
+    assert found["verdicts"]["gsm8k"]["time"]["predicted"] > 0
+
+
 def test_flops_equal_an_independent_count_of_the_trace(rsd, rows):
     assert evaluate(rsd, rows).code == 0
     found = results(rsd)["results"]["gsm8k"]

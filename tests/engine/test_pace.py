@@ -18,6 +18,11 @@ def test_means_lie_between_those_of_the_sizes_that_came_up_often():
     assert [known.seconds(n) for n in (1, 2, 3, 16)] == pytest.approx([0.1, 0.15, 0.2, 0.2])
 
 
+def test_more_tokens_never_take_less():
+    known = pace(n1=(10, 1.0), n4=(10, 3.0), n8=(10, 2.9))
+    assert known.seconds(8) == pytest.approx(0.3)
+
+
 def test_what_has_come_since():
     one = pace(n1=(10, 1.0), n2=(5, 1.0))
     before = one.copy()
