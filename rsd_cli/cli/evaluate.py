@@ -192,6 +192,7 @@ class Job:
         total = sum(len(each.data.items) for each in passes)
         done = total - sum(len(each.missing) for each in passes)
         try:
+            loaded.load_all()  # a record without the target loaded can't say what that alone would have needed
             if any(speculates(each.settings) for each in passes):
                 loaded.check_pair()  # before hours of work
             with nullcontext(_nothing) if self.quiet else counting("questions", total, done) as tell:

@@ -72,14 +72,14 @@ class TaskRun:
         run = self.named(strategy) if strategy else self._first_rsd()
         if run is None:
             return None
-        load = Workload()
-        for record in records_of(run.samples):
+        load, records = Workload(), list(records_of(run.samples))
+        for record in records:
             load.add(record)
-        own_answers = self._alone(run)
+        own_answers = self._alone(run) if load.n == len(records) else ()
         work = load.work(alone_of(records_of(own_answers)) if own_answers else None)
         if work is None or not {"draft", "target"} <= set(load.parameters):
             return None
-        own, alone = cost_of(records_of(run.samples)), cost_of(records_of(own_answers))
+        own, alone = cost_of(records), cost_of(records_of(own_answers))
         return make_verdict(
             work,
             load.parameters,
