@@ -3,8 +3,8 @@
     python examples/decoded.py QUESTIONS.jsonl --rows 8
 
 Each strategy answers the same questions. On one side stand the tokens that records count, on the other those of all
-rows that the contexts were given, each times 2 x parameters. Chunks that share a row are one token each; what a
-sequence copies from another is none. The last line is one JSON object.
+rows that were decoded for them, each times 2 x parameters. Padding is told apart: a batch with a gap between its
+streams costs more than one whose gap is filled with a token that is cut off again. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import json
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from rsd_cli.decoding.runner import Runner, finished
 from rsd_cli.decoding.strategies import STRATEGIES
 from rsd_cli.decoding.trajectory import Problem, Settings
 from rsd_cli.engine.context import Context
+from rsd_cli.engine.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,21 +36,33 @@ if TYPE_CHECKING:
     from rsd_cli.records import Role
 
 
+@dataclass
+class Seen:
+    """Tokens by the identity of the context: all of them, and those that seats asked for."""
+
+    everything: Counter[int] = field(default_factory=Counter)
+    asked: Counter[int] = field(default_factory=Counter)
+
+
 @contextmanager
-def counting() -> Iterator[Counter[int]]:
-    """The tokens that each context decodes, by the context's identity."""
-    seen: Counter[int] = Counter()
-    decode = Context.decode
+def counting() -> Iterator[Seen]:
+    """What is decoded from now on."""
+    seen = Seen()
+    of_context, of_memory = Context.decode, Memory.decode
 
-    def watched(self: Context, rows: Sequence[Row], *, hidden: bool = False) -> list[int]:
-        seen[id(self)] += sum(len(row.tokens) for row in rows)
-        return decode(self, rows, hidden=hidden)
+    def decode(self: Context, rows: Sequence[Row], *, hidden: bool = False) -> list[int]:
+        seen.everything[id(self)] += sum(len(row.tokens) for row in rows)
+        return of_context(self, rows, hidden=hidden)
 
-    Context.decode = watched  # type: ignore[method-assign]  # that is how it is watched
+    def decode_asked(self: Memory, rows: Sequence[Row], *, hidden: bool = False) -> list[int]:
+        seen.asked[id(self._context)] += sum(len(row.tokens) for row in rows)
+        return of_memory(self, rows, hidden=hidden)
+
+    Context.decode, Memory.decode = decode, decode_asked  # type: ignore[method-assign]  # to watch them
     try:
         yield seen
     finally:
-        Context.decode = decode  # type: ignore[method-assign]
+        Context.decode, Memory.decode = of_context, of_memory  # type: ignore[method-assign]
 
 
 def compare(loaded: LoadedTrio, tasks: list[Task], settings: Settings, n_samples: int) -> dict[str, Any]:
@@ -62,10 +76,20 @@ def compare(loaded: LoadedTrio, tasks: list[Task], settings: Settings, n_samples
             done = finished(happened)
             for role, usage in done.usage.items() if done else ():
                 counted[role] += usage.decoded
-        decoded = Counter({role: seen[id(engine.context)] for role, engine in loaded.loaded().items()})
-    size = {role: 2.0 * engine.model.parameters for role, engine in loaded.loaded().items()}
-    told, real = (sum(size[role] * n for role, n in each.items() if n) for each in (counted, decoded))
-    return {"counted": dict(counted), "decoded": dict(decoded), "flops": told, "ratio": told / real}
+    engines = loaded.loaded()
+    decoded = {role: seen.asked[id(engine.context)] for role, engine in engines.items()}
+    padding = {role: seen.everything[id(engine.context)] - decoded[role] for role, engine in engines.items()}
+    told, real, padded = (
+        sum(2.0 * engines[role].model.parameters * n for role, n in each.items() if n)
+        for each in (counted, decoded, padding)
+    )
+    return {
+        "counted": dict(counted),
+        "decoded": decoded,
+        "flops": told,
+        "ratio": told / real,
+        "padding": padded / real,
+    }
 
 
 def main() -> None:
@@ -93,7 +117,11 @@ def main() -> None:
     for each in contenders(args.strategies):
         settings = each.settings(base, cast.threshold)
         found[each.name] = compare(loaded, tasks, settings, each.method.strategy.samples)
-        print(f"{each.name:24} counted / decoded = {found[each.name]['ratio']:.4f}", flush=True)
+        told = found[each.name]
+        print(
+            f"{each.name:24} counted / decoded = {told['ratio']:.4f}, padding {told['padding']:.1%}",
+            flush=True,
+        )
     loaded.close()
     print(json.dumps(found))
 
