@@ -191,6 +191,7 @@ class Tally:
             "flops": self.flops | {"total": compute},
             "compute_vs_target_only": _share(compute, alone),
             "time": {role: asdict(spent) for role, spent in self.times.items()},
+            "decodes": {role: pace.to_json() for role, pace in self.paces.items()},
             "verdict": asdict(verdict) | {"sentences": list(verdict.sentences)} if verdict else None,
             "seconds": seconds,
             "rows_per_second": _share(self.answered + self.failed, seconds),

@@ -111,12 +111,12 @@ class Job:
         loaded = LoadedTrio(self.found.models, prm, self.shape, self.brake)
         try:
             loaded.load_all()
-            tally.paces = {role: engine.pace for role, engine in loaded.loaded().items()}
             if speculates(self.plan.settings):  # every row would fail for the same reason
                 loaded.check_pair()
             with watching(tally, self.shape.n_seats, quiet=self.quiet, color=self.color) as run.display:
                 run.run(loaded)
         finally:
+            tally.paces = {role: engine.pace for role, engine in loaded.loaded().items()}
             loaded.close()
         return tally
 

@@ -82,6 +82,10 @@ class Folder:
                 )
         self._write()
 
+    def has_drawn(self, each: Pass) -> bool:
+        """Whether a strategy has answered questions here by itself."""
+        return _key(each) in self._known["seconds"]
+
     def spent(self, each: Pass) -> None:
         """Add to the time that a strategy took, and to what is known of its models' decodes."""
         seconds, paces = self._known["seconds"], self._known["paces"].setdefault(_key(each), {})
@@ -101,7 +105,7 @@ class Folder:
         by_task: dict[str, list[StrategyRun]] = {}
         for each in passes:
             seconds, giver = self._known["seconds"].get(_key(each)), each.giver.name if each.giver else None
-            run = StrategyRun(each.name, each.samples, None if giver else seconds, giver, self._paces(each))
+            run = StrategyRun(each.name, each.samples, seconds, giver, self._paces(each))
             by_task.setdefault(each.data.task.name, []).append(run)
         tasks = tuple(TaskRun(task, tuple(runs)) for task, runs in by_task.items())
         evaluation = Evaluation(tasks, self._circumstances(tasks, limit), sizes)

@@ -21,7 +21,7 @@ from rsd_cli.evaluation.speed import COUNTING, engine_rates
 from rsd_cli.output import OwnFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from rsd_cli.cli.trio import LoadedTrio
@@ -145,10 +145,11 @@ class Pass:
         finally:
             own.close()
             self.seconds = time.perf_counter() - began
-        if self.strategy.has_pair and not self.missing:
-            _fill(loaded.engine("target"), loaded.shape.n_streams)
-        engines = loaded.loaded()
+        engines, rows = loaded.loaded(), loaded.shape.n_streams
         self.paces = {role: engine.pace - before.get(role, Pace()) for role, engine in engines.items()}
+        own = self.paces.get("target", Pace())
+        if self.strategy.has_pair and not self.missing and rows not in own.sizes:
+            self.paces["target"] = own + _full_decodes(loaded.engine("target"), rows)
         for engine in engines.values():
             engine.forget()  # the next strategy shall not find these questions in its memory
 
@@ -191,18 +192,22 @@ class Pass:
         )
 
 
-def _fill(engine: Engine, rows: int) -> None:
-    """A few decodes as full as the target alone has them, if it had none here: the verdict asks what they take."""
-    if rows not in engine.pace.sizes:
-        length = min(PROBE_PROMPT, engine.n_ctx - PROBE_TOKENS - 1)
-        engine_rates(engine, engine.model.tokenize(COUNTING)[:length], rows, PROBE_TOKENS)
+def _full_decodes(engine: Engine, rows: int) -> Pace:
+    """A few decodes as full as the target alone has them: the verdict asks what they take."""
+    before, length = engine.pace.copy(), min(PROBE_PROMPT, engine.n_ctx - PROBE_TOKENS - 1)
+    engine_rates(engine, engine.model.tokenize(COUNTING)[:length], rows, PROBE_TOKENS)
+    return engine.pace - before
 
 
-def share(passes: Sequence[Pass]) -> None:
-    """Let each draw answers only if no other one draws them; those that judge most answers draw first."""
+def share(passes: Sequence[Pass], began: Callable[[Pass], bool]) -> None:
+    """Let each draw answers only if no other one draws them; those that judge most answers draw first.
+
+    One that `began` to draw for itself in an earlier run goes on so.
+    """
     choosing = [each for each in passes if each.strategy.choice]
     drawing: list[Pass] = []
     for each in sorted(choosing, key=lambda one: (one.strategy.choice == "majority", -one.strategy.n)):
-        each.giver = next((other for other in drawing if other.draws_for(each)), None)
+        givers = () if began(each) else drawing
+        each.giver = next((other for other in givers if other.draws_for(each)), None)
         if each.giver is None:
             drawing.append(each)

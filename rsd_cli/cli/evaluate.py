@@ -163,7 +163,7 @@ class Job:
         folder = Folder(self.folder, settings)
         with Grader() as grader, Interrupt() as interrupt:
             passes = [self._pass(task, each, described, grader) for task in self.rows for each in self.field]
-            share(passes)
+            share(passes, folder.has_drawn)
             folder.check(passes)
             if any(each.missing for each in passes):
                 self._answer(passes, folder, interrupt)

@@ -446,6 +446,7 @@ def test_a_summary_is_written_as_json(rsd, ask):
     assert summary["rows"] == {"answered": 4, "failed": 0, "skipped": 0, "left": 0}
     assert summary["graded"] == 4
     assert summary["tokens"]["draft"]["generated"] > 0
+    assert sum(decodes for _, decodes, _ in summary["decodes"]["draft"]) > 0
 
 
 @pytest.mark.parametrize(

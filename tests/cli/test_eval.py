@@ -71,8 +71,9 @@ def test_one_command_gives_table_results_and_report(rsd, rows):
     assert "rsd" in (rsd.home / "out" / "results.md").read_text()
 
 
-def test_the_verdict_knows_what_a_full_batch_takes_the_target(rsd, rows):
-    assert evaluate(rsd, rows, strategies="rsd,target").code == 0
+@pytest.mark.parametrize("strategies", ["rsd,target", "target,rsd"])
+def test_the_verdict_knows_what_a_full_batch_takes_the_target(strategies, rsd, rows):
+    assert evaluate(rsd, rows, strategies=strategies).code == 0
     found = results(rsd)
     known = found["paces"]["gsm8k"]["rsd"]["target"]
     assert [decodes >= 8 for size, decodes, _ in known if size == 8] == [True]
@@ -141,8 +142,11 @@ def test_what_is_shared_is_what_would_have_been_drawn(rsd, rows):
     one_at_a_time = ("--parallel", "1")
     assert evaluate(rsd, rows, *one_at_a_time, strategies="majority@3").code == 0
     drawn = {line["doc_id"]: line["resps"][0] for line in samples(rsd, "majority@3")}
-    assert evaluate(rsd, rows, *one_at_a_time, strategies="best-of-n@3").code == 0
+    both = evaluate(rsd, rows, *one_at_a_time, strategies="best-of-n@3,majority@3")
+    assert both.code == 0
     assert {line["doc_id"]: line["resps"][0] for line in samples(rsd, "best-of-n@3")} == drawn
+    assert "chooses among" not in both.out, "it had drawn its own"
+    assert results(rsd)["wall_seconds"]["gsm8k"]["majority@3"] > 0
 
 
 def test_other_settings_do_not_mix(rsd, rows):
