@@ -147,9 +147,9 @@ class Pass:
             self.seconds = time.perf_counter() - began
         engines, rows = loaded.loaded(), loaded.shape.n_streams
         self.paces = {role: engine.pace - before.get(role, Pace()) for role, engine in engines.items()}
-        own = self.paces.get("target", Pace())
-        if self.strategy.has_pair and not self.missing and rows not in own.sizes:
-            self.paces["target"] = own + _full_decodes(loaded.engine("target"), rows)
+        known = self.paces.get("target", Pace())
+        if self.strategy.has_pair and not self.missing and rows not in known.sizes:
+            self.paces["target"] = known + _full_decodes(loaded.engine("target"), rows)
         for engine in engines.values():
             engine.forget()  # the next strategy shall not find these questions in its memory
 
