@@ -13,8 +13,8 @@ from rsd_cli.batch.rows import BadRow, Row, number_of, parse_row
 from rsd_cli.cli.batch_plan import settings_of
 from rsd_cli.cli.crash import Crash
 from rsd_cli.cli.recording import recorded
+from rsd_cli.decoding.participants import TwoVocabulariesError
 from rsd_cli.decoding.recording import timeless
-from rsd_cli.decoding.requests import TwoVocabulariesError
 from rsd_cli.decoding.runner import Failed, Finished, Runner
 from rsd_cli.decoding.trajectory import Problem, solved
 from rsd_cli.engine.jobs import ContextOverflow

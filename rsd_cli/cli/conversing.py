@@ -14,7 +14,7 @@ from rsd_cli.cli.read_ahead import WRITERS, ReadAhead
 from rsd_cli.cli.recording import recorded
 from rsd_cli.decoding import events
 from rsd_cli.decoding.choosing import chosen, delivered
-from rsd_cli.decoding.requests import STEP_ROOM
+from rsd_cli.decoding.participants import STEP_ROOM
 from rsd_cli.decoding.runner import Runner, finished
 from rsd_cli.decoding.strategies import check_sampling, parse, speculates
 from rsd_cli.decoding.trajectory import Problem

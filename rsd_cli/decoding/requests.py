@@ -7,60 +7,31 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from rsd_cli.decoding.participants import Participants, UnanswerableError
 from rsd_cli.decoding.policies import Check, Grade, Judge, Likelihood, Proposal, Propose, Write
-from rsd_cli.decoding.trajectory import Answerer, Critic, Pending
+from rsd_cli.decoding.trajectory import Pending
 from rsd_cli.engine import jobs
 from rsd_cli.engine.jobs import ContextOverflow
 from rsd_cli.engine.sampling import Sampling
-from rsd_cli.engine.speculation import check_pair, vocabularies_differ
 from rsd_cli.engine.templates import Message
-from rsd_cli.errors import ModelError, RSDError, UsageError
+from rsd_cli.errors import ModelError
 from rsd_cli.rewards.digits import QUESTION, asked_behind, grade, grading
 from rsd_cli.rewards.draft_head import DraftHead
-from rsd_cli.rewards.families import Confidence, Solution
+from rsd_cli.rewards.families import Confidence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rsd_cli.decoding.participants import Trio
     from rsd_cli.decoding.policies import Request
-    from rsd_cli.decoding.trajectory import Answer, Participant, Trajectory
-    from rsd_cli.engine.llama import Model
-    from rsd_cli.engine.seats import Engine
+    from rsd_cli.decoding.trajectory import Answer, Trajectory
     from rsd_cli.records import Author, Role
-    from rsd_cli.rewards.families import Family
 
     Found = jobs.Written | jobs.Observed | jobs.Proposed | jobs.Checked
 
 NO_REWARD = math.nan  # of a PRM that gave none: below every threshold
-STEP_ROOM = 32  # tokens that a context must have left for one step
-
-
-class Trio(Protocol):
-    """The loaded models; a role may still be loading until it is asked for."""
-
-    def engine(self, role: Role) -> Engine:
-        """The engine that plays a role; two roles never share one."""
-        ...
-
-    def loaded(self) -> dict[Role, Engine]:
-        """The engines that are there already."""
-        ...
-
-    def prompt(self, role: Author, system: str, question: str, before: Sequence[Message] = ()) -> list[int]:
-        """The question as this role sees it before the first step, in its own template and tokens."""
-        ...
-
-    @property
-    def family(self) -> Family | None:
-        """How the PRM scores; None for strategies without one."""
-        ...
-
-    @property
-    def critic(self) -> Role:
-        """Whose engine the PRM reads with: its own, or the draft's if it is a head on that."""
-        ...
 
 
 def proposal(request: Write, written: jobs.Written) -> Proposal:
@@ -81,23 +52,12 @@ def proposal(request: Write, written: jobs.Written) -> Proposal:
     return replace(step, logprob=logprob, ms=ms, entropy=begun.entropy)
 
 
-class TwoVocabulariesError(UsageError):
-    """Draft and target would have to share a vocabulary, and do not."""
-
-
-class UnanswerableError(Exception):
-    """A model can't be asked this."""
-
-    def __init__(self, error: RSDError) -> None:
-        super().__init__(error.message)
-        self.error = error
-
-
 class Requests:
     """Asks the engines of a trio on behalf of trajectories, and understands what they say."""
 
     def __init__(self, trio: Trio) -> None:
         self._trio = trio
+        self._participants = Participants(trio)
 
     def submit(self, trajectory: Trajectory, request: Request) -> Answer | Pending:
         """Make a request an engine's job; gives the answer at once where it needs no engine."""
@@ -159,8 +119,9 @@ class Requests:
 
     def _propose(self, trajectory: Trajectory, request: Propose) -> jobs.Proposed | Pending:
         """Nothing where there is room for one more token only, which the target samples without being asked to."""
-        self._check_pair()
-        draft, target = self._answerer(trajectory, "draft"), self._answerer(trajectory, "target")
+        known = self._participants
+        known.check_pair()
+        draft, target = known.answerer(trajectory, "draft"), known.answerer(trajectory, "target")
         begun = request.begun.ids
         context = [*draft.context, *draft.known(begun)]
         left = trajectory.tokens_left - len(begun) - 1
@@ -173,35 +134,23 @@ class Requests:
         return self._submit(trajectory, "draft", request.lane, job)
 
     def _check(self, trajectory: Trajectory, request: Check) -> Pending:
-        self._check_pair()
+        self._participants.check_pair()
         begun = request.begun.ids
-        context = [*self._answerer(trajectory, "target").context, *begun]
+        context = [*self._participants.answerer(trajectory, "target").context, *begun]
         seed, left = trajectory.next_seed("target"), trajectory.tokens_left
         write = self._job(trajectory, "target", context, seed, left)
         write = replace(write, begun=len(begun), watch=request.watch)
         job = jobs.Check(**vars(write), guesses=request.guesses)
         return self._submit(trajectory, "target", request.lane, job)
 
-    def _check_pair(self) -> None:
-        try:
-            check_pair(self._trio.engine("draft").model, self._trio.engine("target").model)
-        except ModelError as error:
-            raise UnanswerableError(error) from error
-
-    def _answerer(self, trajectory: Trajectory, author: Author) -> Answerer:
-        participant = self._participant(trajectory, author)
-        if not isinstance(participant, Answerer):
-            raise TypeError(f"the {author} writes nothing")
-        return participant
-
     def _context(self, trajectory: Trajectory, author: Author, after: Sequence[Proposal] = ()) -> list[int]:
         """What an author knows, with steps behind it that are not kept yet."""
-        known = self._participant(trajectory, author).context
+        known = self._participants.of(trajectory, author).context
         return [*known, *(token for step in after for token in self._ids(trajectory, author, step))]
 
     def _ids(self, trajectory: Trajectory, author: Author, step: Proposal) -> Sequence[int]:
         """A step in an author's tokens."""
-        return self._answerer(trajectory, author).ids(step, author)
+        return self._participants.answerer(trajectory, author).ids(step, author)
 
     def _judge(self, trajectory: Trajectory, request: Judge) -> float | Pending:
         family, step = self._trio.family, request.step
@@ -211,7 +160,7 @@ class Requests:
             raise TypeError("this strategy has no PRM")
         if isinstance(family, DraftHead) and self._trio.critic == "draft":
             return self._judge_in_place(trajectory, request, family)
-        self._participant(trajectory, "prm")
+        self._participants.of(trajectory, "prm")
         job = family.job(trajectory.solution(step, request.after))
         return self._submit(trajectory, "prm", request.lane, job)
 
@@ -232,7 +181,7 @@ class Requests:
     def _grade(self, trajectory: Trajectory, request: Grade) -> Pending:
         """Let the target read the step and the question about it, which its next job cuts off again."""
         before, own = self._context(trajectory, "target"), self._ids(trajectory, "target", request.step)
-        prompt = self._participant(trajectory, "target").prompt
+        prompt = self._participants.of(trajectory, "target").prompt
         model = self._trio.engine("target").model
         try:
             asked = asked_behind(prompt, self._conversation(trajectory), model)
@@ -252,23 +201,12 @@ class Requests:
 
     def _likelihood(self, trajectory: Trajectory, request: Likelihood) -> Pending:
         """Let the target read the draft's own tokens, and say how probable each was."""
-        self._check_vocabularies()
+        self._participants.check_vocabularies()
         ids = request.step.ids
         before = self._context(trajectory, "target")
         boundaries = (len(before) - 1, len(before) + len(ids) - 1)
         job = jobs.Read([*before, *ids[:-1]], (), boundaries, followers=ids)
         return self._submit(trajectory, "target", request.lane, job)
-
-    def _check_vocabularies(self) -> None:
-        draft, target = self._trio.engine("draft").model, self._trio.engine("target").model
-        differing = vocabularies_differ(draft, target)
-        if differing:
-            names = f"{draft.path.name} and {target.path.name}"
-            error = TwoVocabulariesError(
-                f"This strategy needs a draft and a target of one vocabulary, not {names}: {differing}.",
-                "Choose another trio, or another --strategy.",
-            )
-            raise UnanswerableError(error)
 
     def answer(self, trajectory: Trajectory, pending: Pending, update: Found) -> Answer:
         """What an engine found out, as an answer to the request that it was asked for."""
@@ -296,35 +234,3 @@ class Requests:
             raise TypeError(f"{family} reads nothing")
         reward = family.reward(observed, trajectory.solution(request.step, request.after))
         return reward if math.isfinite(reward) else NO_REWARD
-
-    def _participant(self, trajectory: Trajectory, role: Role) -> Participant:
-        if role not in trajectory.participants:
-            engine = self._trio.engine(role)
-            participant = self._join(trajectory, role, engine.model)
-            self._check_room(role, engine, len(participant.prompt))
-            trajectory.join(role, participant)
-        return trajectory.participants[role]
-
-    def _join(self, trajectory: Trajectory, role: Role, model: Model) -> Participant:
-        problem, family = trajectory.problem, self._trio.family
-        question = problem.question
-        if role != "prm":
-            try:
-                prompt = self._trio.prompt(role, trajectory.settings.system, question, problem.before)
-            except ModelError as error:
-                raise UnanswerableError(error) from error
-            return Answerer(model, prompt)
-        if family is None or isinstance(family, Confidence):
-            raise TypeError(f"{family} reads nothing")
-        return Critic(family, Solution(question, earlier=problem.earlier))
-
-    @staticmethod
-    def _check_room(role: Role, engine: Engine, tokens: int) -> None:
-        over = tokens + STEP_ROOM - engine.n_ctx
-        if over > 0:
-            error = UsageError(
-                f"The question is {tokens:,} tokens long for the {role} model, {over:,} too many for its context "
-                f"of {engine.n_ctx:,} with {STEP_ROOM} left for a step.",
-                f"Shorten it, or raise --ctx (this model was trained for {engine.model.n_ctx_train:,}).",
-            )
-            raise UnanswerableError(error)

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rsd_cli.decoding import events
+from rsd_cli.decoding.participants import UnanswerableError
 from rsd_cli.decoding.policies import Check, Grade, Judge, Keep, Likelihood, Proposal, Propose, Request, Write
-from rsd_cli.decoding.requests import Requests, UnanswerableError, proposal
+from rsd_cli.decoding.requests import Requests, proposal
 from rsd_cli.decoding.speculative import speculating
 from rsd_cli.decoding.strategies import Rulebook, parse
 from rsd_cli.decoding.trajectory import Pending, Trajectory
@@ -28,7 +29,7 @@ from rsd_cli.records import RoleTime, Usage, total, total_time
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
 
-    from rsd_cli.decoding.requests import Trio
+    from rsd_cli.decoding.participants import Trio
     from rsd_cli.decoding.trajectory import Answer, Problem, Settings
     from rsd_cli.engine.seat import Seat
     from rsd_cli.errors import RSDError

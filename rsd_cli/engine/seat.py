@@ -150,6 +150,14 @@ class Seat:
         self.count(discarded=max(0, len(self.tokens) - max(kept, self.borrowed)))
         self.borrowed = min(self.borrowed, kept)
 
+    def drop(self) -> None:
+        """Be done with the job, finished or not."""
+        if self.writing:
+            self.writing.sampler.close()
+        if self.ahead:
+            self.ahead.sampler.close()
+        self.job = self.writing = self.ahead = None
+
     def advance(self, n: int) -> None:
         """`n` more tokens are in the memory; those that this model did not sample itself were fed."""
         start, end = self.cached, self.cached + n

@@ -8,36 +8,21 @@ beyond the separator that a step must not cross.
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from typing import TYPE_CHECKING
 
 from rsd_cli.engine.context import Context, Row
-from rsd_cli.engine.jobs import (
-    Broken,
-    Check,
-    Checked,
-    ContextOverflow,
-    Fed,
-    Observed,
-    Propose,
-    Read,
-    Sampled,
-    Write,
-    Written,
-)
+from rsd_cli.engine.jobs import Check, ContextOverflow, Read, Write
 from rsd_cli.engine.memory import Memory
 from rsd_cli.engine.pace import Pace
-from rsd_cli.engine.sampling import Sampler
+from rsd_cli.engine.progress import Progress
 from rsd_cli.engine.seat import HeadStart, Part, Seat, Writing, common_prefix, share_time
-from rsd_cli.engine.speculation import Draws, Guess
-from rsd_cli.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rsd_cli.engine.context import ContextOptions
-    from rsd_cli.engine.jobs import Job, Update, WrittenEnd
+    from rsd_cli.engine.jobs import Job, Update, Written
     from rsd_cli.engine.llama import Model
 
 
@@ -53,6 +38,7 @@ class Engine:
         self.pace = Pace()
         self.seats = [Seat(i) for i in range(options.n_seats)]
         self._memory = Memory(self.context, self.seats, forgets=options.forgets)
+        self._progress = Progress(model, self.context, self._memory)
         self._clock = itertools.count()
         self._reads = False  # whether the last decode beside one for states was for reading
         self._held: list[Update] = []  # what head starts gave, to be told by the next step
@@ -99,7 +85,7 @@ class Engine:
         seat.count(reused=seat.cached)
         self._memory.remember(seat)
         if isinstance(job, Write):
-            seat.writing = self._begin(job)
+            seat.writing = self._progress.begin(job)
 
     def _guessed(self, job: Job) -> list[int]:
         """What a check decodes behind its context; any token stands for one that this model doesn't have."""
@@ -108,20 +94,11 @@ class Engine:
         room = self.n_ctx - len(job.context)
         return [min(guess.token, self.model.n_vocab - 1) for guess in job.guesses[:room]]
 
-    def _begin(self, job: Write) -> Writing:
-        own = isinstance(job, (Propose, Check)) and job.sampling.temperature > 0
-        draws = Draws(job.seed) if own else None
-        sampler = Sampler(self.model, job.sampling, job.seed, job.context, watch=job.watch, choose=draws)
-        writing = Writing(sampler, time.perf_counter(), draws)
-        begun = job.context[len(job.context) - job.begun :]
-        writing.resume(begun, b"".join(map(self.model.piece, begun)))
-        return writing
-
     def _begin_with(self, seat: Seat, ahead: HeadStart) -> None:
         """Begin a job whose first token was drawn already; its context is in the memory."""
         seat.count(reused=seat.cached)
         seat.job, seat.writing = ahead.job, Writing(ahead.sampler, time.perf_counter())
-        self._held += self._append(seat, ahead.job, seat.writing, ahead.token)
+        self._held += self._progress.append(seat, ahead.job, seat.writing, ahead.token)
 
     def release(self, index: int, kept: Sequence[int] = ()) -> Seat:
         """End a seat's trajectory, whose final text is `kept`; gives the seat with its counts and frees it."""
@@ -129,7 +106,7 @@ class Engine:
         if seat.job:  # what an aborted reading or check has not come to was never decoded
             sampled = seat.writing.sampled if seat.writing else 0
             del seat.tokens[len(seat.job.context) + sampled if sampled else seat.cached :]
-        self._drop(seat)
+        seat.drop()
         self._held = [update for update in self._held if update.seat != index]
         seat.settle_debt()
         seat.forget(common_prefix(seat.tokens, kept))
@@ -160,7 +137,7 @@ class Engine:
         outputs = self._memory.decode([part.row for part in parts], hidden=hidden)
         updates = []
         for part, output in zip(parts, outputs, strict=True):
-            updates += self._after_or_broken(part.seat, part.row, output)
+            updates += self._progress.after(part.seat, part.row, output)
         seconds = time.perf_counter() - started
         share_time(parts, writers, seconds * 1000)
         if len(writers) == len(parts) == sum(len(part.row.tokens) for part in parts):
@@ -188,7 +165,7 @@ class Engine:
     def close(self) -> None:
         """Free samplers and context; the model stays, others may share it."""
         for seat in self.seats:
-            self._drop(seat)
+            seat.drop()
         self.context.close()
 
     @staticmethod
@@ -218,130 +195,3 @@ class Engine:
         if seat.job and not self.model.can_cut:
             n = min([n, *(end - seat.cached for end in seat.job.boundaries if end > seat.cached)])
         return n
-
-    def _after_or_broken(self, seat: Seat, row: Row, output: int) -> list[Update]:
-        try:
-            return self._after(seat, row, output)
-        except EngineError as error:
-            self._drop(seat)
-            return [Broken(seat.index, error)]
-
-    def _after(self, seat: Seat, row: Row, output: int) -> list[Update]:
-        seat.advance(len(row.tokens))
-        self._memory.remember(seat)
-        job, outputs = seat.job, range(output - row.output + 1, output + 1)
-        if isinstance(job, Read):
-            seat.likely += self._foretold(seat, job, outputs)
-        if not row.output or (isinstance(job, Read) and seat.cached < len(seat.tokens)):
-            return [Fed(seat.index, seat.cached, len(seat.tokens))]
-        if isinstance(job, Read):
-            seat.job = None
-            if job.followers:
-                return [Observed(seat.index, logprob=seat.likely)]
-            if job.hidden:
-                seat.ahead = self._head_start(job.ahead, output)
-                return [Observed(seat.index, hidden=self.context.hidden(output))]
-            return [Observed(seat.index, tuple(self.context.logit(output, token) for token in job.tokens))]
-        if isinstance(job, Check) and seat.writing:
-            return self._check(seat, job, seat.writing, outputs)
-        if isinstance(job, Write) and seat.writing:
-            return self._sample(seat, job, seat.writing, output)
-        raise AssertionError("a row belongs to a seat with a job")
-
-    def _foretold(self, seat: Seat, job: Read, outputs: range) -> float:
-        """The log-probability of those of the job's followers that these outputs foretell."""
-        first = seat.cached - len(outputs) - seat.first_output
-        return sum(map(self.context.logprob, outputs, job.followers[max(0, first) :]))
-
-    def _head_start(self, job: Write | None, output: int) -> HeadStart | None:
-        if job is None or self.model.states_spoil_logits or len(job.context) >= self.n_ctx:
-            return None
-        sampler = Sampler(self.model, job.sampling, job.seed, job.context, watch=job.watch)
-        return HeadStart(job, sampler, self._draw(sampler, output))
-
-    def _draw(self, sampler: Sampler, output: int) -> int:
-        token = sampler.draw(self.context, output)
-        logit = self.context.logit(output, token)
-        if not math.isfinite(logit):
-            raise EngineError(
-                f"{self.model.path.name} computed a logit of {logit}: its weights are damaged.",
-                "Check the file with `rsd models verify`.",
-            )
-        return token
-
-    def _sample(self, seat: Seat, job: Write, writing: Writing, output: int) -> list[Update]:
-        if job.states and writing.sampled:
-            state = self.context.hidden(output)
-            writing.states = state if writing.states is None else writing.states + state
-            writing.n_states += 1
-        return self._append(seat, job, writing, self._draw(writing.sampler, output))
-
-    def _append(self, seat: Seat, job: Write, writing: Writing, token: int) -> list[Update]:
-        """A drawn token becomes part of the step; the job ends with it or goes on."""
-        updates: list[Update] = [self._take(seat, job, writing, token)]
-        if isinstance(job, Propose):
-            seat.owes, updates = True, []
-            writing.guesses.append(Guess(token, writing.draws.chances if writing.draws else None))
-        if writing.ended:
-            proposes = isinstance(job, Propose)
-            updates.append(
-                writing.proposed(seat.index) if proposes else writing.written(seat.index, writing.ended)
-            )
-            self._drop(seat)
-        return updates
-
-    def _check(self, seat: Seat, job: Check, writing: Writing, outputs: range) -> list[Update]:
-        """Sample at each output of a decode, up to the first token that was not guessed."""
-        decided = len(job.context) + writing.sampled
-        undecided = seat.tokens[decided:]
-        del seat.tokens[decided:]
-        updates: list[Update] = []
-        for output in outputs:
-            guess = job.guess(writing.sampled)
-            if writing.draws:
-                writing.draws.guess = guess
-            token = self._draw(writing.sampler, output)
-            updates.append(self._take(seat, job, writing, token))
-            as_guessed = guess is not None and guess.token == token
-            writing.accepted += as_guessed
-            if writing.ended or not as_guessed:
-                return [*updates, self._checked(seat, job, writing)]
-        seat.tokens += undecided[len(outputs) :]  # the batch had no room for more
-        return updates
-
-    def _checked(self, seat: Seat, job: Check, writing: Writing) -> Checked:
-        """End a check: the memory of what was refused is cut off."""
-        right = min(seat.cached, len(job.context) + writing.accepted)
-        refused = seat.cached - right
-        seat.count(fed=refused, discarded=refused)
-        self._memory.rewind(seat, right)
-        self._drop(seat)
-        return writing.checked(seat.index, refused)
-
-    def _take(self, seat: Seat, job: Write, writing: Writing, token: int) -> Sampled:
-        if job.watch:
-            writing.drawn.append(writing.sampler.drawn(token))
-        seat.tokens.append(token)
-        writing.tokens.append(token)
-        seat.count(generated=1)
-        ended = self._end(seat, job, writing, token)
-        text = writing.read(b"" if ended == "eog" else self.model.piece(token), final=ended is not None)
-        if ended in (None, "max_tokens"):
-            ended = writing.at_separator(job.separator, len(text)) or ended
-        writing.ended = ended
-        return Sampled(seat.index, text)
-
-    def _end(self, seat: Seat, job: Write, writing: Writing, token: int) -> WrittenEnd | None:
-        if self.model.ends_generation(token):
-            return "eog"
-        if len(writing.tokens) >= job.max_tokens:
-            return "max_tokens"
-        return "context" if len(seat.tokens) >= self.n_ctx else None
-
-    @staticmethod
-    def _drop(seat: Seat) -> None:
-        if seat.writing:
-            seat.writing.sampler.close()
-        if seat.ahead:
-            seat.ahead.sampler.close()
-        seat.job = seat.writing = seat.ahead = None

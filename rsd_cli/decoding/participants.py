@@ -1,0 +1,129 @@
+"""Models join an answer when they are first needed, with its question in their own layout and tokens.
+
+What keeps a model from joining, or two from working together, is said here. Nothing is asked of an engine.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from rsd_cli.decoding.trajectory import Answerer, Critic
+from rsd_cli.engine.speculation import check_pair, vocabularies_differ
+from rsd_cli.errors import ModelError, RSDError, UsageError
+from rsd_cli.rewards.families import Confidence, Solution
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rsd_cli.decoding.trajectory import Participant, Trajectory
+    from rsd_cli.engine.llama import Model
+    from rsd_cli.engine.seats import Engine
+    from rsd_cli.engine.templates import Message
+    from rsd_cli.records import Author, Role
+    from rsd_cli.rewards.families import Family
+
+STEP_ROOM = 32  # tokens that a context must have left for one step
+
+
+class Trio(Protocol):
+    """The loaded models; a role may still be loading until it is asked for."""
+
+    def engine(self, role: Role) -> Engine:
+        """The engine that plays a role; two roles never share one."""
+        ...
+
+    def loaded(self) -> dict[Role, Engine]:
+        """The engines that are there already."""
+        ...
+
+    def prompt(self, role: Author, system: str, question: str, before: Sequence[Message] = ()) -> list[int]:
+        """The question as this role sees it before the first step, in its own template and tokens."""
+        ...
+
+    @property
+    def family(self) -> Family | None:
+        """How the PRM scores; None for strategies without one."""
+        ...
+
+    @property
+    def critic(self) -> Role:
+        """Whose engine the PRM reads with: its own, or the draft's if it is a head on that."""
+        ...
+
+
+class TwoVocabulariesError(UsageError):
+    """Draft and target would have to share a vocabulary, and do not."""
+
+
+class UnanswerableError(Exception):
+    """A model can't be asked this."""
+
+    def __init__(self, error: RSDError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class Participants:
+    """The models of a trio, as they join answers."""
+
+    def __init__(self, trio: Trio) -> None:
+        self._trio = trio
+
+    def of(self, trajectory: Trajectory, role: Role) -> Participant:
+        """The model in this answer; it joins it if it has not yet."""
+        if role not in trajectory.participants:
+            engine = self._trio.engine(role)
+            participant = self._join(trajectory, role, engine.model)
+            self._check_room(role, engine, len(participant.prompt))
+            trajectory.join(role, participant)
+        return trajectory.participants[role]
+
+    def answerer(self, trajectory: Trajectory, author: Author) -> Answerer:
+        """The same of a model that writes."""
+        participant = self.of(trajectory, author)
+        if not isinstance(participant, Answerer):
+            raise TypeError(f"the {author} writes nothing")
+        return participant
+
+    def check_pair(self) -> None:
+        """Whether the draft may propose tokens to the target, as llama.cpp asks it."""
+        try:
+            check_pair(self._trio.engine("draft").model, self._trio.engine("target").model)
+        except ModelError as error:
+            raise UnanswerableError(error) from error
+
+    def check_vocabularies(self) -> None:
+        """Whether draft and target have the very same tokens."""
+        draft, target = self._trio.engine("draft").model, self._trio.engine("target").model
+        differing = vocabularies_differ(draft, target)
+        if differing:
+            names = f"{draft.path.name} and {target.path.name}"
+            error = TwoVocabulariesError(
+                f"This strategy needs a draft and a target of one vocabulary, not {names}: {differing}.",
+                "Choose another trio, or another --strategy.",
+            )
+            raise UnanswerableError(error)
+
+    def _join(self, trajectory: Trajectory, role: Role, model: Model) -> Participant:
+        problem, family = trajectory.problem, self._trio.family
+        question = problem.question
+        if role != "prm":
+            try:
+                prompt = self._trio.prompt(role, trajectory.settings.system, question, problem.before)
+            except ModelError as error:
+                raise UnanswerableError(error) from error
+            return Answerer(model, prompt)
+        if family is None or isinstance(family, Confidence):
+            raise TypeError(f"{family} reads nothing")
+        return Critic(family, Solution(question, earlier=problem.earlier))
+
+    @staticmethod
+    def _check_room(role: Role, engine: Engine, tokens: int) -> None:
+        over = tokens + STEP_ROOM - engine.n_ctx
+        if over > 0:
+            error = UsageError(
+                f"The question is {tokens:,} tokens long for the {role} model, {over:,} too many for its context "
+                f"of {engine.n_ctx:,} with {STEP_ROOM} left for a step.",
+                f"Shorten it, or raise --ctx (this model was trained for {engine.model.n_ctx_train:,}).",
+            )
+            raise UnanswerableError(error)
