@@ -9,6 +9,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from rsd_cli.decoding.events import Reading
 from rsd_cli.decoding.participants import Participants, UnanswerableError
 from rsd_cli.decoding.policies import Check, Grade, Judge, Likelihood, Proposal, Propose, Write
 from rsd_cli.decoding.trajectory import Pending
@@ -22,7 +23,7 @@ from rsd_cli.rewards.draft_head import DraftHead
 from rsd_cli.rewards.families import Confidence
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rsd_cli.decoding.participants import Trio
     from rsd_cli.decoding.policies import Request
@@ -207,6 +208,14 @@ class Requests:
         boundaries = (len(before) - 1, len(before) + len(ids) - 1)
         job = jobs.Read([*before, *ids[:-1]], (), boundaries, followers=ids)
         return self._submit(trajectory, "target", request.lane, job)
+
+    def unread(self, trajectory: Trajectory) -> Iterator[Reading]:
+        """What is about to be read for its requests; the first decode of a long text may take seconds."""
+        for each in trajectory.answers:
+            if isinstance(each, Pending):
+                fed = self._trio.engine(each.role).reading(trajectory.seats[each.lane])
+                if fed:
+                    yield Reading(trajectory.problem.id, each.role, fed.done, fed.total)
 
     def answer(self, trajectory: Trajectory, pending: Pending, update: Found) -> Answer:
         """What an engine found out, as an answer to the request that it was asked for."""

@@ -178,6 +178,7 @@ class Runner:
                 for each in trajectory.requests:
                     trajectory.answers.append(self._requests.submit(trajectory, each))
                 if any(isinstance(each, Pending) for each in trajectory.answers):
+                    yield from self._requests.unread(trajectory)
                     return
                 answer = self._told(trajectory)
         except StopIteration as stop:

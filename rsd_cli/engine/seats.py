@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from rsd_cli.engine.context import Context, Row
-from rsd_cli.engine.jobs import Check, ContextOverflow, Read, Write
+from rsd_cli.engine.jobs import Check, ContextOverflow, Fed, Read, Write
 from rsd_cli.engine.memory import Memory
 from rsd_cli.engine.pace import Pace
 from rsd_cli.engine.progress import Progress
@@ -119,6 +119,11 @@ class Engine:
             if not seat.taken:
                 self._memory.clear(seat)
                 seat.tokens = []
+
+    def reading(self, index: int) -> Fed | None:
+        """How much of its context a seat's memory has, if more than one token is still to be read."""
+        seat = self.seats[index]
+        return Fed(index, seat.cached, len(seat.tokens)) if len(seat.tokens) - seat.cached > 1 else None
 
     def partial(self, index: int) -> Written | None:
         """What a seat has written of an unfinished step; for interrupted answers."""
