@@ -194,9 +194,17 @@ def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
 
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """The settings that differ, with both values; empty if none does."""
-    other = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    return "; ".join(f"{key} was {_short(before.get(key))}, now {_short(now.get(key))}" for key in other)
+    """The settings that differ, with both values, those within settings as `data.mine`; empty if none does."""
+    return "; ".join(_differences(before, now, ""))
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], where: str) -> Iterator[str]:
+    for key in {**before, **now}:
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{where}{key}.")
+        elif old != new:
+            yield f"{where}{key} was {_short(old)}, now {_short(new)}"
 
 
 def _refuse_what_is_no_file(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import time
 from dataclasses import asdict, dataclass
@@ -87,7 +86,7 @@ class Job:
             "llama_cpp_python": importlib.metadata.version("llama-cpp-python"),
             "trio": plan.described["trio"],
             "models": {role: model.sha256 or str(model.path) for role, model in found.models.items()},
-            "prm": f"{found.prm.name} ({found.prm.family}{_head_digest(found.prm.head)})",
+            "prm": found.prm.identity,
             **settings,
             **sampling,
             **shape,
@@ -127,7 +126,3 @@ class Job:
         lines = (line for line in self.source.lines() if line and self.plan.shard.has(line.number))
         rows = (parse_row(line, self.plan.fields) for line in lines)
         return sum(not is_due(row, done, retry_errors=self.plan.retry_errors) for row in rows if row)
-
-
-def _head_digest(head: Path | None) -> str:
-    return f", head {hashlib.sha256(head.read_bytes()).hexdigest()[:16]}" if head else ""

@@ -1,4 +1,4 @@
-"""The folder of an evaluation: whose it is, how long each strategy took, and what is written in the end."""
+"""The folder of an evaluation: whose it is, how fast its models decoded, and what is written in the end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.ledger import difference, write_whole
@@ -58,7 +58,7 @@ class Folder:
         self._known["settings"] = self.settings
 
     def _read(self) -> dict[str, Any]:
-        fresh = {"settings": self.settings, "started": _now(), "strategies": {}, "seconds": {}, "paces": {}}
+        fresh = {"settings": self.settings, "started": _now(), "strategies": {}, "paces": {}}
         try:
             known = json.loads((self.path / MANIFEST).read_bytes())
         except FileNotFoundError:
@@ -82,14 +82,9 @@ class Folder:
                 )
         self._write()
 
-    def has_drawn(self, each: Pass) -> bool:
-        """Whether a strategy has answered questions here by itself."""
-        return _key(each) in self._known["seconds"]
-
     def spent(self, each: Pass) -> None:
-        """Add to the time that a strategy took, and to what is known of its models' decodes."""
-        seconds, paces = self._known["seconds"], self._known["paces"].setdefault(_key(each), {})
-        seconds[_key(each)] = seconds.get(_key(each), 0.0) + each.seconds
+        """Add to what is known of the decodes of a strategy's models."""
+        paces = self._known["paces"].setdefault(_key(each), {})
         for role, pace in each.paces.items():
             paces[role] = (Pace.from_json(paces.get(role, [])) + pace).to_json()
         self._write()
@@ -104,11 +99,13 @@ class Folder:
         """Write results, table and report."""
         by_task: dict[str, list[StrategyRun]] = {}
         for each in passes:
-            seconds, giver = self._known["seconds"].get(_key(each)), each.giver.name if each.giver else None
-            run = StrategyRun(each.name, each.samples, seconds, giver, self._paces(each))
+            giver = each.giver.name if each.giver else None
+            run = StrategyRun(each.name, each.samples, giver, self._paces(each))
             by_task.setdefault(each.data.task.name, []).append(run)
         tasks = tuple(TaskRun(task, tuple(runs)) for task, runs in by_task.items())
-        evaluation = Evaluation(tasks, self._circumstances(tasks, limit), sizes)
+        rows = {each.data.task.name: each.data.task.rows for each in passes}
+        whole = {task: n for task, n in rows.items() if n is not None}
+        evaluation = Evaluation(tasks, replace(self._circumstances(tasks, limit), rows=whole), sizes)
         write_results(self.path, evaluation)
         (self.path / "results.md").write_text(markdown(evaluation), encoding="utf-8")
         write_report(self.path / "report.html", evaluation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,20 @@ if TYPE_CHECKING:
     from rsd_cli.decoding.trajectory import Settings
     from rsd_cli.evaluation.taskdata import TaskData
 
+BETWEEN = re.compile(r",(?!\s*[a-z]+=)")
 SAMPLING_TEMPERATURE = 0.7  # the paper's baselines that need several answers
 
 
-def _real(text: str) -> float:
-    return float(text)
+def _within(low: float, high: float) -> Callable[[str], float]:
+    """A reader of numbers in a range, its ends included; NaN lies in none."""
+
+    def read(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high:
+            raise ValueError(text)
+        return value
+
+    return read
 
 
 def _flag(text: str) -> bool:
@@ -32,14 +42,14 @@ def _flag(text: str) -> bool:
 
 
 KEYS: dict[str, Callable[[str], Any]] = {
-    "threshold": _real,
+    "threshold": _within(0, 1),
     "weighting": str,
-    "target_share": _real,
+    "target_share": _within(0, 1),
     "share_per": str,
-    "beta": _real,
+    "beta": _within(0.01, 1e6),
     "aggregate": str,
     "speculative": _flag,
-    "temperature": _real,
+    "temperature": _within(0, 10),
 }
 
 
@@ -62,8 +72,11 @@ class Contender:
 
 
 def contenders(text: str) -> tuple[Contender, ...]:
-    """The strategies of `--strategies`: names separated by commas, each with settings behind slashes."""
-    found = tuple(_contender(part.strip()) for part in text.split(",") if part.strip())
+    """The strategies of `--strategies`: names separated by commas, each with settings behind slashes.
+
+    A comma before KEY= stands between the parameters of a weighting.
+    """
+    found = tuple(_contender(part.strip()) for part in BETWEEN.split(text) if part.strip())
     if not found:
         raise UsageError("--strategies names none.", "Name some: rsd,target,draft")
     names = [each.name for each in found]
@@ -84,8 +97,9 @@ def _contender(text: str) -> Contender:
         except ValueError:
             read = None
         if read is None:
+            known = key.replace("-", "_") in KEYS and value
             raise UsageError(
-                f"{setting!r} in --strategies is no setting.",
+                f"{setting!r} in --strategies is {'no possible value' if known else 'no setting'}.",
                 f"Write NAME/KEY=VALUE with one of {', '.join(key.replace('_', '-') for key in KEYS)}.",
             )
     temperature = values.pop("temperature", None)
@@ -102,7 +116,7 @@ def fingerprint(
         "llama_cpp_python": importlib.metadata.version("llama-cpp-python"),
         "trio": trio,
         "models": {role: model.sha256 or str(model.path) for role, model in found.models.items()},
-        "prm": f"{found.prm.name} ({found.prm.family})",
+        "prm": found.prm.identity,
         "ctx": shape.ctx,
         "kv_type": shape.kv_type,
         "max_tokens": base.max_tokens,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,6 +72,9 @@ def evaluate(
             "--project-params", metavar="D,T,P", help="Compute for models of these sizes: 7e9,72e9,7e9."
         ),
     ] = "",
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Ask questions again that could not be answered.")
+    ] = False,
     as_json: options.AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     no_color: options.NoColor = False,
@@ -123,9 +127,10 @@ def evaluate(
         seed=seed,
         sampling=setup.make_sampling(found.sampling),
     )
-    job = Job(output, trio, field, rows, found, shape, base, limit, quiet)
+    job = Job(output, trio, field, rows, found, shape, base, limit, quiet, retry_errors)
     evaluation = job.run(sizes)
     _show(evaluation, output, as_json=as_json, color=not no_color)
+    _tell_failures(evaluation)
 
 
 def _seats(field: tuple[Contender, ...], parallel: int) -> list[int]:
@@ -149,6 +154,7 @@ class Job:
     base: Settings
     limit: int | None
     quiet: bool
+    retry: bool
 
     def run(self, sizes: dict[Role, float]) -> Evaluation:
         """Answer what is missing and write the results; leaves with 130 or 143 where that was interrupted."""
@@ -163,7 +169,7 @@ class Job:
         folder = Folder(self.folder, settings)
         with Grader() as grader, Interrupt() as interrupt:
             passes = [self._pass(task, each, described, grader) for task in self.rows for each in self.field]
-            share(passes, folder.has_drawn)
+            share(passes)
             folder.check(passes)
             if any(each.missing for each in passes):
                 self._answer(passes, folder, interrupt)
@@ -180,14 +186,17 @@ class Job:
         base = replace(self.base, system=data.task.system)
         settings = contender.settings(base, self.found.threshold)
         place = self.folder / samples_name(task, contender.name)
-        return Pass(contender.name, settings, data, place, described, grader)
+        return Pass(contender.name, settings, data, place, described, grader, self.retry)
 
     def _answer(self, passes: list[Pass], folder: Folder, interrupt: Interrupt) -> None:
+        from rsd_cli.cli import notes
+        from rsd_cli.cli.crash import Crash
         from rsd_cli.cli.trio import LoadedTrio
         from rsd_cli.decoding.strategies import speculates
         from rsd_cli.display.counting import counting
 
         prm = self.found.prm if any("prm" in each.method.strategy.roles for each in self.field) else None
+        crash = Crash(notes.read(), takes_notes=True)
         loaded = LoadedTrio(self.found.models, prm, self.shape, interrupt)
         total = sum(len(each.data.items) for each in passes)
         done = total - sum(len(each.missing) for each in passes)
@@ -198,13 +207,16 @@ class Job:
             with nullcontext(_nothing) if self.quiet else counting("questions", total, done) as tell:
                 for each in passes:
                     if not each.giver and each.missing and not interrupt():
-                        each.run(loaded, tell)
-                        folder.spent(each)
+                        try:
+                            each.run(loaded, crash, tell)
+                        finally:
+                            folder.spent(each)
                 for each in passes:
                     if each.giver and each.missing and not interrupt():
                         each.take(tell)
         finally:
             loaded.close()
+            notes.withdraw()
 
 
 def _nothing(_words: str, _more: int = 1) -> None:
@@ -225,6 +237,16 @@ def _show(evaluation: Evaluation, folder: Path, *, as_json: bool, color: bool) -
         show_evaluation(stdout_console(color=color), evaluation)
     typer.echo(f"{folder / 'report.html'} has the pictures and every answer.", err=True)
     sys.stdout.flush()
+
+
+def _tell_failures(evaluation: Evaluation) -> None:
+    """What kept questions from being answered; leaves with 1 if anything did."""
+    failed = [s for run in evaluation.tasks for each in run.strategies for s in each.samples if s.error]
+    for message, n in Counter(sample.error for sample in failed).items():
+        typer.echo(f"{n} without an answer: {message}", err=True)
+    if failed:
+        typer.echo("--retry-errors asks them again.", err=True)
+        raise typer.Exit(1)
 
 
 def _compare(folders: list[str], *, color: bool) -> None:

@@ -151,6 +151,11 @@ class Strategy:
         """How one of the samples is chosen."""
         return self.kind.choice
 
+    @property
+    def selects(self) -> bool:
+        """Whether it picks among candidates of one model; then no step is accepted or rejected."""
+        return bool(self.kind.choice or (self.kind.lanes and self.kind.authors))
+
     def start(self, rules: Rules) -> Policy:
         """The policy of one answer."""
         return self.kind.start(rules)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rsd_cli.evaluation.table import Column
 
 GAP = 2  # between columns
-ODD = "no answer"
+ODD = "remarks"
 FLIPS = 10  # flipped questions that are shown of a pair
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, get_args
 
+from rsd_cli.decoding.strategies import parse
 from rsd_cli.errors import UsageError
 from rsd_cli.evaluation.choosing import Choice, budgets, choices, choose
 from rsd_cli.evaluation.samples import OUTCOMES
@@ -69,8 +70,9 @@ class Authorship:
     """Who wrote the answers. None where there is nothing to take a share of.
 
     `acceptance` is of the draft's judged steps; `acceptance_by_tokens` is the paper's (accepted / (accepted +
-    discarded) tokens of the draft); `target_share` is of kept tokens. `draft_alone` is the share of questions in
-    whose answer the target wrote nothing, `draft_alone_right` of those that are also right.
+    discarded) tokens of the draft, candidates that were not taken among the discarded); `target_share` is of kept
+    tokens. `draft_alone` is the share of questions in whose answer the target wrote nothing, `draft_alone_right` of
+    those that are also right.
     """
 
     acceptance: float | None
@@ -95,11 +97,17 @@ class Budget:
         """Share of right answers."""
         return self.right / self.of
 
+    @property
+    def stderr(self) -> float | None:
+        """The accuracy's standard error."""
+        return standard_error(self.right, self.of)
+
 
 @dataclass(frozen=True)
 class Account:
     """One strategy on one task. `difference` is to the task's first strategy, over the questions of both.
 
+    `cut_short` answers did not end by themselves, whether they have a final answer or not (outcome "truncated").
     `wall_seconds` is what the strategy took with all else around its models, if that was measured.
     """
 
@@ -109,6 +117,7 @@ class Account:
     right: int
     difference: Difference | None
     outcomes: dict[Outcome, int]
+    cut_short: int
     cost: Cost
     authorship: Authorship
     budgets: tuple[Budget, ...]
@@ -134,9 +143,14 @@ class StrategyRun:
 
     name: str
     samples: tuple[Sample, ...]
-    wall_seconds: float | None = None
     drawn_by: str | None = None
     paces: dict[Role, Pace] = field(default_factory=dict)
+
+    @property
+    def wall_seconds(self) -> float | None:
+        """What its questions took, one after the other over; None unless each was timed."""
+        seconds = [sample.seconds for sample in self.samples if sample.seconds is not None]
+        return sum(seconds) if len(seconds) == len(self.samples) else None
 
 
 def accounts_of(task: str, runs: Sequence[StrategyRun], seed: int = 0) -> tuple[Account, ...]:
@@ -202,13 +216,14 @@ def budgets_of(samples: Sequence[Sample]) -> tuple[Budget, ...]:
 def authorship(samples: Sequence[Sample]) -> Authorship:
     """Who wrote the answers of a strategy."""
     steps = [step for sample in samples for record in sample.records for step in record.steps]
-    several = any(len(sample.branches) > 1 for sample in samples)  # then nothing is accepted, but chosen
     alone = [sample for sample in samples if _is_drafted(sample)]
-    accepted = [] if several else [step.tokens for step in steps if _is_accepted(step)]
-    rejected = [] if several else [step.rejected.tokens for step in steps if step.rejected]
+    gated = [] if any(_selects(sample) for sample in samples) else steps
+    accepted = [step.tokens for step in gated if _is_accepted(step)]
+    rejected = [step.rejected.tokens for step in gated if step.rejected]
+    left = [other.tokens for step in gated for other in step.others if other.author == "draft"]
     return Authorship(
         acceptance=_share(len(accepted), len(accepted) + len(rejected)),
-        acceptance_by_tokens=_share(sum(accepted), sum(accepted) + sum(rejected)),
+        acceptance_by_tokens=_share(sum(accepted), sum(accepted) + sum(rejected) + sum(left)),
         target_share=_share(
             sum(step.tokens for step in steps if step.author == "target"), sum(step.tokens for step in steps)
         ),
@@ -226,6 +241,7 @@ def _account(task: str, run: StrategyRun, first: StrategyRun, seed: int) -> Acco
         right=sum(sample.right for sample in run.samples),
         difference=None if run is first else difference(first.samples, run.samples, seed),
         outcomes={outcome: counted[outcome] for outcome in OUTCOMES},
+        cut_short=sum(sample.is_cut_short for sample in run.samples),
         cost=cost_of(record for sample in run.samples for record in sample.records),
         authorship=authorship(run.samples),
         budgets=budgets_of(run.samples),
@@ -254,6 +270,10 @@ def _judged(step: Step) -> int:
     tried: list[Candidate | Rejected] = [*step.others, *([step.rejected] if step.rejected else [])]
     own = step.tokens if step.reward is not None else 0
     return own + sum(each.tokens for each in tried if each.reward is not None)
+
+
+def _selects(sample: Sample) -> bool:
+    return any(parse(record.strategy).selects for record in sample.records)
 
 
 def _is_drafted(sample: Sample) -> bool:

@@ -5,6 +5,7 @@ For looking at one set of samples at every budget. The strategies that choose wh
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 from rsd_cli.evaluation.grading import alike
@@ -18,14 +19,14 @@ Choice = Literal["majority", "best", "weighted"]
 
 
 def choose(branches: Sequence[Branch], how: Choice) -> Branch | None:
-    """The branch whose answer counts; None where none gave an answer.
+    """The branch whose answer counts; None where none gave an answer that could be voted for.
 
-    majority: the answer that most give; best: the highest score; weighted: the answer with the highest sum of
-    scores (Li et al., arXiv 2206.02336). Of equals the first to be drawn wins.
+    majority: the answer that most give; best: the highest score, whether there is a final answer or not; weighted:
+    the answer with the highest sum of scores (Li et al., arXiv 2206.02336). Of equals the first to be drawn wins.
+    Votes are of what the grader reads, which without a box is the last number or letter.
     """
     if how == "best":
-        answering = [branch for branch in branches if branch.extracted is not None]
-        return max(answering, key=_score, default=None)
+        return max(branches, key=_score, default=None)
     groups = [[branches[place] for place in places] for places in alike([b.extracted for b in branches])]
     weigh = _total if how == "weighted" else len
     most = max(groups, key=weigh, default=None)
@@ -47,8 +48,8 @@ def budgets(n: int) -> list[int]:
 
 
 def _score(branch: Branch) -> float:
-    return branch.score if branch.score is not None else 0.0
+    return -math.inf if branch.score is None else branch.score
 
 
 def _total(group: Sequence[Branch]) -> float:
-    return sum(_score(branch) for branch in group)
+    return sum(branch.score or 0.0 for branch in group)

@@ -37,9 +37,10 @@ OPENING, CLOSING = "([{", ")]}"
 class Grade:
     """How an answer did.
 
-    `extracted` is the final answer as it stands in the text. `truncated` says that the text was cut short; one that
-    nevertheless has a boxed answer is graded by it, all others have the outcome "truncated". "empty": there is no
-    answer; "unparsable": what there is can't be read; "timeout": comparing it took too long or too much memory.
+    `extracted` is the final answer as it stands in the text, of a multiple choice its letter. `truncated` says that
+    the text was cut short; one that nevertheless has a boxed answer is graded by it, all others have the outcome
+    "truncated". "empty": there is no answer; "unparsable": what there is can't be read; "timeout": comparing it
+    took too long or too much memory.
     """
 
     right: bool
@@ -80,6 +81,8 @@ class Grader:
         extracted = extract(answer, answer_type, boxed_only=truncated)
         if not extracted:
             return Grade(False, None, "truncated" if truncated else "empty", truncated)
+        if answer_type == "choice":
+            extracted = letter_of_box(extracted, choices) or extracted
         outcome = self.compare(extracted, gold, answer_type, choices)
         return Grade(outcome == "right", extracted, outcome, truncated)
 

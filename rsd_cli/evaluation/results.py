@@ -53,7 +53,7 @@ def results_of(evaluation: Evaluation) -> dict[str, Any]:
             evaluation, lambda _task, run: {role: pace.to_json() for role, pace in run.paces.items()}
         ),
         "project_params": dict(evaluation.project),
-        "comparable": evaluation.circumstances.limit is None,
+        "comparable": not evaluation.partial,
         **asdict(evaluation.circumstances),
     }
 
@@ -98,14 +98,15 @@ def read_evaluation(path: Path) -> Evaluation:
 
 
 def _read_run(folder: Path, data: dict[str, Any], task: str, strategy: str) -> StrategyRun:
-    name, seconds = data["samples"][task][strategy], data["wall_seconds"][task][strategy]
+    name, n = data["samples"][task][strategy], data["n"][task][strategy]
     if name != samples_name(task, strategy):  # nothing else is read than sample files beside the results
         raise ValueError(f"samples of {task} by {strategy} are said to be in {name!r}")
     giver = data["drawn_by"][task][strategy]
     return StrategyRun(
         strategy,
-        read_samples(folder / name),
-        None if seconds is None else float(seconds),
+        tuple(
+            sample for sample in read_samples(folder / name) if sample.doc_id < n
+        ),  # of a run up to a limit
         None if giver is None else str(giver),
         {role: Pace.from_json(told) for role, told in data["paces"][task][strategy].items()},
     )
@@ -140,6 +141,7 @@ def _account_json(account: Account) -> dict[str, Any]:
         "n": account.n,
         "difference_to_first": asdict(account.difference) if account.difference else None,
         "outcomes": account.outcomes,
+        "cut_short": account.cut_short,
         "tokens": {role: asdict(used) for role, used in account.cost.tokens.items()},
         "judged_tokens": account.cost.judged,
         "flops": _flops_json(account.cost.flops),
@@ -156,6 +158,8 @@ def _budget_json(budget: Budget) -> dict[str, Any]:
         "n": budget.n,
         "right": budget.right,
         "accuracy": budget.accuracy,
+        "stderr": budget.stderr,
+        "tokens": {role: asdict(used) for role, used in budget.cost.tokens.items()},
         "flops": _flops_json(budget.cost.flops),
         "seconds_in_models": budget.cost.seconds,
     }

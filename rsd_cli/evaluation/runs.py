@@ -30,7 +30,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What figures depend on besides the questions. A `limit` makes them incomparable with a whole task's."""
+    """What figures depend on besides the questions. `rows` has the sizes of whole tasks, where they are known."""
 
     times: Times
     versions: dict[str, str]
@@ -40,6 +40,7 @@ class Circumstances:
     models: dict[Role, ModelId]
     chat_template_sha: dict[str, str] = field(default_factory=dict)
     limit: int | None = None
+    rows: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,17 @@ class Evaluation:
     tasks: tuple[TaskRun, ...]
     circumstances: Circumstances
     project: dict[Role, float] = field(default_factory=dict)
+
+    @property
+    def partial(self) -> dict[str, str]:
+        """The tasks of which not all questions were asked, which makes figures incomparable, and how many were."""
+        known, limit = self.circumstances.rows, self.circumstances.limit
+        asked = {run.task: max(len(each.samples) for each in run.strategies) for run in self.tasks}
+        return {
+            task: f"{n:,} of {known[task]:,}" if task in known else f"the first {n:,}"
+            for task, n in asked.items()
+            if (n < known[task] if task in known else limit is not None)
+        }
 
 
 def _policy(run: StrategyRun) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-Outcome = Literal["right", "wrong", "truncated", "empty", "unparsable", "timeout"]
+Outcome = Literal["right", "wrong", "truncated", "empty", "unparsable", "timeout", "error"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 
@@ -38,7 +38,9 @@ class Sample:
     """One question as one strategy answered it.
 
     `branches` has one answer, or all n in the order of drawing where a strategy draws n and chooses one; it is
-    empty where the question could not be answered. `right`, `extracted` and `outcome` are the chosen answer's.
+    empty where the question could not be answered, and then `error` says why. `right`, `extracted` and `outcome`
+    are the chosen answer's. `seconds` is the wall time since the one before it was over, of questions that were
+    answered side by side; None if it was not measured.
     """
 
     strategy: str
@@ -49,6 +51,8 @@ class Sample:
     right: bool
     extracted: str | None
     outcome: Outcome
+    error: str | None = None
+    seconds: float | None = None
 
     @classmethod
     def single(cls, strategy: str, doc_id: int, doc: dict[str, Any], target: str, branch: Branch) -> Sample:
@@ -59,6 +63,13 @@ class Sample:
     def records(self) -> tuple[Record, ...]:
         """What it cost, branch after branch."""
         return tuple(branch.record for branch in self.branches)
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether the answer that counts did not end by itself."""
+        graded = (self.right, self.extracted, self.outcome)
+        alike = (b for b in self.branches if (b.right, b.extracted, b.outcome) == graded)
+        return next((branch.record.ended_by != "eog" for branch in alike), False)
 
     @property
     def doc_hash(self) -> str:
@@ -85,6 +96,8 @@ class Sample:
             "rsd": {
                 "strategy": self.strategy,
                 "outcome": self.outcome,
+                "error": self.error,
+                "seconds": self.seconds,
                 "branches": [_branch_json(branch) for branch in self.branches],
             },
         }
@@ -105,6 +118,8 @@ class Sample:
             right=line.exact_match == 1,
             extracted=line.filtered_resps[0],
             outcome=line.rsd.outcome,
+            error=line.rsd.error,
+            seconds=line.rsd.seconds,
         )
         if line.doc_hash != sample.doc_hash:
             raise ValueError("sample.doc_hash is not the hash of its doc")
@@ -115,6 +130,8 @@ class Sample:
 class _Ours:
     strategy: str
     outcome: Outcome
+    error: str | None
+    seconds: float | None
     branches: tuple[Branch, ...]
 
 
@@ -138,7 +155,10 @@ class _Line:
 
 
 def read_samples(path: Path) -> tuple[Sample, ...]:
-    """All samples of a file; a last line that was torn off while it was written is left out."""
+    """All samples of a file; a last line that was torn off while it was written is left out.
+
+    A question that failed may have been answered later; then that counts.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -151,7 +171,7 @@ def read_samples(path: Path) -> tuple[Sample, ...]:
             raise OutputError(
                 f"{path} line {number} is no sample of rsd eval: {error}.", "Name a samples_*.jsonl file."
             ) from error
-        if sample.doc_id in samples:
+        if sample.doc_id in samples and samples[sample.doc_id].error is None:
             raise OutputError(f"{path} line {number} answers question {sample.doc_id} a second time.")
         samples[sample.doc_id] = sample
     return tuple(samples.values())

@@ -28,7 +28,7 @@ def can_give(giver: Strategy, taker: Strategy) -> bool:
 def shared(sample: Sample, name: str, taker: Strategy) -> Sample:
     """A question as the taker answers it, which is called `name`, from another strategy's sample."""
     if not sample.branches or taker.choice is None:
-        return replace(sample, strategy=name)
+        return replace(sample, strategy=name, seconds=None)
     branches = tuple(_taken(branch, taker) for branch in sample.branches[: taker.n])
     chosen = choose(branches, taker.choice) or branches[0]
     return replace(Sample.single(name, sample.doc_id, sample.doc, sample.target, chosen), branches=branches)

@@ -42,7 +42,7 @@ def columns(evaluation: Evaluation) -> list[Column]:
         Column("accepted", tuple(_percent(account.authorship.acceptance) for account in accounts), 9),
         Column("compute", tuple(_computes(evaluation, projecting=False)), 1),
         Column("s/question", tuple(_seconds(evaluation)), 2),
-        Column("no answer", tuple(odd_ends(account) for account in accounts), 5, is_text=True),
+        Column("remarks", tuple(odd_ends(account) for account in accounts), 5, is_text=True),
     ]
     if evaluation.project:
         shown.insert(9, Column("projected", tuple(_computes(evaluation, projecting=True)), 2))
@@ -67,8 +67,8 @@ def markdown(evaluation: Evaluation) -> str:
 
 def notes(evaluation: Evaluation) -> Iterator[str]:
     """What must be known to read the table."""
-    if evaluation.circumstances.limit is not None:
-        yield f"Not comparable with whole tasks: only the first {evaluation.circumstances.limit} questions."
+    for task, questions in evaluation.partial.items():
+        yield f"Not comparable with the whole of {task}: only {questions} questions."
     yield (
         "Compute: 2 x parameters x tokens of all models with the PRM, as a multiple of the target's alone "
         "(TFLOPs a question where that did not run)."
@@ -97,8 +97,9 @@ def budget_lines(run: TaskRun) -> Iterator[str]:
 def budget_line(budget: Budget) -> str:
     """One budget, as its_hub prints it."""
     width = len(str(budget.of))
+    error = "" if budget.stderr is None else f"±{budget.stderr:.4f} "
     return (
-        f"budget={budget.n:2}: accuracy={budget.accuracy:.4f} ({budget.right:{width}}/{budget.of}), "
+        f"budget={budget.n:2}: accuracy={budget.accuracy:.4f} {error}({budget.right:{width}}/{budget.of}), "
         f"{budget.cost.total_flops / budget.of / TERA:.2f} TFLOPs a question"
     )
 
@@ -117,9 +118,10 @@ def interval(found: Difference) -> str:
 
 
 def odd_ends(account: Account) -> str:
-    """Truncated and other answers that could not be right, which the accuracy does not show."""
-    odd = [(name, count) for name, count in account.outcomes.items() if name not in ("right", "wrong")]
-    return ", ".join(f"{count} {name}" for name, count in odd if count)
+    """Answers that were cut short, and others that could not be right, which the accuracy does not show."""
+    odd: list[tuple[str, int]] = [("cut short", account.cut_short)]
+    odd += [(name, n) for name, n in account.outcomes.items() if name not in ("right", "wrong", "truncated")]
+    return ", ".join(f"{n} {name}" for name, n in odd if n)
 
 
 def seconds_of(account: Account, *, wall: bool) -> float:

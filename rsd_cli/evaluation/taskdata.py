@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.errors import RSDError, UsageError
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 class Origin:
     """Where rows are from: a file with its sha256, or a repository of the hub at a commit.
 
-    `pinned` says that the commit stands in the task; else it was the newest one when the rows were loaded.
+    `pinned` says that the commit stands in the task; else it was the newest one when the rows were loaded. Of a
+    user's own task `declaration` is the hash of how its rows are read.
     """
 
     place: str
     sha256: str | None = None
     revision: str | None = None
     pinned: bool = False
+    declaration: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def load(
     """The first `limit` items of a task, from `data`, the task's own file or the hub."""
     file = data or task.file
     rows, origin = _from_file(file) if file else _from_hub(task, offline=offline)
+    origin = replace(origin, declaration=task.declaration)
     found: list[Item] = []
     for number, row in enumerate(rows):
         if limit is not None and len(found) >= limit:

@@ -38,7 +38,8 @@ class HubData:
 class Task:
     """A benchmark: how its rows are read, how its answers are graded, what the models are told.
 
-    `rows` is how many a whole set has, as published. `file` is the user task's own file.
+    `rows` is how many a whole set has, as published. `file` is the user task's own file, `declaration` what its
+    YAML file says, as a hash.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Task:
     rows: int | None = None
     system: str = MATHS
     file: Path | None = None
+    declaration: str | None = None
 
 
 # Commits as public code that uses these sets names them; the hub was not at hand to look at them again. The one set

@@ -16,6 +16,7 @@ The answer of a multiple-choice row is a letter, an index from 0 or the option's
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -91,7 +92,15 @@ def read_task(path: Path) -> Task:
     except ValidationError as error:
         raise _refusal(document, error.errors(include_url=False)) from None
     file = path.parent / Path(declared.file).expanduser()
-    return Task(declared.name, declared.answer_type, declared.read, system=declared.system, file=file)
+    said = hashlib.sha256(declared.model_dump_json().encode()).hexdigest()
+    return Task(
+        declared.name,
+        declared.answer_type,
+        declared.read,
+        system=declared.system,
+        file=file,
+        declaration=said,
+    )
 
 
 def _filled(prompt: str, row: Row) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,3 +19,9 @@ class PrmSpec:
     layout: str = ""
     head: Path | None = None
     separator: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What rewards depend on besides the models: the family and the very head."""
+        head = f", head {hashlib.sha256(self.head.read_bytes()).hexdigest()[:16]}" if self.head else ""
+        return f"{self.name} ({self.family}{head})"

@@ -151,7 +151,7 @@ def test_garbage_between_lines_is_refused_and_left_alone(garbage, filled, opened
         ({**SETTINGS, "threshold": 0.5}, "threshold was 0.7, now 0.5"),
         ({**SETTINGS, "seed": 1}, "seed was null, now 1"),
         ({"trio": "starter", "models": {"draft": "aa"}}, "threshold was 0.7, now null"),
-        ({**SETTINGS, "models": {"draft": "bb"}}, 'models was {"draft": "aa"}, now {"draft": "bb"}'),
+        ({**SETTINGS, "models": {"draft": "bb"}}, 'models.draft was "aa", now "bb"'),
         (
             {**SETTINGS, "trio": "big", "threshold": 1},
             'trio was "starter", now "big"; threshold was 0.7, now 1',

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 
 import pytest
+
+from rsd_cli.cli.eval_plan import contenders
+from tests.cli.command import ENTRY
 
 STRATEGIES = "rsd,target,draft,majority@3,best-of-n@2,beam@2,rsd/threshold=0.6"
 COMMON = (
@@ -56,7 +60,7 @@ def test_one_command_gives_table_results_and_report(rsd, rows):
     assert done.code == 0, done.err
     for name in STRATEGIES.split(","):
         assert name in done.out
-    assert "only the first 5 questions" in done.out
+    assert "only 5 of 1,319 questions" in done.out
     assert "\x1b" not in done.out
     found = results(rsd)
     assert set(found["n"]["gsm8k"].values()) == {5}
@@ -182,6 +186,109 @@ def test_an_interrupted_run_goes_on(rsd, rows):
     assert not list((rsd.home / "out").glob("results_*.json"))
 
 
+@pytest.fixture
+def too_long(rsd, rows):
+    """The same with one question among them that no context holds."""
+    lines = rows.read_text().splitlines()
+    lines[2] = json.dumps({"question": "What is one and one? " * 2000, "answer": "#### 2"})
+    rows.write_text("\n".join(lines) + "\n")
+    return rows
+
+
+@pytest.mark.parametrize("strategy", ["draft", "majority@3", "best-of-n@2"])
+def test_a_question_that_can_not_be_answered_is_an_error_and_the_others_go_on(strategy, rsd, too_long):
+    for _ in range(2):  # the second time nothing is asked
+        done = evaluate(rsd, too_long, strategies=strategy)
+        assert done.code == 1
+        assert "1 without an answer: The question is" in done.err
+        assert "1 error" in done.out
+        lines = samples(rsd, strategy)
+        assert sorted(line["doc_id"] for line in lines) == list(range(6))
+        assert [line["doc_id"] for line in lines if line["rsd"]["error"]] == [2]
+    assert results(rsd)["results"]["gsm8k"][strategy]["outcomes"]["error"] == 1
+    assert evaluate(rsd, too_long, "--retry-errors", strategies=strategy).code == 1
+    assert [line["doc_id"] for line in samples(rsd, strategy)].count(2) == 2
+    assert results(rsd)["n"]["gsm8k"][strategy] == 6
+
+
+CRASHES = """
+import os, signal
+from rsd_cli.decoding.requests import Requests
+submit = Requests.submit
+def crash(self, trajectory, request):
+    if trajectory.problem.id in ("1", "4") and trajectory.settings.strategy == "target":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return submit(self, trajectory, request)
+Requests.submit = crash
+from rsd_cli.__main__ import main
+main()
+"""
+
+
+def test_questions_that_crash_the_engine_are_found_and_the_others_answered(rsd, rows):
+    script = rsd.home / "crashes.py"
+    script.write_text(CRASHES)
+    done = subprocess.run(
+        [ENTRY[0], str(script), "eval", "gsm8k", "--data", str(rows), "--strategies", "draft,target", *COMMON],
+        capture_output=True, env=rsd.env(), cwd=rsd.home, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert b"2 without an answer: The engine crashed" in done.stderr
+    assert sorted(line["doc_id"] for line in samples(rsd, "draft")) == list(range(6))
+    failed = {line["doc_id"]: line["rsd"]["error"] is not None for line in samples(rsd, "target")}
+    assert failed == {0: False, 1: True, 2: False, 3: False, 4: True, 5: False}
+
+
+def test_the_time_of_a_strategy_survives_a_kill_and_is_that_of_its_questions(rsd, rows):
+    assert evaluate(rsd, rows, strategies="draft,target").code == 0
+    took = [line["rsd"]["seconds"] for line in samples(rsd, "draft")]
+    assert min(took) >= 0
+    assert results(rsd)["wall_seconds"]["gsm8k"]["draft"] == pytest.approx(sum(took))
+    manifest = rsd.home / "out" / "run.json"
+    known = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(known | {"paces": {}}))  # as a kill would leave it
+    assert evaluate(rsd, rows, "--limit", "2", strategies="draft,target").code == 0
+    part = [line["rsd"]["seconds"] for line in samples(rsd, "draft") if line["doc_id"] < 2]
+    assert results(rsd)["wall_seconds"]["gsm8k"]["draft"] == pytest.approx(sum(part))
+
+
+PROBED = """
+import os, signal
+from rsd_cli.cli import eval_run
+rates = eval_run.engine_rates
+def interrupted(*arguments):
+    os.kill(os.getpid(), signal.SIGINT)
+    return rates(*arguments)
+eval_run.engine_rates = interrupted
+from rsd_cli.__main__ import main
+main()
+"""
+
+
+def test_an_interrupt_while_a_full_batch_is_timed_is_no_error(rsd, rows):
+    script = rsd.home / "probed.py"
+    script.write_text(PROBED)
+    command = ["eval", "gsm8k", "--data", str(rows), "--strategies", "rsd,target", *COMMON]
+    done = subprocess.run(
+        [ENTRY[0], str(script), *command],
+        capture_output=True, env=rsd.env(), cwd=rsd.home, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 130, done.stderr
+    assert b"the same command goes on" in done.stderr
+    assert rsd(*command).code == 0
+    assert results(rsd)["wall_seconds"]["gsm8k"]["rsd"] > 0
+
+
+def test_another_reading_of_the_rows_is_another_task(rsd):
+    (rsd.home / "mine.jsonl").write_text('{"q": "What is 1 + 2?", "a": "3"}\n')
+    declaration = "name: mine\nfile: mine.jsonl\nfields: {question: q, answer: a}\nanswer_type: numeric\n"
+    (rsd.home / "mine.yaml").write_text(declaration)
+    assert rsd("eval", "mine.yaml", "--strategies", "draft", *COMMON).code == 0
+    (rsd.home / "mine.yaml").write_text(f'{declaration}prompt: "Please: {{q}}"\n')
+    other = rsd("eval", "mine.yaml", "--strategies", "draft", *COMMON)
+    other.refused(5, "made with other settings", "declaration")
+
+
 def test_two_runs_are_compared(rsd, rows):
     assert evaluate(rsd, rows, strategies="rsd,draft").code == 0
     (rsd.home / "out").rename(rsd.home / "first")
@@ -201,12 +308,26 @@ def test_two_runs_are_compared(rsd, rows):
         ("", "names none"),
         ("rsd/threshold", "is no setting"),
         ("rsd/treshold=0.5", "is no setting"),
-        ("rsd/threshold=high", "is no setting"),
+        ("rsd/threshold=high", "is no possible value"),
+        ("rsd/threshold=nan", "is no possible value"),
+        ("rsd/threshold=7", "is no possible value"),
+        ("rsd/target-share=3", "is no possible value"),
+        ("gsi/beta=0", "is no possible value"),
         ("beam@2/temperature=0", "temperature 0"),
     ],
 )
 def test_strategies_that_make_no_sense_are_refused(strategies, words, rsd, rows):
     evaluate(rsd, rows, strategies=strategies).refused(2, words)
+
+
+def test_a_weighting_may_have_several_parameters():
+    found = contenders(
+        "rsd/weighting=logistic:alpha=10,delta=0.5/speculative=on, draft,majority@4/aggregate=min"
+    )
+    assert [each.name for each in found] == [
+        "rsd/weighting=logistic:alpha=10,delta=0.5/speculative=on", "draft", "majority@4/aggregate=min",
+    ]  # fmt: skip
+    assert found[0].method.wishes.weighting == "logistic:alpha=10,delta=0.5"
 
 
 def test_the_compute_of_other_sizes_is_called_a_projection(rsd, rows):
@@ -230,4 +351,4 @@ def test_a_truncated_answer_is_shown_beside_the_accuracy(rsd, rows):
     done = evaluate(rsd, rows, "--max-tokens", "3", strategies="draft")
     assert done.code == 0
     assert results(rsd)["results"]["gsm8k"]["draft"]["outcomes"]["truncated"] == 6
-    assert "6 truncated" in done.out
+    assert "6 cut short" in done.out

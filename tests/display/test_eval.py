@@ -35,7 +35,7 @@ def test_what_has_no_room_is_named_and_odd_ends_are_not_lost():
     text = shown(80, show_evaluation, MADE)
     assert "Δ to first" in text
     assert "No room for" in text
-    assert "truncated" in text
+    assert "cut short" in text
     assert "No room" not in shown(200, show_evaluation, MADE)
     assert "Not comparable" in text
 

@@ -114,7 +114,9 @@ def record_of(made: Trace, **changes: Any) -> Record:
     return Record(**(fields | changes))
 
 
-def branch_of(rng: random.Random, policy: str, threshold: float, doc_id: int, gold: int) -> Branch:
+def branch_of(
+    rng: random.Random, policy: str, strategy: str, threshold: float, doc_id: int, gold: int
+) -> Branch:
     """An answer whose chance to be right grows with the target's share, on a question that may be hard."""
     hardness = random.Random(doc_id).random()
     made = trace(rng, policy, threshold, 1.2 * (1 - hardness))
@@ -124,7 +126,7 @@ def branch_of(rng: random.Random, policy: str, threshold: float, doc_id: int, go
     right = drawn < skill + 0.5 - hardness
     final = str(gold if right else gold + rng.randint(1, 3))
     if not right and drawn > 0.97:
-        record = record_of(made, ended_by="max_tokens", final_answer=None, strategy=policy)
+        record = record_of(made, ended_by="max_tokens", final_answer=None, strategy=strategy)
         return Branch(record, False, None, "truncated")
     last = made.steps[-1]
     made.steps[-1] = Step(
@@ -140,7 +142,7 @@ def branch_of(rng: random.Random, policy: str, threshold: float, doc_id: int, go
         id=str(doc_id),
         question=doc_of(doc_id)["question"],
         final_answer=final,
-        strategy="draft" if policy == "judged" else policy,
+        strategy=strategy,
         settings={"threshold": threshold, "max_tokens": 2048, "temperature": 0.0},
     )
     rewards = [step.reward for step in record.steps if step.reward is not None]
@@ -161,7 +163,8 @@ def sample_of(
     """A sample of one answer, or of n of which the most frequent one, or the best scored, counts."""
     rng = random.Random(f"{name}/{doc_id}/{seed}")
     gold = 10 + doc_id
-    branches = tuple(branch_of(rng, policy, threshold, doc_id, gold) for _ in range(n))
+    strategy = name.partition(":")[0]
+    branches = tuple(branch_of(rng, policy, strategy, threshold, doc_id, gold) for _ in range(n))
     finals = [branch.extracted for branch in branches if branch.extracted]
     if policy == "judged":
         best = max(branches, key=lambda branch: branch.score if branch.score is not None else -1.0)
@@ -182,12 +185,19 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 }
 
 
+OTHERS: dict[str, dict[str, Any]] = {
+    "speculative": {"policy": "target"},
+    "majority@8:target": {"policy": "target", "n": 8},
+}
+
+
 def runs_of(
     n: int = 40, names: tuple[str, ...] = tuple(STRATEGIES), seed: int = 0
 ) -> tuple[StrategyRun, ...]:
     """All strategies on the same questions."""
+    known = STRATEGIES | OTHERS
     return tuple(
-        StrategyRun(name, tuple(sample_of(name, doc_id=i, seed=seed, **STRATEGIES[name]) for i in range(n)))
+        StrategyRun(name, tuple(sample_of(name, doc_id=i, seed=seed, **known[name]) for i in range(n)))
         for name in names
     )
 

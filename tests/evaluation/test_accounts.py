@@ -120,8 +120,34 @@ def test_odd_ends_are_counted():
     outcomes: list[Outcome] = ["truncated", "empty", "unparsable", "timeout", "timeout", "wrong"]
     odd = tuple(replace(sample, doc_id=i, outcome=ended, right=False) for i, ended in enumerate(outcomes))
     (account,) = accounts_of("gsm8k", (StrategyRun("rsd", (*odd, replace(sample, doc_id=9, branches=()))),))
-    expected = {"truncated": 1, "empty": 1, "unparsable": 1, "timeout": 2, "wrong": 1, "right": 0}
+    expected = {"truncated": 1, "empty": 1, "unparsable": 1, "timeout": 2, "wrong": 1, "right": 0, "error": 0}
     assert account.outcomes == expected | {sample.outcome: expected[sample.outcome] + 1}
+
+
+def test_cut_short_is_the_answer_that_counts_whatever_its_grade():
+    sample = RUNS[0].samples[0]
+    (branch,) = sample.branches
+    short = replace(branch, record=replace(branch.record, ended_by="max_tokens"))
+    other = replace(branch, extracted="another")
+    made = (
+        replace(sample, doc_id=0, branches=(short,)),
+        replace(sample, doc_id=1, branches=(branch,)),
+        replace(sample, doc_id=2, branches=(replace(other, record=short.record), branch)),
+        replace(sample, doc_id=3, branches=(other, short)),
+        replace(sample, doc_id=4, branches=(), outcome="error", error="It was too long."),
+    )
+    (account,) = accounts_of("gsm8k", (StrategyRun("rsd", made),))
+    assert account.cut_short == 2
+
+
+@pytest.mark.parametrize("strategy", ["beam@2", "process-best-of-n@2", "best-of-n@2", "rsd-n@2"])
+def test_where_candidates_are_picked_nothing_is_accepted(strategy):
+    steps = [Step("a", "draft", 0.9, 10, 1.0, others=(Candidate("b", "draft", 0.2, 30),))]
+    record = record_of(Trace(random.Random(0), steps=steps, kept=1), strategy=strategy)
+    sample = Sample.single(strategy, 0, {}, "1", Branch(record, True, "1", "right"))
+    found = authorship([sample])
+    assert found.acceptance == (1.0 if strategy == "rsd-n@2" else None)
+    assert found.acceptance_by_tokens == (0.25 if strategy == "rsd-n@2" else None)
 
 
 def made_by_hand(*steps, right=True):

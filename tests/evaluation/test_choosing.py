@@ -20,7 +20,8 @@ def branches(*given):
         ([("1", 0.2), ("2", 0.9), ("1", 0.3)], 0, 1, 1),
         ([("1", 0.5), ("2", 0.9), ("1", 0.5)], 0, 1, 0),
         ([("1", 0.5), ("2", 0.5)], 0, 0, 0),
-        ([(None, 0.99), ("2", 0.1)], 1, 1, 1),
+        ([(None, 0.99), ("2", 0.1)], 1, 0, 1),
+        ([("1", None), ("2", 0.0)], 0, 1, 0),
         ([("3", 0.4), ("0.5", 0.3), ("\\frac{1}{2}", 0.3)], 1, 0, 1),
     ],
 )
@@ -31,8 +32,9 @@ def test_the_answer_that_counts(given, majority, best, weighted):
     assert choose(made, "weighted") is made[weighted]
 
 
-def test_without_any_answer_none_counts():
-    assert choose(branches((None, 0.5), (None, 0.7)), "best") is None
+def test_without_any_answer_none_is_voted_for():
+    assert choose(branches((None, 0.5), (None, 0.7)), "majority") is None
+    assert choose(branches((None, 0.5), (None, 0.7)), "weighted") is None
     assert choose([], "majority") is None
 
 

@@ -165,6 +165,12 @@ def test_the_letter_of_a_text(text, letter):
     assert letter_of_text(text) == letter
 
 
+@pytest.mark.parametrize("box", ["B", "(b)", r"\text{B}", "yolk sac"])
+def test_votes_for_a_choice_are_votes_for_its_letter(grader, box):
+    graded = grader.grade(rf"\boxed{{{box}}}", "eog", "B", "choice", ("amnion", "yolk sac"))
+    assert (graded.extracted, graded.outcome) == ("B", "right")
+
+
 def test_a_choice_without_a_letter_is_unparsable(grader):
     assert grader.grade(r"\boxed{42}", "eog", "B", "choice").outcome == "unparsable"
     assert grader.grade("The answer is (B).", "max_tokens", "B", "choice").outcome == "truncated"

@@ -127,6 +127,16 @@ def test_the_picture_has_every_strategy_the_chord_and_the_thresholds():
     assert "TFLOPs" in alone
 
 
+def test_the_chord_ends_at_the_draft_and_the_target_alone():
+    names = ("draft", "target", "majority@8", "speculative", "majority@8:target")
+    several = TaskRun("gsm8k", runs_of(20, names))
+    assert {kind_of(run) for run in several.strategies[3:]} == {"target", "other"}
+    (chord,) = re.findall(r'<polyline class="chord" points="([^"]*)"', scatter(several, WIDE))
+    dots = re.findall(r'cx="([0-9.]+)" cy="([0-9.]+)" r="5.5"', scatter(several, WIDE))
+    places = [tuple(map(float, place.split(","))) for place in chord.split()]
+    assert [places[0], places[-1]] == [tuple(map(float, dot)) for dot in dots[:2]]
+
+
 @pytest.mark.parametrize("names", [("target",), ("draft", "target"), ("majority@8",)])
 @pytest.mark.parametrize("n", [1, 2])
 def test_pictures_of_few_answers_have_finite_places(names, n):

@@ -25,6 +25,10 @@ def saved(folder, evaluation):
     return write_results(folder, evaluation)
 
 
+def timed(run):
+    return replace(run, samples=tuple(replace(sample, seconds=2.5) for sample in run.samples))
+
+
 @pytest.mark.parametrize(
     "evaluation",
     [
@@ -34,7 +38,7 @@ def saved(folder, evaluation):
             (TaskRun("gsm8k", runs_of(3, ("rsd",))), TaskRun("my/task", runs_of(2, ("target", "draft")))),
             circumstances(config={"a": [1, {"b": None}]}),
         ),
-        Evaluation((TaskRun("x", (replace(runs_of(2, ("rsd",))[0], wall_seconds=12.5),)),), circumstances()),
+        Evaluation((TaskRun("x", (timed(runs_of(2, ("rsd",))[0]),)),), circumstances()),
     ],
 )
 def test_an_evaluation_survives_its_files(evaluation, tmp_path):
@@ -88,7 +92,7 @@ def test_compute_is_relative_to_the_target_a_question():
         lambda data: data.update(times=3),
         lambda data: data.update(limit="all"),
         lambda data: data["samples"]["gsm8k"].update(rsd="../../etc/passwd"),
-        lambda data: data["wall_seconds"].pop("gsm8k"),
+        lambda data: data["n"].pop("gsm8k"),
     ],
 )
 def test_a_file_that_holds_no_results_is_refused(change, tmp_path):
@@ -130,7 +134,7 @@ def test_the_table_has_a_row_for_every_strategy():
 
 def test_markdown_says_what_limits_it():
     text = markdown(replace(MADE, project=PROJECT))
-    assert "Not comparable with whole tasks: only the first 20 questions." in text
+    assert "Not comparable with the whole of gsm8k: only the first 20 questions." in text
     assert "Projection, not measured" in text
     assert "target 72B" in text
     assert "budget= 4: accuracy=" in text
@@ -138,6 +142,29 @@ def test_markdown_says_what_limits_it():
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + 7
     assert len({line.count("|") for line in rows}) == 1
+
+
+def test_a_part_of_a_known_task_is_called_a_part():
+    made = replace(MADE, circumstances=circumstances(rows={"gsm8k": 1319}))
+    assert "only 20 of 1,319 questions" in markdown(made)
+    assert results_of(made)["comparable"] is False
+    whole = replace(MADE, circumstances=circumstances(rows={"gsm8k": 20}))
+    assert "Not comparable" not in markdown(whole)
+    assert results_of(whole)["comparable"] is True
+
+
+def test_results_of_a_part_read_no_more_than_that_part(tmp_path):
+    """A folder in which more questions were answered before."""
+    saved(tmp_path, MADE)
+    part = Evaluation(
+        (TaskRun("gsm8k", tuple(first_of(each, 8) for each in MADE.tasks[0].strategies)),), circumstances()
+    )
+    path = write_results(tmp_path, part)
+    assert read_evaluation(path) == part
+
+
+def first_of(run, n):
+    return replace(run, samples=run.samples[:n])
 
 
 def test_without_the_target_compute_is_absolute():

@@ -88,8 +88,10 @@ def _header(evaluation: Evaluation) -> str:
         f"{role} {escape(model.name)} ({model.parameters / 1e9:.2g}B)" for role, model in models.items()
     )
     times = evaluation.circumstances.times
-    limit = evaluation.circumstances.limit
-    warning = f'<p class="warning">The first {limit} questions only: not comparable.</p>' if limit else ""
+    warning = "".join(
+        f'<p class="warning">{escape(task)}: only {questions} questions, not comparable with the whole.</p>'
+        for task, questions in evaluation.partial.items()
+    )
     return (
         '<header><button id="theme" type="button">light or dark</button>'
         "<h1>Evaluation</h1>"

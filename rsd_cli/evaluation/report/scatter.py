@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Literal
 
+from rsd_cli.decoding.strategies import parse
 from rsd_cli.evaluation.report.axes import Frame, axes, horizontal, svg, vertical
 from rsd_cli.evaluation.runs import relative_compute
 
@@ -63,13 +64,14 @@ class Box:
 
 
 def kind_of(run: StrategyRun) -> Kind:
-    """Who writes: one model alone, both under the PRM's eyes, or several answers to choose from."""
-    steps = [step for sample in run.samples for record in sample.records for step in record.steps]
+    """Who writes: one model alone, both under the PRM's eyes, or one of them several things to choose from."""
+    records = [record for sample in run.samples for record in sample.records]
+    steps = [step for record in records for step in record.steps]
     authors = {step.author for step in steps}
+    if any(parse(record.strategy).selects for record in records):
+        return "other"
     if authors == {"target"} and not any(step.rejected for step in steps):
         return "target"
-    if any(len(sample.branches) > 1 for sample in run.samples):
-        return "other"
     judged = any(step.reward is not None or step.rejected for step in steps)
     return "mixed" if judged or len(authors) > 1 else "draft"
 
@@ -148,7 +150,7 @@ def _thresholds(runs: Sequence[StrategyRun]) -> list[list[int]]:
 
 
 def _chord(points: Iterable[Point], x: Scale, y: Scale) -> str:
-    ends = {point.kind: point for point in points if point.kind in ("draft", "target")}
+    ends = {point.name: point for point in points if point.name in ("draft", "target")}
     if len(ends) < 2:
         return ""
     start, end = ends["draft"], ends["target"]

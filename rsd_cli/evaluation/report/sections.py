@@ -132,4 +132,4 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _side(title: str) -> str:
-    return ' class="text"' if title in ("Task", "Strategy", "Role", "no answer") else ""
+    return ' class="text"' if title in ("Task", "Strategy", "Role", "remarks") else ""
