@@ -24,9 +24,9 @@ from tests.rewards.test_readers import a_head
 
 pytestmark = pytest.mark.model
 
-# llama.cpp rounds activations by the number of rows at once, which moves this Q4_K model's logits by up to 0.3:
-# most rewards agree within 0.01, the judge's in the middle of its range were seen 0.023 apart.
-ROUNDING = 0.05
+# llama.cpp rounds activations by the number of rows at once, which moves this Q4_K model's logits by up to 0.3. Heads
+# feel it little. What is a softmax of two logits does in the middle of its range: 0.034 was seen at 8 seats.
+OF_HEADS, OF_LOGITS = 0.02, 0.05
 GOLDEN = json.loads(Path(__file__).with_name("skywork_golden.json").read_text("utf-8"))["cases"]
 QUESTION = "Natalia sold clips to 48 friends in April, and half as many in May. How many altogether?"
 STEPS = ("In May she sold 48 / 2 = 24 clips.\n\n", "Together that is 48 + 24 = 72.\n\n", "\\boxed{72}\n\n")
@@ -64,11 +64,14 @@ def test_qwens_prms_read_at_an_id_that_no_text_gives(qwen, template):
 
 
 def families(model, template):
+    """All that this vocabulary can play: Math-Shepherd's marker is one token in Mistral's alone."""
     head = a_head(model.n_embd)
+    three = a_head(model.n_embd, outputs=3, activation="softmax", classes=(1, 2))
     yield "judge", Judge(model, template)
     yield "skywork", ValueHead(model, template, head, "skywork", "\n\n")
     yield "qwen-prm", ValueHead(model, template, head, "qwen-prm", "")
     yield "trl", ValueHead(model, template, head, "trl", "\n")
+    yield "reasoneval", ValueHead(model, template, three, "reasoneval", "")
     yield "rlhflow", Marker(model, template, "rlhflow")
     yield "math-psa", Marker(model, template, "math-psa")
     yield "versaprm", Marker(model, template, "versaprm")
@@ -81,14 +84,15 @@ def families(model, template):
 def test_rewards_that_grow_equal_rewards_from_scratch(seats, qwen, template):
     """Also with a rejected step between."""
     grown, fresh = Engine(qwen, ContextOptions(512, seats)), Engine(qwen, ContextOptions(512, 1))
-    solutions = [(str(i), Solution(QUESTION, WRONG if i % 2 else STEPS)) for i in range(min(seats, 4))]
+    solutions = [(str(i), Solution(QUESTION, WRONG if i % 2 else STEPS)) for i in range(seats)]
     for name, reader in families(qwen, template):
+        bound = OF_LOGITS if isinstance(reader, Marker | Judge) else OF_HEADS
         for one in score(grown, reader, solutions):
             again = [read(fresh, reader, Solution(QUESTION, one.solution.steps[: i + 1])) for i in range(3)]
-            assert np.abs(np.subtract(one.rewards, again)).max() <= ROUNDING, name
+            assert np.abs(np.subtract(one.rewards, again)).max() <= bound, name
         read(grown, reader, Solution(QUESTION, WRONG[:2]), release=False)
         after = read(grown, reader, Solution(QUESTION, STEPS[:2]))
-        assert abs(after - read(fresh, reader, Solution(QUESTION, STEPS[:2]))) <= ROUNDING, name
+        assert abs(after - read(fresh, reader, Solution(QUESTION, STEPS[:2]))) <= bound, name
     grown.close()
     fresh.close()
 
