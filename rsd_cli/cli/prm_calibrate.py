@@ -55,7 +55,8 @@ def calibrate(
         Path | None, typer.Option("--svg", metavar="FILE", help="The report as a picture.")
     ] = None,
     save: Annotated[
-        bool, typer.Option("--save", help="Write the threshold to the trio in your models.yaml.")
+        bool,
+        typer.Option("--save", help="Write the threshold to the trio, in the models.yaml that declares it."),
     ] = False,
     max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", min=1, help="Longest answer.")] = 512,
     seats: Annotated[int, typer.Option("--seats", min=1, max=256, help="Answers side by side.")] = 32,
@@ -79,6 +80,7 @@ def calibrate(
     from rsd_cli.decoding.prompts import MATHS
     from rsd_cli.decoding.strategies import parse
     from rsd_cli.decoding.trajectory import Settings
+    from rsd_cli.registry.editing import check_savable, set_threshold
     from rsd_cli.registry.loading import load_registry
 
     asked = _thresholds(at)
@@ -86,6 +88,8 @@ def calibrate(
     entry = load_registry(models).trio(trio)
     if save and (draft or target or prm):
         raise UsageError("--save goes with a trio as it is.", "Leave out --draft, --target and --prm.")
+    if save:
+        check_savable(entry, models)
     access = setup.Access(models, offline, yes=yes)
     cast = setup.find(setup.Choice(trio, draft, target, prm), access, parse("audit").roles).trio
     shape = Shape(n_seats=seats, threads=threads, gpu_layers=setup.parse_layers(gpu_layers))
@@ -106,9 +110,8 @@ def calibrate(
         raise typer.Exit(interrupt.exit_code)
     _deliver(report, svg, as_json=as_json, color=not no_color)
     if save:
-        from rsd_cli.registry.editing import set_threshold
-
-        typer.echo(f"written to {set_threshold(entry, round(report.threshold, 3))}", err=True)
+        path = set_threshold(entry, round(report.threshold, 3), models)
+        typer.echo(f"written to {path}", err=True)
 
 
 def _thresholds(text: str) -> list[float]:

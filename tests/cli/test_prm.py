@@ -133,30 +133,38 @@ def test_training_goes_on_where_it_was_interrupted_and_refuses_another_run(rsd):
     rsd(*args, "--seed", "5").refused(5, "seed", "--work")
 
 
-def test_a_threshold_is_found_and_written_beside_what_is_there(rsd):
-    config = rsd.home / "xdg_config_home" / "rsd" / "models.yaml"
-    config.parent.mkdir(parents=True)
-    config.write_text(
-        "# mine\ntrios:\n  other: {draft: draft, target: target, prm: confidence, threshold: 0.1, use_for: x}\n"
-    )
+def test_a_threshold_is_found_and_written_to_the_file_that_declares_the_trio(rsd):
+    declared = yaml.safe_load((rsd.home / "models.yaml").read_text())
+    models = rsd.write_models("# mine\n" + yaml.safe_dump(declared))
     args = ("prm", "calibrate", questions(rsd.home), "--trio", "tiny", "--rows", "4", "-n", "30", *SHORT)
     done = rsd(*args, "--target-share", "0.5", "--save", "--svg", "report.svg", "--record", "answers.jsonl")
     assert done.code == 0, done.err
     for words in ("rewards of the draft's steps", "estimated at every threshold", "threshold 0."):
         assert words in done.out
-    text = config.read_text()
+    assert f"written to {models}" in done.err
+    text = models.read_text()
     assert text.startswith("# mine")
-    declared = yaml.safe_load(text)["trios"]
-    assert set(declared) == {"other", "tiny"}
-    assert f"threshold {declared['tiny']['threshold']:.3f}" in done.out
+    threshold = yaml.safe_load(text)["trios"]["tiny"]["threshold"]
+    assert f"threshold {threshold:.3f}" in done.out
+    declared["trios"]["tiny"]["threshold"] = threshold
+    assert yaml.safe_load(text) == declared
+    assert not (rsd.home / "xdg_config_home" / "rsd").exists()
     assert (rsd.home / "report.svg").read_text().startswith("<svg")
     again = rsd(*args, "--target-share", "0.9", "--save", "--record", "answers.jsonl", "--json")
     report = json.loads(again.out)
-    assert yaml.safe_load(config.read_text())["trios"]["tiny"]["threshold"] == round(report["threshold"], 3)
+    assert yaml.safe_load(models.read_text())["trios"]["tiny"]["threshold"] == round(report["threshold"], 3)
     assert len((rsd.home / "answers.jsonl").read_text().splitlines()) == 1 + 4
     shares = [point["target_share"] for point in report["curve"]]
     assert shares == sorted(shares)
     assert shares[0] == 0
+
+
+def test_a_threshold_that_can_not_be_saved_is_refused_before_the_work(rsd):
+    text = (rsd.home / "models.yaml").read_text()
+    rsd.write_models(text.replace("threshold: 0.2", "threshold: '0.2'"))
+    args = ("prm", "calibrate", questions(rsd.home), "--trio", "tiny", "--rows", "1", "-n", "9", *SHORT)
+    rsd(*args, "--save", "--record", "answers.jsonl").refused(2, "in place", "Leave out --save")
+    assert not (rsd.home / "answers.jsonl").exists()
 
 
 def test_a_sweep_measures_accuracy_between_draft_and_target(rsd):
