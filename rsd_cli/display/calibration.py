@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,11 +48,9 @@ def show_calibration(console: Console, report: Report) -> None:
 
 def save_svg(path: Path, report: Report) -> None:
     """The same as a picture."""
-    with path.with_suffix(".txt").open("w") as nowhere:
-        console = Console(record=True, width=100, file=nowhere, force_terminal=True, highlight=False)
-        show_calibration(console, report)
-    path.with_suffix(".txt").unlink()
-    console.save_svg(str(path), title="rsd prm calibrate")
+    console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True, highlight=False)
+    show_calibration(console, report)
+    path.write_text(console.export_svg(title="rsd prm calibrate"), "utf-8")
 
 
 def _distribution(title: str, rewards: Sequence[float]) -> Table:
