@@ -167,6 +167,25 @@ def test_a_threshold_that_can_not_be_saved_is_refused_before_the_work(rsd):
     assert not (rsd.home / "answers.jsonl").exists()
 
 
+def test_a_picture_of_the_report_touches_no_other_file(rsd):
+    (rsd.home / "report.txt").write_text("mine")
+    args = ("prm", "calibrate", questions(rsd.home), "--trio", "tiny", "--rows", "1", "-n", "9", *SHORT)
+    assert rsd(*args, "--svg", "report.svg").code == 0
+    assert (rsd.home / "report.txt").read_text() == "mine"
+    assert (rsd.home / "report.svg").read_text().startswith("<svg")
+    assert rsd(*args, "--svg", "report.svg").code == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "says"), [("gone/report.svg", "gone"), ("d.svg", "folder"), ("r.txt", ".svg")]
+)
+def test_a_picture_that_can_not_be_written_is_refused_before_the_work(path, says, rsd):
+    (rsd.home / "d.svg").mkdir()
+    args = ("prm", "calibrate", questions(rsd.home), "--trio", "tiny", "--rows", "1", "-n", "9", *SHORT)
+    rsd(*args, "--svg", path, "--record", "answers.jsonl").refused(2, says, path)
+    assert not (rsd.home / "answers.jsonl").exists()
+
+
 def test_a_sweep_measures_accuracy_between_draft_and_target(rsd):
     args = ("prm", "calibrate", questions(rsd.home), "--trio", "judged", "--rows", "3", "-n", "30", *SHORT)
     done = rsd(*args, "--sweep", "1", "--json")
@@ -178,6 +197,26 @@ def test_a_sweep_measures_accuracy_between_draft_and_target(rsd):
     assert middle["above_chord"]["low"] <= middle["above_chord"]["mean"] <= middle["above_chord"]["high"]
     rsd(*args, "--record", "a.jsonl")
     rsd(*args, "--record", "a.jsonl", "--seed", "3").refused(5, "--record")
+
+
+def test_a_calibration_goes_on_after_a_kill_with_more_rows_of_the_same_questions(rsd):
+    (rsd.home / "notes.txt").write_text("mine")
+    args = ["prm", "calibrate", questions(rsd.home), "--trio", "tiny", "-n", "20", "--json", *SHORT]
+    assert rsd(*args, "--rows", "2", "--record", "a.jsonl").code == 0
+    kept = rsd.home / "a.jsonl"
+    header, first, second, _ = kept.read_text().split("\n")
+    kept.write_text(f"{header}\n{first}\n{second[:30]}")
+    done = rsd(*args, "--rows", "3", "--record", "a.jsonl")
+    assert done.code == 0, done.err
+    assert kept.read_text().startswith(f"{header}\n{first}\n")
+    ids = [json.loads(line)["id"] for line in kept.read_text().split("\n")[1:-1]]
+    assert sorted(ids) == ["0", "1", "2"]
+    rsd(*args, "--record", "notes.txt").refused(5, "notes.txt", "no record")
+    assert (rsd.home / "notes.txt").read_text() == "mine"
+    rsd(*args, "--record", ".").refused(2, "no regular file")
+    path = rsd.home / "questions.jsonl"
+    path.write_text(path.read_text().replace("What is 0", "How much is 0"))
+    rsd(*args, "--record", "a.jsonl").refused(5, "another question", "--record")
 
 
 def test_thresholds_of_ones_own_are_measured(rsd):
