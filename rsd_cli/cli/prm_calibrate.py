@@ -171,7 +171,7 @@ class Calibration:
         threshold, reason = _recommend(steps, runs, share)
         return Report(
             f"{name}: {len(self.tasks)} questions, {len(steps)} steps of the draft",
-            tuple(step.reward for step in steps),
+            tuple(step.reward for answered in audited for step in answered.steps),
             tuple(step.earned for step in steps if step.earned is not None),
             tuple(curve(steps, self._costs())),
             tuple(runs),
@@ -299,4 +299,5 @@ def _as_json(report: Report) -> str:
     ]
     data = {"threshold": report.threshold, "reason": report.reason, "runs": runs}
     points = [asdict(point) for point in report.points]
-    return json.dumps(data | {"rewards": report.rewards, "earned": report.earned, "curve": points})
+    data |= {"rewards": report.rewards, "earned": report.earned, "curve": points}
+    return json.dumps(data, allow_nan=False)

@@ -22,10 +22,10 @@ BAR, BINS = 30, 10
 
 @dataclass(frozen=True)
 class Report:
-    """All that a calibration says."""
+    """All that a calibration says; `rewards` has None for a step that the PRM gave none."""
 
     title: str
-    rewards: tuple[float, ...]
+    rewards: tuple[float | None, ...]
     earned: tuple[float, ...]
     points: tuple[Point, ...]
     runs: tuple[tuple[Measured, Gain | None], ...]
@@ -37,7 +37,12 @@ def show_calibration(console: Console, report: Report) -> None:
     """Distribution, estimates at every threshold, measured runs, recommendation."""
     console.print(Text(report.title, style="bold"))
     console.print()
-    console.print(_distribution("rewards of the draft's steps", report.rewards))
+    known = [reward for reward in report.rewards if reward is not None]
+    console.print(_distribution("rewards of the draft's steps", known))
+    if unjudged := len(report.rewards) - len(known):
+        console.print(
+            f"{unjudged} of {len(report.rewards)} steps without a reward: the target's at every threshold"
+        )
     if report.earned:
         console.print(_distribution("rewards of the target's steps in their place", report.earned))
     console.print(_estimates(report.points))

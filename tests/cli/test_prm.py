@@ -219,6 +219,23 @@ def test_a_calibration_goes_on_after_a_kill_with_more_rows_of_the_same_questions
     rsd(*args, "--record", "a.jsonl").refused(5, "another question", "--record")
 
 
+def test_steps_without_a_reward_are_counted_and_null(rsd):
+    args = ["prm", "calibrate", questions(rsd.home), "--trio", "tiny", "--rows", "2", "-n", "20", *SHORT]
+    plain = rsd(*args, "--record", "a.jsonl")
+    assert "without a reward" not in plain.out
+    header, *lines = (rsd.home / "a.jsonl").read_text().split("\n")[:-1]
+    answers = [json.loads(line) for line in lines]
+    answers[0]["steps"][0]["reward"] = None
+    (rsd.home / "a.jsonl").write_text("".join(f"{line}\n" for line in (header, *map(json.dumps, answers))))
+    n_steps = sum(len(answer["steps"]) for answer in answers)
+    assert f"1 of {n_steps} steps without a reward" in rsd(*args, "--record", "a.jsonl").out
+    done = rsd(*args, "--record", "a.jsonl", "--json")
+    report = json.loads(done.out, parse_constant=pytest.fail)
+    assert len(report["rewards"]) == n_steps
+    assert report["rewards"].count(None) == 1
+    assert report["curve"][0]["target_share"] > 0
+
+
 def test_thresholds_of_ones_own_are_measured(rsd):
     args = ("prm", "calibrate", questions(rsd.home), "--trio", "judged", "--rows", "3", "-n", "30", *SHORT)
     done = rsd(*args, "--at", "0.3, 0.7", "--json")
