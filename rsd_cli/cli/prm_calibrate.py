@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rsd_cli.cli import options
 from rsd_cli.cli.questions import Task, read_questions
-from rsd_cli.errors import OutputError, UsageError
+from rsd_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rsd_cli.cli.calibration_record import Answered, Answers
     from rsd_cli.cli.interrupt import Interrupt
     from rsd_cli.cli.trio import LoadedTrio
     from rsd_cli.decoding.trajectory import Settings
@@ -55,7 +58,8 @@ def calibrate(
         Path | None, typer.Option("--svg", metavar="FILE", help="The report as a picture.")
     ] = None,
     save: Annotated[
-        bool, typer.Option("--save", help="Write the threshold to the trio in your models.yaml.")
+        bool,
+        typer.Option("--save", help="Write the threshold to the trio, in the models.yaml that declares it."),
     ] = False,
     max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", min=1, help="Longest answer.")] = 512,
     seats: Annotated[int, typer.Option("--seats", min=1, max=256, help="Answers side by side.")] = 32,
@@ -74,26 +78,31 @@ def calibrate(
     too, to see what it would have earned. With --sweep or --at, answers are graded at several thresholds.
     """
     from rsd_cli.cli import setup
+    from rsd_cli.cli.calibration_record import Answers, described
     from rsd_cli.cli.interrupt import Interrupt
     from rsd_cli.cli.trio import LoadedTrio, Shape
     from rsd_cli.decoding.prompts import MATHS
     from rsd_cli.decoding.strategies import parse
     from rsd_cli.decoding.trajectory import Settings
+    from rsd_cli.registry.editing import check_savable, set_threshold
     from rsd_cli.registry.loading import load_registry
 
     asked = _thresholds(at)
+    if svg:
+        _check_picture(svg)
     tasks = read_questions(questions, rows, need_gold=bool(sweep or asked))
     entry = load_registry(models).trio(trio)
     if save and (draft or target or prm):
         raise UsageError("--save goes with a trio as it is.", "Leave out --draft, --target and --prm.")
+    if save:
+        check_savable(entry, models)
     access = setup.Access(models, offline, yes=yes)
     cast = setup.find(setup.Choice(trio, draft, target, prm), access, parse("audit").roles).trio
     shape = Shape(n_seats=seats, threads=threads, gpu_layers=setup.parse_layers(gpu_layers))
     setup.check_memory(cast.models, shape)
     sampling = setup.make_sampling(cast.sampling)
     settings = Settings("audit", max_tokens=max_tokens, system=MATHS, seed=seed, sampling=sampling)
-    about = {"trio": trio, "prm": cast.prm.name, "questions": questions.name, "max_tokens": max_tokens}
-    answers = Answers(record, about | {"seed": seed})
+    answers = Answers(record, described(trio, cast, settings), tasks)
     with Interrupt() as interrupt:
         loaded = LoadedTrio(cast.models, cast.prm, shape, interrupt)
         try:
@@ -102,13 +111,29 @@ def calibrate(
             )
         finally:
             loaded.close()
+            answers.close()
     if report is None:
         raise typer.Exit(interrupt.exit_code)
-    _deliver(report, svg, as_json=as_json, color=not no_color)
+    _show(report, as_json=as_json, color=not no_color)
     if save:
-        from rsd_cli.registry.editing import set_threshold
+        path = set_threshold(entry, round(report.threshold, 3), models)
+        typer.echo(f"written to {path}", err=True)
+    if svg:
+        _draw(svg, report)
 
-        typer.echo(f"written to {set_threshold(entry, round(report.threshold, 3))}", err=True)
+
+def _check_picture(path: Path) -> None:
+    """Refuse before the work what could not be written behind it."""
+    if path.suffix.lower() != ".svg":
+        raise UsageError(
+            f"--svg {path} does not end in .svg.", f"For example: --svg {path.stem or 'report'}.svg"
+        )
+    if path.is_dir():
+        raise UsageError(f"--svg {path} is a folder.", "Name a file.")
+    if not path.parent.is_dir():
+        raise UsageError(f"--svg {path} lies in no folder that is there.", f"Make {path.parent} first.")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"--svg {path} can't be written.", "Name a file in a folder of yours.")
 
 
 def _thresholds(text: str) -> list[float]:
@@ -119,52 +144,6 @@ def _thresholds(text: str) -> list[float]:
     if not all(0 <= threshold <= 1 for threshold in thresholds):
         raise UsageError(f"--at {text!r} is no list of thresholds from 0 to 1.", "For example: --at 0.3,0.5")
     return thresholds
-
-
-@dataclass(frozen=True)
-class Answered:
-    """One question in one run: its steps as records have them."""
-
-    run: str
-    id: str
-    steps: list[dict[str, Any]]
-
-    @property
-    def text(self) -> str:
-        """The answer."""
-        return "".join(step["text"] for step in self.steps)
-
-
-class Answers:
-    """What was answered, in memory and, if wanted, in a file that a later run continues."""
-
-    def __init__(self, path: Path | None, about: dict[str, Any]) -> None:
-        from rsd_cli.output import LineFile
-
-        self._done: dict[tuple[str, str], Answered] = {}
-        known = path.read_text("utf-8").splitlines() if path and path.is_file() else []
-        if known and json.loads(known[0]) != about:
-            raise OutputError(
-                f"{path} holds another calibration: {known[0][:200]}.", "Name another --record."
-            )
-        for line in known[1:]:
-            self._remember(Answered(**json.loads(line)))
-        self._file = LineFile(path) if path else None
-        if self._file and not known:
-            self._file.append(json.dumps(about))
-
-    def _remember(self, answered: Answered) -> None:
-        self._done[answered.run, answered.id] = answered
-
-    def add(self, answered: Answered) -> None:
-        """Keep one."""
-        self._remember(answered)
-        if self._file:
-            self._file.append(json.dumps(asdict(answered), ensure_ascii=False))
-
-    def get(self, run: str, task: str) -> Answered | None:
-        """One, if it is there."""
-        return self._done.get((run, task))
 
 
 @dataclass
@@ -192,7 +171,7 @@ class Calibration:
         threshold, reason = _recommend(steps, runs, share)
         return Report(
             f"{name}: {len(self.tasks)} questions, {len(steps)} steps of the draft",
-            tuple(step.reward for step in steps),
+            tuple(step.reward for answered in audited for step in answered.steps),
             tuple(step.earned for step in steps if step.earned is not None),
             tuple(curve(steps, self._costs())),
             tuple(runs),
@@ -234,8 +213,8 @@ class Calibration:
         graded = [
             Graded(
                 is_right(answered.text, task.answer),
-                sum(step["tokens"] for step in answered.steps if step["author"] == "target"),
-                sum(step["tokens"] for step in answered.steps),
+                sum(step.tokens for step in answered.steps if step.author == "target"),
+                sum(step.tokens for step in answered.steps),
             )
             for task, answered in zip(self.tasks, answers, strict=True)
         ]
@@ -243,6 +222,7 @@ class Calibration:
 
     def _run(self, strategy: str, threshold: float) -> list[Answered] | None:
         """Answer what is missing; None if that was interrupted."""
+        from rsd_cli.cli.calibration_record import Answered, digest
         from rsd_cli.decoding.runner import Runner, finished
         from rsd_cli.decoding.trajectory import Problem
         from rsd_cli.display.counting import counting
@@ -256,9 +236,8 @@ class Calibration:
             for happened in runner.run(Problem(task.id, task.question) for task in missing):
                 answered = finished(happened)
                 if answered and answered.ended_by != "interrupted":
-                    trajectory = answered.trajectory
-                    steps = [asdict(step) for step in trajectory.steps]
-                    self.answers.add(Answered(run, trajectory.problem.id, steps))
+                    problem, steps = answered.trajectory.problem, tuple(answered.trajectory.steps)
+                    self.answers.add(Answered(run, problem.id, digest(problem.question), steps))
                     tell("")
         everything = [self.answers.get(run, task.id) for task in self.tasks]
         return None if self.interrupt() else [one for one in everything if one is not None]
@@ -268,9 +247,7 @@ def _judged(answered: Answered) -> list[JudgedStep]:
     from rsd_cli.evaluation.calibration import JudgedStep
 
     return [
-        JudgedStep(
-            float("nan") if step["reward"] is None else step["reward"], step["tokens"], step["audited"]
-        )
+        JudgedStep(math.nan if step.reward is None else step.reward, step.tokens, step.audited)
         for step in answered.steps
     ]
 
@@ -291,15 +268,26 @@ def _recommend(
     return threshold_for(steps, BUDGET), reason
 
 
-def _deliver(report: Report, svg: Path | None, *, as_json: bool, color: bool) -> None:
-    from rsd_cli.display.calibration import save_svg, show_calibration
+def _show(report: Report, *, as_json: bool, color: bool) -> None:
+    from rsd_cli.display.calibration import show_calibration
     from rsd_cli.display.consoles import stdout_console
 
-    if svg:
-        save_svg(svg, report)
-    if not as_json:
+    if as_json:
+        typer.echo(_as_json(report))
+    else:
         show_calibration(stdout_console(color=color), report)
-        return
+
+
+def _draw(path: Path, report: Report) -> None:
+    from rsd_cli.display.calibration import save_svg
+
+    try:
+        save_svg(path, report)
+    except OSError as error:
+        raise UsageError(f"--svg {path} can't be written: {error.strerror}.", "Name another file.") from error
+
+
+def _as_json(report: Report) -> str:
     runs = [
         {
             "threshold": run.threshold,
@@ -311,4 +299,5 @@ def _deliver(report: Report, svg: Path | None, *, as_json: bool, color: bool) ->
     ]
     data = {"threshold": report.threshold, "reason": report.reason, "runs": runs}
     points = [asdict(point) for point in report.points]
-    typer.echo(json.dumps(data | {"rewards": report.rewards, "earned": report.earned, "curve": points}))
+    data |= {"rewards": report.rewards, "earned": report.earned, "curve": points}
+    return json.dumps(data, allow_nan=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,10 +22,10 @@ BAR, BINS = 30, 10
 
 @dataclass(frozen=True)
 class Report:
-    """All that a calibration says."""
+    """All that a calibration says; `rewards` has None for a step that the PRM gave none."""
 
     title: str
-    rewards: tuple[float, ...]
+    rewards: tuple[float | None, ...]
     earned: tuple[float, ...]
     points: tuple[Point, ...]
     runs: tuple[tuple[Measured, Gain | None], ...]
@@ -36,7 +37,12 @@ def show_calibration(console: Console, report: Report) -> None:
     """Distribution, estimates at every threshold, measured runs, recommendation."""
     console.print(Text(report.title, style="bold"))
     console.print()
-    console.print(_distribution("rewards of the draft's steps", report.rewards))
+    known = [reward for reward in report.rewards if reward is not None]
+    console.print(_distribution("rewards of the draft's steps", known))
+    if unjudged := len(report.rewards) - len(known):
+        console.print(
+            f"{unjudged} of {len(report.rewards)} steps without a reward: the target's at every threshold"
+        )
     if report.earned:
         console.print(_distribution("rewards of the target's steps in their place", report.earned))
     console.print(_estimates(report.points))
@@ -47,11 +53,9 @@ def show_calibration(console: Console, report: Report) -> None:
 
 def save_svg(path: Path, report: Report) -> None:
     """The same as a picture."""
-    with path.with_suffix(".txt").open("w") as nowhere:
-        console = Console(record=True, width=100, file=nowhere, force_terminal=True, highlight=False)
-        show_calibration(console, report)
-    path.with_suffix(".txt").unlink()
-    console.save_svg(str(path), title="rsd prm calibrate")
+    console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True, highlight=False)
+    show_calibration(console, report)
+    path.write_text(console.export_svg(title="rsd prm calibrate"), "utf-8")
 
 
 def _distribution(title: str, rewards: Sequence[float]) -> Table:

@@ -21,7 +21,10 @@ GRID = 20  # thresholds that a report shows
 
 @dataclass(frozen=True)
 class JudgedStep:
-    """A step of the draft: its reward, its tokens, and what the target's step earned there, if that was tried."""
+    """A step of the draft: its reward, its tokens, and what the target's step earned there, if that was tried.
+
+    A reward that the PRM did not give is NaN; such a step goes to the target at every threshold.
+    """
 
     reward: float
     tokens: int
@@ -72,7 +75,8 @@ def threshold_for(steps: Sequence[JudgedStep], share: float) -> float:
     known = sorted((step for step in steps if not math.isnan(step.reward)), key=lambda step: step.reward)
     if not known or share >= 1:
         return 1.0
-    total, written = sum(step.tokens for step in steps), 0
+    total = sum(step.tokens for step in steps)
+    written = total - sum(step.tokens for step in known)
     for step in known:
         if written >= share * total:
             return step.reward

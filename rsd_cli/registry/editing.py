@@ -1,57 +1,146 @@
-"""Writes a trio's threshold into the user's models.yaml; everything else in the file stays as it is."""
+"""Writes a trio's threshold into the models.yaml that declares it; everything else in the file stays as it is.
+
+What an edit makes of the file is read before the file is replaced: it has to say what it said, and the threshold.
+"""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
+import os
+import textwrap
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import yaml
+
+from rsd_cli.batch.ledger import write_whole
 from rsd_cli.errors import UsageError
-from rsd_cli.registry.files import user_file
-from rsd_cli.registry.strictyaml import read
+from rsd_cli.registry.files import asked_files, is_packed, registry_files, user_file
+from rsd_cli.registry.strictyaml import Document, parse, read
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rsd_cli.registry.entries import TrioEntry
 
-
-def set_threshold(trio: TrioEntry, threshold: float, path: Path | None = None) -> Path:
-    """Change the trio's threshold in the file, or add the trio to it; gives the file's path."""
-    path = path or user_file()
-    text = path.read_text("utf-8") if path.is_file() else ""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.write_text(_edited(text, path, trio, threshold), "utf-8")
-    fresh.replace(path)
-    return path
+INDENT = 2  # of entries where there are none to go by
 
 
-def _edited(text: str, path: Path, trio: TrioEntry, threshold: float) -> str:
-    document = read(path) if text.strip() else None
-    trios = (document.data.get("trios") or {}) if document else {}
-    if document and trio.name in trios:
-        place = document.place(("trios", trio.name, "threshold"))
-        lines = text.splitlines(keepends=True)
-        start = place.column - 1
-        line = lines[place.line - 1]
-        if not place.spelling or not line[start:].startswith(place.spelling):
-            raise UsageError(f"{document.at(('trios', trio.name))}: the threshold can't be changed in place.")
-        lines[place.line - 1] = f"{line[:start]}{threshold:g}{line[start + len(place.spelling) :]}"
+def set_threshold(trio: TrioEntry, threshold: float, models_file: Path | None = None) -> Path:
+    """Change the threshold in the file that declares the trio; gives the file's path.
+
+    The packed file is never changed: the user's file gets the trio then, and wins.
+    """
+    edit = _Edit(_file_of(trio.name, models_file), trio, threshold)
+    text = edit.text()
+    try:
+        edit.path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(edit.path, [text.encode()])
+    except OSError as error:
+        raise UsageError(f"{edit.path} can't be written: {error.strerror}.", edit.by_hand) from error
+    return edit.path
+
+
+def check_savable(trio: TrioEntry, models_file: Path | None = None) -> None:
+    """Refuse before the work what could not be saved behind it."""
+    try:
+        _Edit(_file_of(trio.name, models_file), trio, trio.threshold).text()
+    except UsageError as error:
+        raise UsageError(error.message, f"Leave out --save. {error.hint}") from error
+
+
+def _file_of(name: str, models_file: Path | None) -> Path:
+    """Where the trio's threshold counts; a link stays one, what it leads to is written."""
+    declaring = next(path for path in registry_files(models_file) if name in _trios(read(path)))
+    if not is_packed(declaring):
+        return Path(os.path.realpath(declaring))
+    if any(is_packed(path) for path in (*asked_files(models_file), user_file())):
+        raise UsageError(
+            f"{declaring} comes with the program and is not changed.",
+            "Name a copy of it instead, or none: then the threshold goes to your own models.yaml.",
+        )
+    return Path(os.path.realpath(user_file()))
+
+
+def _trios(document: Document) -> dict[str, Any]:
+    return document.data.get("trios") or {}
+
+
+@dataclass(frozen=True)
+class _Edit:
+    """A file that is to say a threshold for a trio."""
+
+    path: Path
+    trio: TrioEntry
+    threshold: float
+
+    def text(self) -> str:
+        """The file's new text; refuses where it would say anything else than before besides."""
+        text = self._changed() if self._is_there else self._extended()
+        if not self._is_right(text):
+            raise UsageError(
+                f"{self._document.at(('trios', self.trio.name))}: the threshold of {self.trio.name} "
+                "can't be written in place.",
+                self.by_hand,
+            )
+        return text
+
+    @property
+    def by_hand(self) -> str:
+        """What a person can write instead."""
+        if self._is_there:
+            return f"The line to write there by hand: threshold: {self.threshold:g}"
+        entry = yaml.safe_dump(
+            self._entry, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=True
+        )
+        return f"The line to write by hand below trios: {entry.strip()[1:-1]}"
+
+    def _is_right(self, text: str) -> bool:
+        try:
+            data = parse(text, self.path).data
+        except UsageError:
+            return False
+        before = self._document.data
+        return bool(data == {**before, "trios": {**_trios(self._document), **self._entry}})
+
+    @cached_property
+    def _before(self) -> str:
+        return self.path.read_bytes().decode() if self.path.is_file() else ""
+
+    @cached_property
+    def _document(self) -> Document:
+        return parse(self._before, self.path) if self._before else Document(self.path, {}, {})
+
+    @property
+    def _is_there(self) -> bool:
+        return self.trio.name in _trios(self._document)
+
+    @property
+    def _entry(self) -> dict[str, dict[str, Any]]:
+        """The trio as the file is to declare it."""
+        declared = self.trio.model_dump(exclude={"name"}, exclude_unset=True)
+        fields = _trios(self._document).get(self.trio.name, declared)
+        return {self.trio.name: {**fields, "threshold": self.threshold}}
+
+    def _changed(self) -> str:
+        """Another number in the place of the one that is there."""
+        place = self._document.place(("trios", self.trio.name, "threshold"))
+        lines = self._before.splitlines(keepends=True)
+        line, start = lines[place.line - 1], place.column - 1
+        rest = line[start:].removeprefix(place.spelling)
+        lines[place.line - 1] = f"{line[:start]}{self.threshold:g}{rest}"
         return "".join(lines)
-    entry = _entry(trio, threshold)
-    if document and "trios" in document.data:
-        lines = text.splitlines(keepends=True)
-        head = next(i for i, line in enumerate(lines) if line.startswith("trios:"))
-        return "".join([*lines[: head + 1], entry, *lines[head + 1 :]])
-    return f"{text.rstrip()}\n\ntrios:\n{entry}".lstrip()
 
+    def _extended(self) -> str:
+        """The trio before the others, indented as they are, or in a section of its own."""
+        lines = self._before.splitlines(keepends=True)
+        if "trios" in self._document.data:
+            head = self._document.place(("trios",)).line
+            return "".join(lines[:head]) + self._declared() + "".join(lines[head:])
+        return f"{self._before.rstrip()}\n\ntrios:\n{self._declared()}".lstrip()
 
-def _entry(trio: TrioEntry, threshold: float) -> str:
-    fields = {
-        "draft": trio.draft,
-        "target": trio.target,
-        "prm": trio.prm,
-        "threshold": f"{threshold:g}",
-        "use_for": json.dumps(trio.use_for, ensure_ascii=False),
-    }
-    return f"  {trio.name}:\n" + "".join(f"    {key}: {value}\n" for key, value in fields.items())
+    def _declared(self) -> str:
+        names = _trios(self._document)
+        first = self._document.place(("trios", next(iter(names)))) if names else None
+        indent = first.column - 1 if first else INDENT
+        entry = yaml.safe_dump(self._entry, sort_keys=False, allow_unicode=True, width=10_000, indent=indent)
+        return textwrap.indent(entry, " " * indent)

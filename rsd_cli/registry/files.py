@@ -17,13 +17,25 @@ def packed_file() -> Path:
     return inside if inside.is_file() else package.parent / "models.yaml"
 
 
+def is_packed(path: Path) -> bool:
+    """Whether a path leads to the file that comes with the program."""
+    return os.path.realpath(path) == os.path.realpath(packed_file())
+
+
+def asked_files(models_file: Path | None) -> list[Path]:
+    """The files that were asked for: of --models and of $RSD_MODELS."""
+    named = os.environ.get("RSD_MODELS")
+    return [path.expanduser() for path in (models_file, Path(named) if named else None) if path]
+
+
 def registry_files(models_file: Path | None) -> Iterator[Path]:
-    """The user's files before ours; a file that was asked for must exist; none is read twice."""
-    asked = os.environ.get("RSD_MODELS")
+    """The user's files before ours; a file that was asked for must exist; none is read twice.
+
+    In a source checkout ./models.yaml is ours, and comes behind the user's as well.
+    """
     candidates = [
-        *((path.expanduser(), True) for path in (models_file, Path(asked) if asked else None) if path),
-        (Path("models.yaml"), False),
-        (user_file(), False),
+        *((path, True) for path in asked_files(models_file)),
+        *((path, False) for path in (Path("models.yaml"), user_file()) if not is_packed(path)),
         (packed_file(), True),
     ]
     seen: set[Path] = set()

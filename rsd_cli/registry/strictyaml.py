@@ -72,7 +72,11 @@ class _StrictLoader(yaml.SafeLoader):
 
 def read(path: Path) -> Document:
     """Read one file; whatever is wrong with it is a UsageError that says where."""
-    text = _text(path)
+    return parse(_text(path), path)
+
+
+def parse(text: str, path: Path) -> Document:
+    """The same for a text that stands in a file, or is going to."""
     try:
         loader = _StrictLoader(text)
         return _document(path, loader, loader.get_single_node())

@@ -133,30 +133,57 @@ def test_training_goes_on_where_it_was_interrupted_and_refuses_another_run(rsd):
     rsd(*args, "--seed", "5").refused(5, "seed", "--work")
 
 
-def test_a_threshold_is_found_and_written_beside_what_is_there(rsd):
-    config = rsd.home / "xdg_config_home" / "rsd" / "models.yaml"
-    config.parent.mkdir(parents=True)
-    config.write_text(
-        "# mine\ntrios:\n  other: {draft: draft, target: target, prm: confidence, threshold: 0.1, use_for: x}\n"
-    )
+def test_a_threshold_is_found_and_written_to_the_file_that_declares_the_trio(rsd):
+    declared = yaml.safe_load((rsd.home / "models.yaml").read_text())
+    models = rsd.write_models("# mine\n" + yaml.safe_dump(declared))
     args = ("prm", "calibrate", questions(rsd.home), "--trio", "tiny", "--rows", "4", "-n", "30", *SHORT)
     done = rsd(*args, "--target-share", "0.5", "--save", "--svg", "report.svg", "--record", "answers.jsonl")
     assert done.code == 0, done.err
     for words in ("rewards of the draft's steps", "estimated at every threshold", "threshold 0."):
         assert words in done.out
-    text = config.read_text()
+    assert f"written to {models}" in done.err
+    text = models.read_text()
     assert text.startswith("# mine")
-    declared = yaml.safe_load(text)["trios"]
-    assert set(declared) == {"other", "tiny"}
-    assert f"threshold {declared['tiny']['threshold']:.3f}" in done.out
+    threshold = yaml.safe_load(text)["trios"]["tiny"]["threshold"]
+    assert f"threshold {threshold:.3f}" in done.out
+    declared["trios"]["tiny"]["threshold"] = threshold
+    assert yaml.safe_load(text) == declared
+    assert not (rsd.home / "xdg_config_home" / "rsd").exists()
     assert (rsd.home / "report.svg").read_text().startswith("<svg")
     again = rsd(*args, "--target-share", "0.9", "--save", "--record", "answers.jsonl", "--json")
     report = json.loads(again.out)
-    assert yaml.safe_load(config.read_text())["trios"]["tiny"]["threshold"] == round(report["threshold"], 3)
+    assert yaml.safe_load(models.read_text())["trios"]["tiny"]["threshold"] == round(report["threshold"], 3)
     assert len((rsd.home / "answers.jsonl").read_text().splitlines()) == 1 + 4
     shares = [point["target_share"] for point in report["curve"]]
     assert shares == sorted(shares)
     assert shares[0] == 0
+
+
+def test_a_threshold_that_can_not_be_saved_is_refused_before_the_work(rsd):
+    text = (rsd.home / "models.yaml").read_text()
+    rsd.write_models(text.replace("threshold: 0.2", "threshold: '0.2'"))
+    args = ("prm", "calibrate", questions(rsd.home), "--trio", "tiny", "--rows", "1", "-n", "9", *SHORT)
+    rsd(*args, "--save", "--record", "answers.jsonl").refused(2, "in place", "Leave out --save")
+    assert not (rsd.home / "answers.jsonl").exists()
+
+
+def test_a_picture_of_the_report_touches_no_other_file(rsd):
+    (rsd.home / "report.txt").write_text("mine")
+    args = ("prm", "calibrate", questions(rsd.home), "--trio", "tiny", "--rows", "1", "-n", "9", *SHORT)
+    assert rsd(*args, "--svg", "report.svg").code == 0
+    assert (rsd.home / "report.txt").read_text() == "mine"
+    assert (rsd.home / "report.svg").read_text().startswith("<svg")
+    assert rsd(*args, "--svg", "report.svg").code == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "says"), [("gone/report.svg", "gone"), ("d.svg", "folder"), ("r.txt", ".svg")]
+)
+def test_a_picture_that_can_not_be_written_is_refused_before_the_work(path, says, rsd):
+    (rsd.home / "d.svg").mkdir()
+    args = ("prm", "calibrate", questions(rsd.home), "--trio", "tiny", "--rows", "1", "-n", "9", *SHORT)
+    rsd(*args, "--svg", path, "--record", "answers.jsonl").refused(2, says, path)
+    assert not (rsd.home / "answers.jsonl").exists()
 
 
 def test_a_sweep_measures_accuracy_between_draft_and_target(rsd):
@@ -170,6 +197,43 @@ def test_a_sweep_measures_accuracy_between_draft_and_target(rsd):
     assert middle["above_chord"]["low"] <= middle["above_chord"]["mean"] <= middle["above_chord"]["high"]
     rsd(*args, "--record", "a.jsonl")
     rsd(*args, "--record", "a.jsonl", "--seed", "3").refused(5, "--record")
+
+
+def test_a_calibration_goes_on_after_a_kill_with_more_rows_of_the_same_questions(rsd):
+    (rsd.home / "notes.txt").write_text("mine")
+    args = ["prm", "calibrate", questions(rsd.home), "--trio", "tiny", "-n", "20", "--json", *SHORT]
+    assert rsd(*args, "--rows", "2", "--record", "a.jsonl").code == 0
+    kept = rsd.home / "a.jsonl"
+    header, first, second, _ = kept.read_text().split("\n")
+    kept.write_text(f"{header}\n{first}\n{second[:30]}")
+    done = rsd(*args, "--rows", "3", "--record", "a.jsonl")
+    assert done.code == 0, done.err
+    assert kept.read_text().startswith(f"{header}\n{first}\n")
+    ids = [json.loads(line)["id"] for line in kept.read_text().split("\n")[1:-1]]
+    assert sorted(ids) == ["0", "1", "2"]
+    rsd(*args, "--record", "notes.txt").refused(5, "notes.txt", "no record")
+    assert (rsd.home / "notes.txt").read_text() == "mine"
+    rsd(*args, "--record", ".").refused(2, "no regular file")
+    path = rsd.home / "questions.jsonl"
+    path.write_text(path.read_text().replace("What is 0", "How much is 0"))
+    rsd(*args, "--record", "a.jsonl").refused(5, "another question", "--record")
+
+
+def test_steps_without_a_reward_are_counted_and_null(rsd):
+    args = ["prm", "calibrate", questions(rsd.home), "--trio", "tiny", "--rows", "2", "-n", "20", *SHORT]
+    plain = rsd(*args, "--record", "a.jsonl")
+    assert "without a reward" not in plain.out
+    header, *lines = (rsd.home / "a.jsonl").read_text().split("\n")[:-1]
+    answers = [json.loads(line) for line in lines]
+    answers[0]["steps"][0]["reward"] = None
+    (rsd.home / "a.jsonl").write_text("".join(f"{line}\n" for line in (header, *map(json.dumps, answers))))
+    n_steps = sum(len(answer["steps"]) for answer in answers)
+    assert f"1 of {n_steps} steps without a reward" in rsd(*args, "--record", "a.jsonl").out
+    done = rsd(*args, "--record", "a.jsonl", "--json")
+    report = json.loads(done.out, parse_constant=pytest.fail)
+    assert len(report["rewards"]) == n_steps
+    assert report["rewards"].count(None) == 1
+    assert report["curve"][0]["target_share"] > 0
 
 
 def test_thresholds_of_ones_own_are_measured(rsd):

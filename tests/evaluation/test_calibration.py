@@ -33,6 +33,13 @@ def test_a_step_without_reward_is_the_targets_at_every_threshold():
     assert point_at(steps, COSTS, 0.0).target_share == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("share", [0.5, 0.7, 1])
+def test_what_has_no_reward_is_a_part_of_the_wanted_share(share):
+    steps = [*STEPS, JudgedStep(math.nan, 100)]
+    assert point_at(steps, COSTS, threshold_for(steps, share)).target_share == pytest.approx(share)
+    assert threshold_for(steps, 0.2) == threshold_for(steps, 0.5) == 0.1
+
+
 @pytest.mark.parametrize("share", [0, 0.1, 0.4, 1])
 def test_the_threshold_for_a_share_gives_that_share(share):
     assert point_at(STEPS, COSTS, threshold_for(STEPS, share)).target_share == pytest.approx(share)

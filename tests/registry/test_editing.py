@@ -1,0 +1,119 @@
+"""A threshold is written into the models.yaml that declares the trio, and nothing else changes there."""
+
+import pytest
+import yaml
+
+from rsd_cli.errors import UsageError
+from rsd_cli.registry.editing import check_savable, set_threshold
+from rsd_cli.registry.files import packed_file
+from rsd_cli.registry.loading import load_registry
+from tests.registry.test_loading import GOOD, TRIO
+
+
+@pytest.fixture
+def users_file(tmp_path):
+    path = tmp_path / "config" / "rsd" / "models.yaml"
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def save(name, threshold=0.625, models_file=None):
+    return set_threshold(load_registry(models_file).trio(name), threshold, models_file)
+
+
+@pytest.mark.parametrize("place", ["asked", "environment", "working directory", "user"])
+def test_the_file_that_declares_the_trio_is_written_and_no_other(place, tmp_path, monkeypatch, users_file):
+    path = {"working directory": tmp_path / "work" / "models.yaml", "user": users_file}.get(
+        place, tmp_path / "own.yaml"
+    )
+    path.write_text("# mine\r\n" + GOOD + TRIO)
+    if place == "environment":
+        monkeypatch.setenv("RSD_MODELS", str(path))
+    asked = path if place == "asked" else None
+    assert save("t", models_file=asked) == path
+    assert path.read_bytes().decode() == "# mine\r\n" + GOOD + TRIO.replace("0.5", "0.625")
+    assert load_registry(asked).trio("t").threshold == 0.625
+    assert users_file.exists() == (place == "user")
+    assert [entry.name for entry in path.parent.iterdir() if "new" in entry.name] == []
+
+
+def test_a_trio_keeps_how_it_samples(users_file):
+    own = TRIO.replace("use_for", "sampling: {temperature: 0.7}, use_for")
+    users_file.write_text(GOOD + own)
+    save("t")
+    assert load_registry().trio("t").sampling.temperature == 0.7
+
+
+def test_over_a_packed_trio_the_users_file_gets_one_that_wins(users_file, monkeypatch):
+    before = packed_file().read_bytes()
+    monkeypatch.chdir(packed_file().parent)
+    assert save("starter") == users_file
+    assert load_registry().trio("starter").threshold == 0.625
+    assert set(yaml.safe_load(users_file.read_text())) == {"trios"}
+    assert save("starter", 0.25) == users_file
+    assert load_registry().trio("starter").threshold == 0.25
+    assert packed_file().read_bytes() == before
+
+
+def test_the_packed_file_is_not_changed_even_if_it_is_named():
+    before = packed_file().read_bytes()
+    with pytest.raises(UsageError, match="comes with the program"):
+        save("starter", models_file=packed_file())
+    assert packed_file().read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# first\ntrios:\n    # below\n    other:\n        " + "\n        ".join(
+            ["draft: foo", "target: foo", "prm: confidence", "threshold: 0.5", "use_for: x"]
+        ) + "\n" + GOOD,
+        TRIO + GOOD,
+        "'trios':\n t: {draft: foo, target: foo, prm: confidence, threshold: 0.5, use_for: x}\n" + GOOD,
+        "trios:\n" + GOOD,
+        GOOD,
+        "",
+    ],
+)  # fmt: skip
+def test_a_trio_stands_beside_those_that_are_there(text, users_file):
+    if text:
+        users_file.write_text(text)
+    before = yaml.safe_load(text) or {}
+    save("starter")
+    after = yaml.safe_load(users_file.read_text())
+    starter = load_registry().trio("starter")
+    assert after["trios"].pop("starter") == {
+        "draft": starter.draft, "target": starter.target, "prm": starter.prm,
+        "threshold": 0.625, "use_for": starter.use_for,
+    }  # fmt: skip
+    assert after["trios"] == (before.get("trios") or {})
+    assert after.get("models") == before.get("models")
+    assert all(line in users_file.read_text().splitlines() for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "line"),
+    [
+        (GOOD + "trios: {}\n", "starter", "starter: {draft: qwen2.5-coder-0.5b,"),
+        (GOOD + TRIO.replace("t: ", "{t: ", 1).replace("x}", "x}}"), "starter", "threshold: 0.625"),
+        (GOOD + TRIO.replace("0.5", '"0.5"'), "t", "by hand: threshold: 0.625"),
+        ("{models: {}, trios: {}}", "starter", "threshold: 0.625"),
+    ],
+)
+def test_what_can_not_be_edited_is_left_alone_and_the_line_is_said(text, name, line, users_file):
+    users_file.write_text(text)
+    with pytest.raises(UsageError, match="in place") as caught:
+        save(name)
+    assert line in caught.value.hint
+    assert users_file.read_text() == text
+    with pytest.raises(UsageError) as early:
+        check_savable(load_registry().trio(name))
+    assert early.value.hint.startswith("Leave out --save")
+
+
+def test_a_link_stays_one(tmp_path, users_file):
+    (tmp_path / "dotfiles.yaml").write_text(GOOD + TRIO)
+    users_file.symlink_to(tmp_path / "dotfiles.yaml")
+    save("t")
+    assert users_file.is_symlink()
+    assert "0.625" in (tmp_path / "dotfiles.yaml").read_text()
