@@ -13,6 +13,7 @@ import numpy as np
 from rsd_cli.engine.jobs import Read
 from rsd_cli.engine.templates import Message
 from rsd_cli.rewards.features import FEATURES
+from rsd_cli.rewards.heads import HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from rsd_cli.engine.templates import ChatTemplate
     from rsd_cli.rewards.families import Solution
     from rsd_cli.rewards.heads import Head
-
-HIDDEN = "hidden"  # the first input of a head: the state, n_embd values
 
 
 def head_inputs(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rsd_cli.errors import ModelError
-from rsd_cli.rewards.heads import Head, Layer
+from rsd_cli.rewards.heads import Head, Layer, check_head
 
 if TYPE_CHECKING:
     from rsd_cli.rewards.checkpoints import Checkpoint
@@ -45,7 +45,9 @@ def take_head(checkpoint: Checkpoint, base: str = "", separator: str | None = No
             if all(f"{prefix}{layer}.weight" in names for layer in layout.layers):
                 layers = tuple(_layer(checkpoint, f"{prefix}{layer}", names) for layer in layout.layers)
                 if len(layers[-1].bias) == layout.outputs:
-                    return _head(layout, layers, base or checkpoint.files.name, separator)
+                    head = _head(layout, layers, base or checkpoint.files.name, separator)
+                    check_head(head, f"The head of {checkpoint.files.name}")
+                    return head
     outside = sorted(name for name in names if "layers." not in name and "embed" not in name)[:6]
     raise ModelError(
         f"{checkpoint.files.name} has no head in a published layout; beside its layers it has "
@@ -66,6 +68,10 @@ def _layer(checkpoint: Checkpoint, name: str, names: set[str]) -> Layer:
             f"{name}.weight of {checkpoint.files.name} has the shape {weight.shape}, not two sizes."
         )
     bias = checkpoint.tensor(f"{name}.bias") if f"{name}.bias" in names else np.zeros(len(weight), np.float32)
+    if bias.shape != weight.shape[:1]:
+        raise ModelError(
+            f"{name} of {checkpoint.files.name} has {len(weight):,} outputs and a bias of the shape {bias.shape}."
+        )
     return Layer(weight, bias)
 
 
