@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -63,6 +63,7 @@ def train(
     head, and writes it with a model card. It takes hours; interrupted, the same command goes on.
     """
     from rsd_cli.cli.interrupt import Interrupt
+    from rsd_cli.engine.llama import DecodeAborted
     from rsd_cli.rewards.rollouts import Plan
 
     plan = Plan(samples, completions, temperature=temperature, max_tokens=max_tokens, seed=seed)
@@ -70,7 +71,7 @@ def train(
     del settings["samples"]  # more of them are welcome
     folder = Folder(work, settings)
     tasks = read_questions(problems, rows, need_gold=True)
-    with Interrupt() as interrupt, ExitStack() as stack:
+    with Interrupt() as interrupt, ExitStack() as stack, suppress(DecodeAborted):
         studio = _open_studio(
             stack, folder, problems.name, plan, interrupt, model, (models, offline, threads, seats)
         )
@@ -184,13 +185,14 @@ class Studio:
     ) -> list[Rollout]:
         """Do what is missing, each result on disk before the next; an interruption ends it early."""
         from rsd_cli.display.counting import counting
-        from rsd_cli.engine.llama import DecodeAborted
         from rsd_cli.output import LineFile
         from rsd_cli.rewards.rollouts import drive
 
         made: list[Rollout] = []
-        file = LineFile(self.folder.path(f"{name}.jsonl"))
-        with counting(name, total, done) as tell:
+        with (
+            closing(LineFile(self.folder.path(f"{name}.jsonl"))) as file,
+            counting(name, total, done) as tell,
+        ):
 
             def finished(rollout: Rollout) -> None:
                 file.append(rollout.to_json())
@@ -198,13 +200,9 @@ class Studio:
                 steps = sum(len(each.steps) for each in made)
                 tell(f"{steps} steps, {sum(each.right for each in made) / len(made):.0%} right")
 
-            try:
-                for _ in drive(self.engine, begin(finished)):
-                    if self.interrupt():
-                        break
-            except DecodeAborted:
-                pass
-        file.close()
+            for _ in drive(self.engine, begin(finished)):
+                if self.interrupt():
+                    break
         return made
 
 

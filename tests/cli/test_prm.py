@@ -7,7 +7,10 @@ import time
 import numpy as np
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from rsd_cli.cli import prm
+from rsd_cli.cli.interrupt import Interrupt
 from rsd_cli.rewards.heads import load_head
 from tests.cli.command import trio
 from tests.rewards.checkpoint_files import pytorch_bin, safetensors, serving, write
@@ -28,9 +31,13 @@ def test_text_is_scored_as_a_table_with_bars(rsd):
     done = rsd("prm", "score", "-", "--prm", "opinion", *SHORT, stdin=TEXT.encode())
     assert done.code == 0, done.err
     lines = done.out.splitlines()
-    assert [line.split()[0] for line in lines[2:]] == ["1", "2"]
+    assert [line.split()[0] for line in lines[2:]] == ["1", "2", "min"]
     assert "We add 1 and 2." in lines[2]
     assert "█" in done.out
+    rewards = [float(line.split()[1]) for line in lines[2:]]
+    assert rewards[-1] == min(rewards[:-1])
+    last = rsd("prm", "score", "-", "--prm", "opinion", "--aggregate", "last", *SHORT, stdin=TEXT.encode())
+    assert last.out.splitlines()[-1].split()[:2] == ["last", lines[3].split()[1]]
 
 
 def test_json_lines_are_scored_alike_in_any_number_of_seats(rsd):
@@ -63,6 +70,30 @@ def test_json_lines_are_scored_alike_in_any_number_of_seats(rsd):
 def test_what_can_not_be_scored_is_refused(text, options, word, rsd):
     named = options if "--prm" in options else ("--prm", "opinion", *options)
     rsd("prm", "score", "-", *named, *SHORT, stdin=text.encode()).refused(2, word)
+
+
+class Pressed(Interrupt):
+    """Ctrl-C just before a model loads."""
+
+    def __enter__(self):
+        super().__enter__()
+        signal.raise_signal(signal.SIGINT)
+        return self
+
+
+@pytest.mark.parametrize("command", ["score", "train"])
+def test_ctrl_c_while_a_model_loads_is_no_error(command, rsd, monkeypatch):
+    for name, value in rsd.env().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(rsd.home)
+    monkeypatch.setattr("rsd_cli.cli.interrupt.Interrupt", Pressed)
+    (rsd.home / "solution.txt").write_text(TEXT)
+    arguments = {
+        "score": ["score", "solution.txt", "--prm", "opinion"],
+        "train": ["train", questions(rsd.home), "--work", "work", "--model", "draft", "-o", "h.safetensors"],
+    }
+    done = CliRunner().invoke(prm.app, arguments[command])
+    assert done.exit_code == 130, done.exception
 
 
 @pytest.fixture
