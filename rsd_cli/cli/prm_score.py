@@ -83,7 +83,7 @@ def _read(file: str) -> str:
 
 
 def read_solutions(text: str, name: str) -> Iterator[tuple[str, Solution]]:
-    """Solutions with their names, from JSONL or plain text; their steps end with the separator."""
+    """Solutions with their names, from JSONL or plain text; all steps but the last end with the separator."""
     if text.lstrip().startswith("{"):
         for number, line in enumerate(text.splitlines(), start=1):
             if line.strip():
@@ -110,7 +110,8 @@ def _from_json(line: str, number: int, name: str) -> tuple[str, Solution]:
 def _solution(question: str, steps: list[str]) -> Solution:
     from rsd_cli.rewards.families import Solution
 
-    return Solution(question, tuple(step.rstrip("\n") + "\n\n" for step in steps))
+    *before, last = steps
+    return Solution(question, (*(step.rstrip("\n") + "\n\n" for step in before), last), ended=True)
 
 
 def _score(loaded: LoadedTrio, solutions: list[tuple[str, Solution]]) -> Iterator[Scored]:
