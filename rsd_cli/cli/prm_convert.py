@@ -126,12 +126,11 @@ def make_gguf(
         except OSError as error:
             raise OutputError(f"{whole} can't be written: {error.strerror or error}.") from error
         check_loads(part, head.hidden_size if head else None)
+        beside = output.with_name(f"{output.stem}.head.safetensors")
+        if head is not None:  # first: a GGUF that has its name is never made again
+            head.save(beside)
         os.replace(part, output)  # noqa: PTH105  # atomic on every system, also over an older file
-    if head is None:
-        return [output]
-    beside = output.with_name(f"{output.stem}.head.safetensors")
-    head.save(beside)
-    return [output, beside]
+    return [output, beside] if head is not None else [output]
 
 
 def check_loads(path: Path, hidden_size: int | None) -> None:
