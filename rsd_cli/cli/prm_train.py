@@ -277,7 +277,8 @@ def _write(
         "inputs": ", ".join(chosen.inputs),
     }
     size = len(rollouts[0].steps[0].hidden)
-    as_head(chosen, size, found.name, found.sha256 or "", facts).save(output)
+    n_vocab = studio.engine.model.n_vocab
+    as_head(chosen, size, n_vocab, found.name, found.sha256 or "", facts).save(output)
     card_of(output).write_text(model_card(title(output), facts, figures, variants), "utf-8")
     for row in figures:
         typer.echo(

@@ -87,6 +87,14 @@ class Checkpoint:
         """Each tensor's shape; reads the headers of all files."""
         return {name: self._holding(name).stored[name].shape for name in self.places}
 
+    @property
+    def n_vocab(self) -> int:
+        """Rows of the input embeddings; 0 where their file is not there."""
+        name = next((name for name in self.places if name.endswith("embed_tokens.weight")), None)
+        if name is None or self.places[name] not in self.files.names():
+            return 0
+        return next(iter(self._holding(name).stored[name].shape), 0)
+
     def tensor(self, name: str) -> NDArray[np.float32]:
         """One tensor's values."""
         return self._holding(name).tensor(name)

@@ -48,7 +48,7 @@ class DraftHead:
     """
 
     def __init__(self, model: Model, template: ChatTemplate, head: Head, system: str) -> None:
-        head.check_fits(model.n_embd, model.path.name)
+        head.check_fits(model.n_embd, model.n_vocab, model.path.name)
         self._model, self._template, self._head, self._system = model, template, head, system
 
     def context(self, solution: Solution) -> list[int]:

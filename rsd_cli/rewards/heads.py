@@ -45,7 +45,8 @@ class Head:
     """Dense layers with ReLU between them, over `inputs`: the hidden state (n_embd values), then features.
 
     sigmoid: of one output. softmax: the summed shares of `classes` (PURE's p1 - p0 is 2 p1 - 1, so p1 orders
-    the same). `shift` and `scale` standardise the inputs; `calibration` are Platt's a and b on the logit.
+    the same). `shift` and `scale` standardise the inputs; `calibration` are Platt's a and b on the logit. `n_vocab`
+    is how many tokens the model knows that it was made for, 0 where that is not known.
     """
 
     family: str
@@ -56,6 +57,7 @@ class Head:
     separator: str = ""
     base: str = ""
     base_sha256: str = ""
+    n_vocab: int = 0
     inputs: tuple[str, ...] = (HIDDEN,)
     shift: NDArray[np.float32] | None = None
     scale: NDArray[np.float32] | None = None
@@ -85,11 +87,16 @@ class Head:
         a, b = self.calibration
         return float(0.5 * (1 + np.tanh((a * outputs[self.classes[0]] + b) / 2)))
 
-    def check_fits(self, n_embd: int, name: str, sha256: str | None = None) -> None:
+    def check_fits(self, n_embd: int, n_vocab: int, name: str, sha256: str | None = None) -> None:
         """Refuse a model whose hidden states this head was not made for."""
         if self.hidden_size != n_embd:
             raise ModelError(
                 f"The head is made for hidden states of {self.hidden_size:,} values, {name} has {n_embd:,}.",
+                f"Use it with {self.base or 'the model that it was made for'}.",
+            )
+        if self.n_vocab not in {0, n_vocab}:
+            raise ModelError(
+                f"The head is made for a model of {self.n_vocab:,} tokens, {name} has {n_vocab:,}.",
                 f"Use it with {self.base or 'the model that it was made for'}.",
             )
         if self.base_sha256 and sha256 and self.base_sha256 != sha256:
@@ -126,6 +133,7 @@ class Head:
             "base_sha256": self.base_sha256,
             "inputs": ",".join(self.inputs),
             "calibration": ",".join(map(repr, self.calibration)),
+            **({"n_vocab": str(self.n_vocab)} if self.n_vocab else {}),
         } | {FACT + key: value for key, value in self.facts.items()}
 
 
@@ -175,6 +183,7 @@ def _head(file: TensorFile, path: Path) -> Head:
             separator=said["separator"],
             base=said["base"],
             base_sha256=said["base_sha256"],
+            n_vocab=int(said.get("n_vocab", "0")),
             inputs=tuple(said["inputs"].split(",")),
             shift=file.tensor("shift") if "shift" in file.stored else None,
             scale=file.tensor("scale") if "scale" in file.stored else None,

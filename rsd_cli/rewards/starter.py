@@ -168,7 +168,7 @@ def held_out(trained: Trained, rollouts: Sequence[Rollout], labelled: Sequence[R
 
 
 def as_head(
-    trained: Trained, hidden_size: int, base: str, base_sha256: str, facts: Mapping[str, str]
+    trained: Trained, hidden_size: int, n_vocab: int, base: str, base_sha256: str, facts: Mapping[str, str]
 ) -> Head:
     """The side-car of a fitted head; raises ModelError where the fit gave no numbers."""
     fitted = trained.fit
@@ -182,6 +182,7 @@ def as_head(
         separator="\n\n",
         base=base,
         base_sha256=base_sha256,
+        n_vocab=n_vocab,
         inputs=trained.inputs,
         shift=fitted.shift.astype(np.float32),
         scale=fitted.scale.astype(np.float32),

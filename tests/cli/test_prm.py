@@ -127,6 +127,7 @@ def test_a_head_is_trained_with_a_card_and_used_by_its_draft(rsd, trained):
     head = load_head(rsd.home / "head.safetensors")
     assert (head.family, head.base) == ("draft-head", "draft")
     assert head.inputs[0] == "hidden"
+    assert head.n_vocab == 448
     card = (rsd.home / "head.md").read_text()
     for words in ("AUC", "calibration error", "Reliability by outcome", "the state alone", "seed 0"):
         assert words in card
@@ -301,6 +302,8 @@ def test_a_head_is_imported_from_a_directory(rsd):
     done = rsd("prm", "import", "m", "-o", "h.safetensors", "--separator", r"\n\n")
     assert done.code == 0, done.err
     assert load_head(rsd.home / "h.safetensors").separator == "\n\n"
+    assert "guess" not in done.err
+    assert "'\\n' is a guess" in rsd("prm", "import", "m", "-o", "h.safetensors").err
     rsd("prm", "import", "nothing-here", "-o", "h.safetensors").refused(2, "nothing-here")
 
 

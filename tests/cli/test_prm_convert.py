@@ -1,5 +1,6 @@
 """Round trips: a GGUF written as a checkpoint in Hugging Face names, and converted back."""
 
+import hashlib
 import json
 import re
 
@@ -121,9 +122,12 @@ def test_the_head_is_written_beside(rsd, base):
     del tensors["output.weight" if "output.weight" in tensors else "lm_head.weight"]  # as reward models are
     tensors["v_head.summary.weight"] = np.ones((1, width), np.float32)
     tensors["v_head.summary.bias"] = np.zeros(1, np.float32)
-    done = converted(rsd, tensors)
+    done = converted(rsd, tensors, "--separator", r"\n\n")
     assert done.code == 0, done.err
-    assert load_head(rsd.home / "out.head.safetensors").hidden_size == width
+    head = load_head(rsd.home / "out.head.safetensors")
+    assert (head.hidden_size, head.separator) == (width, "\n\n")
+    assert head.n_vocab == len(tensors["model.embed_tokens.weight"])
+    assert head.base_sha256 == hashlib.sha256((rsd.home / "out.gguf").read_bytes()).hexdigest()
     assert np.isfinite(logits(rsd.home / "out.gguf")).all()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from rsd_cli.errors import ModelError
 from rsd_cli.rewards.checkpoints import Checkpoint, LocalFiles
-from rsd_cli.rewards.published import take_head
+from rsd_cli.rewards.published import separator_was_guessed, take_head
 from tests.rewards.checkpoint_files import Claimed, pytorch_bin, safetensors, sharded, write
 
 H = 16
@@ -58,7 +58,7 @@ def test_every_layout_is_taken_out_of_every_kind_of_file(layout, stored, tmp_pat
     files = write(tmp_path / "m", STORED[stored](BACKBONE | tensors))
     head = take_head(Checkpoint(LocalFiles(files)))
     assert (head.activation, head.classes, head.separator) == (activation, classes, separator)
-    assert head.hidden_size == H
+    assert (head.hidden_size, head.n_vocab) == (H, 40)
     weights = [tensor for name, tensor in tensors.items() if name.endswith("weight")]
     for layer, weight in zip(head.layers, weights, strict=True):
         np.testing.assert_array_equal(layer.weight, weight)
@@ -76,6 +76,30 @@ def test_a_prefix_and_another_separator_are_taken(tmp_path):
     tensors = {f"model.{name}": tensor for name, tensor in LAYOUTS["trl"][0].items()}
     files = write(tmp_path, STORED["safetensors"](BACKBONE | tensors))
     assert take_head(Checkpoint(LocalFiles(files)), separator="\n\n").separator == "\n\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "separator", "guessed"),
+    [
+        ("trl-lib--Qwen2-0.5B-Reward-Math-Sheperd", "\n", False),
+        ("HuggingFaceH4--Qwen2.5-Math-7B-Instruct-PRM-0.2", "\n\n", False),
+        ("plaguss--Qwen2.5-0.5B-Math-Shepherd-PRM-0.2", "\n\n", False),
+        ("jinachris--PURE-PRM-7B", "\n\n", False),
+        ("me--mine", "\n", True),
+    ],
+)
+def test_the_separator_is_that_of_the_repository_or_a_guess(name, separator, guessed, tmp_path):
+    files = Checkpoint(LocalFiles(write(tmp_path / name, STORED["safetensors"](LAYOUTS["pure"][0]))))
+    head = take_head(files)
+    assert (head.separator, separator_was_guessed(head)) == (separator, guessed)
+    told = take_head(files, separator="###")
+    assert (told.separator, separator_was_guessed(told)) == ("###", False)
+
+
+def test_a_head_of_a_published_layout_is_no_guess(tmp_path):
+    for name in ("skywork", "qwen", "reasoneval"):
+        files = write(tmp_path / name, STORED["safetensors"](LAYOUTS[name][0]))
+        assert not separator_was_guessed(take_head(Checkpoint(LocalFiles(files))))
 
 
 @pytest.mark.parametrize(

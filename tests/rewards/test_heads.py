@@ -42,6 +42,7 @@ def saved(tmp_path):
         a_head(),
         a_head(layers=(layer(4, 4), layer(2, 4)), activation="softmax", classes=(1,), separator="\n\n"),
         a_head(layers=(layer(3, 4),), activation="softmax", classes=(1, 2), base="qwen", base_sha256="ab"),
+        a_head(n_vocab=32000),
         a_head(
             family="draft-head",
             layers=(layer(1, 6),),
@@ -59,8 +60,8 @@ def test_a_head_is_read_as_it_was_written(head, saved):
     width = head.layers[0].weight.shape[1]
     for inputs in (np.zeros(width, np.float32), np.arange(width, dtype=np.float32)):
         assert again.reward(inputs) == pytest.approx(head.reward(inputs))
-    assert (again.classes, again.inputs, again.separator, again.facts) == (
-        head.classes, head.inputs, head.separator, head.facts,
+    assert (again.classes, again.inputs, again.separator, again.facts, again.n_vocab) == (
+        head.classes, head.inputs, head.separator, head.facts, head.n_vocab,
     )  # fmt: skip
     assert path.read_bytes() == saved(again).read_bytes()
 
@@ -91,11 +92,13 @@ def test_extreme_states_give_rewards_all_the_same():
 
 def test_a_head_for_other_weights_is_refused():
     head = a_head(base="qwen", base_sha256="a" * 64)
-    head.check_fits(4, "other.gguf", "a" * 64)
+    head.check_fits(4, 100, "other.gguf", "a" * 64)
     with pytest.raises(ModelError, match=r"aaaa.*bbbb"):
-        head.check_fits(4, "other.gguf", "b" * 64)
+        head.check_fits(4, 100, "other.gguf", "b" * 64)
     with pytest.raises(ModelError, match=r"4 values.* 8"):
-        head.check_fits(8, "other.gguf")
+        head.check_fits(8, 100, "other.gguf")
+    with pytest.raises(ModelError, match=r"151,936 tokens.* 32,000"):
+        a_head(n_vocab=151936).check_fits(4, 32000, "other.gguf")
 
 
 class Poison:
