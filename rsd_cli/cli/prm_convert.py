@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rsd_cli.cli.prm_import import SeparatorOption, checkpoint_files, separator_text, warn_of_guess
 from rsd_cli.errors import ModelError, OutputError
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ def convert_checkpoint(
     revision: Annotated[
         str | None, typer.Option("--revision", help="A branch, tag or commit of the repository.")
     ] = None,
+    separator: SeparatorOption = None,
     models: Annotated[
         Path | None,
         typer.Option("--models", metavar="FILE", help="A models.yaml that adds to the packed one."),
@@ -50,7 +53,6 @@ def convert_checkpoint(
     """
     from rsd_cli.cli import setup
     from rsd_cli.cli.interrupt import Interrupt
-    from rsd_cli.cli.prm_import import checkpoint_files
     from rsd_cli.engine.llama import DecodeAborted
     from rsd_cli.engine.quantize import check_quantization
     from rsd_cli.rewards.checkpoints import Checkpoint
@@ -61,7 +63,7 @@ def convert_checkpoint(
     source = Checkpoint(checkpoint_files(checkpoint, revision))
     with Interrupt() as interrupt:
         try:
-            made = make_gguf(source, found.path, output, quant, interrupt)
+            made = make_gguf(source, found.path, output, quant, interrupt, separator_text(separator))
         except DecodeAborted:
             raise typer.Exit(interrupt.exit_code) from None
     for path in made:
@@ -94,19 +96,25 @@ def converter(registry: Registry, *, offline: bool = False) -> Callable[[Convert
 
 
 def make_gguf(
-    checkpoint: Checkpoint, base: Path, output: Path, quant: str, interrupt: Interrupt
+    checkpoint: Checkpoint,
+    base: Path,
+    output: Path,
+    quant: str,
+    interrupt: Interrupt,
+    separator: str | None = None,
 ) -> list[Path]:
     """Convert, quantize, load and check; what was written. Nothing has its name before it is right."""
     from rsd_cli.display.counting import counting
     from rsd_cli.engine.llama import DecodeAborted
     from rsd_cli.engine.quantize import AS_WRITTEN, quantize
+    from rsd_cli.registry.verdicts import hash_file
     from rsd_cli.rewards.convert import convert, matched, open_base
     from rsd_cli.rewards.published import has_head, take_head
 
     description = open_base(base)
     whole = output.with_name(output.name + ".f16.part")
     part = whole if quant == AS_WRITTEN else output.with_name(output.name + ".part")
-    head = take_head(checkpoint, base.stem) if has_head(checkpoint) else None
+    head = take_head(checkpoint, output.name, separator) if has_head(checkpoint) else None
     with ExitStack() as stack:
         for path in (whole, part):
             stack.callback(path.unlink, missing_ok=True)
@@ -126,12 +134,12 @@ def make_gguf(
         except OSError as error:
             raise OutputError(f"{whole} can't be written: {error.strerror or error}.") from error
         check_loads(part, head.hidden_size if head else None)
+        beside = output.with_name(f"{output.stem}.head.safetensors")
+        if head is not None:  # first: a GGUF that has its name is never made again
+            replace(head, base_sha256=hash_file(part, lambda _done, _total: None)).save(beside)
+            warn_of_guess(head)
         os.replace(part, output)  # noqa: PTH105  # atomic on every system, also over an older file
-    if head is None:
-        return [output]
-    beside = output.with_name(f"{output.stem}.head.safetensors")
-    head.save(beside)
-    return [output, beside]
+    return [output, beside] if head is not None else [output]
 
 
 def check_loads(path: Path, hidden_size: int | None) -> None:

@@ -12,6 +12,11 @@ from rsd_cli.errors import UsageError
 if TYPE_CHECKING:
     from rsd_cli.registry.hubfiles import HubFiles
     from rsd_cli.rewards.checkpoints import LocalFiles
+    from rsd_cli.rewards.heads import Head
+
+SeparatorOption = Annotated[
+    str | None, typer.Option("--separator", help="What ends a step, if not as published; \\n is a newline.")
+]
 
 
 def import_head(
@@ -22,10 +27,7 @@ def import_head(
     revision: Annotated[
         str | None, typer.Option("--revision", help="A branch, tag or commit of the repository.")
     ] = None,
-    separator: Annotated[
-        str | None,
-        typer.Option("--separator", help="What ends a step, if not as published; \\n is a newline."),
-    ] = None,
+    separator: SeparatorOption = None,
     base: Annotated[
         str, typer.Option("--base", metavar="MODEL", help="The model whose states it reads, for messages.")
     ] = "",
@@ -38,9 +40,9 @@ def import_head(
     from rsd_cli.rewards.published import take_head
 
     files = checkpoint_files(checkpoint, revision)
-    text = separator.replace("\\n", "\n") if separator is not None else None
-    head = take_head(Checkpoint(files), base, text)
+    head = take_head(Checkpoint(files), base, separator_text(separator))
     head.save(output)
+    warn_of_guess(head)
     shapes = ", ".join(f"{layer.weight.shape[1]:,} to {len(layer.bias):,}" for layer in head.layers)
     read = getattr(files, "read_bytes", None)
     typer.echo(
@@ -50,6 +52,23 @@ def import_head(
         err=True,
     )
     typer.echo(str(output))
+
+
+def separator_text(option: str | None) -> str | None:
+    """What --separator means."""
+    return option.replace("\\n", "\n") if option is not None else None
+
+
+def warn_of_guess(head: Head) -> None:
+    """Say where the separator is that of most such models, and nobody said this one's."""
+    from rsd_cli.rewards.published import separator_was_guessed
+
+    if separator_was_guessed(head):
+        typer.echo(
+            f"The separator {head.separator!r} is a guess, some models have another; look into the checkpoint's "
+            "card, and name it with --separator or in models.yaml (separator: TEXT).",
+            err=True,
+        )
 
 
 def checkpoint_files(checkpoint: str, revision: str | None) -> LocalFiles | HubFiles:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,6 +46,7 @@ def score(
     from rsd_cli.cli import setup
     from rsd_cli.cli.interrupt import Interrupt
     from rsd_cli.cli.trio import LoadedTrio, Shape
+    from rsd_cli.engine.llama import DecodeAborted
     from rsd_cli.rewards.families import AGGREGATES
 
     how = next((known for known in AGGREGATES if known == aggregate), None)
@@ -54,18 +56,18 @@ def score(
     found = setup.find_prm(prm, setup.Access(models, offline, yes=yes))
     shape = Shape(ctx, min(seats, len(solutions)), threads=threads, gpu_layers=setup.parse_layers(gpu_layers))
     setup.check_memory(found.models, shape)
-    with Interrupt() as interrupt:
-        loaded = LoadedTrio(found.models, found.prm, shape, interrupt)
-        try:
-            for scored in _score(loaded, solutions):
-                if interrupt():
-                    break
-                if as_json:
-                    typer.echo(json.dumps(_described(scored, how, prm), ensure_ascii=False))
-                else:
-                    _show(scored, found.threshold, color=not no_color)
-        finally:
-            loaded.close()
+    with (
+        Interrupt() as interrupt,
+        closing(LoadedTrio(found.models, found.prm, shape, interrupt)) as loaded,
+        suppress(DecodeAborted),
+    ):
+        for scored in _score(loaded, solutions):
+            if interrupt():
+                break
+            if as_json:
+                typer.echo(json.dumps(_described(scored, how, prm), ensure_ascii=False))
+            else:
+                _show(scored, how, found.threshold, color=not no_color)
     if interrupt():
         raise typer.Exit(interrupt.exit_code)
 
@@ -81,7 +83,7 @@ def _read(file: str) -> str:
 
 
 def read_solutions(text: str, name: str) -> Iterator[tuple[str, Solution]]:
-    """Solutions with their names, from JSONL or plain text; their steps end with the separator."""
+    """Solutions with their names, from JSONL or plain text; all steps but the last end with the separator."""
     if text.lstrip().startswith("{"):
         for number, line in enumerate(text.splitlines(), start=1):
             if line.strip():
@@ -108,7 +110,8 @@ def _from_json(line: str, number: int, name: str) -> tuple[str, Solution]:
 def _solution(question: str, steps: list[str]) -> Solution:
     from rsd_cli.rewards.families import Solution
 
-    return Solution(question, tuple(step.rstrip("\n") + "\n\n" for step in steps))
+    *before, last = steps
+    return Solution(question, (*(step.rstrip("\n") + "\n\n" for step in before), last), ended=True)
 
 
 def _score(loaded: LoadedTrio, solutions: list[tuple[str, Solution]]) -> Iterator[Scored]:
@@ -140,8 +143,16 @@ def _known(reward: float) -> float | None:
     return None if math.isnan(reward) else round(reward, 6)
 
 
-def _show(scored: Scored, threshold: float, *, color: bool) -> None:
+def _show(scored: Scored, how: Aggregate, threshold: float, *, color: bool) -> None:
     from rsd_cli.display.consoles import stdout_console
-    from rsd_cli.display.scores import show_scores
+    from rsd_cli.display.scores import Score, show_scores
+    from rsd_cli.rewards.families import aggregate
 
-    show_scores(stdout_console(color=color), scored.id, scored.solution.steps, scored.rewards, threshold)
+    rows = [
+        Score(str(number), reward, step)
+        for number, (step, reward) in enumerate(
+            zip(scored.solution.steps, scored.rewards, strict=True), start=1
+        )
+    ]
+    rows.append(Score(how, aggregate(scored.rewards, how), "(of all steps)"))
+    show_scores(stdout_console(color=color), scored.id, rows, threshold)

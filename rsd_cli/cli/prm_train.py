@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import ExitStack
+import shlex
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rsd_cli.cli import options
 from rsd_cli.cli.questions import Task, read_questions
-from rsd_cli.errors import OutputError, UsageError
+from rsd_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from rsd_cli.cli.interrupt import Interrupt
+    from rsd_cli.cli.train_folder import Folder
     from rsd_cli.cli.warm import FoundModel
+    from rsd_cli.engine.llama import Model
     from rsd_cli.engine.seats import Engine
     from rsd_cli.rewards.rollouts import Plan, Question, Rollout, Sampled
 
-CELLS = 1024  # context of a seat: a word problem and its solution
+N_BATCH = 512
 
 
 def train(
@@ -62,118 +64,92 @@ def train(
     Samples solutions, labels their steps by the outcome and a share by completions, fits and calibrates the
     head, and writes it with a model card. It takes hours; interrupted, the same command goes on.
     """
+    from rsd_cli.cli import setup
     from rsd_cli.cli.interrupt import Interrupt
+    from rsd_cli.cli.train_folder import Folder, check_output
+    from rsd_cli.engine.llama import DecodeAborted
     from rsd_cli.rewards.rollouts import Plan
 
+    check_output(output)
+    tasks = read_questions(problems, rows, need_gold=True)
     plan = Plan(samples, completions, temperature=temperature, max_tokens=max_tokens, seed=seed)
     settings = asdict(plan) | {"model": model, "problems": problems.name}
     del settings["samples"]  # more of them are welcome
     folder = Folder(work, settings)
-    tasks = read_questions(problems, rows, need_gold=True)
-    with Interrupt() as interrupt, ExitStack() as stack:
-        studio = _open_studio(
-            stack, folder, problems.name, plan, interrupt, model, (models, offline, threads, seats)
-        )
-        rollouts = studio.sample(tasks)
-        labelled = studio.label(tasks, rollouts, label)
+    found = setup.find_model(model, setup.Access(models, offline))
+    folder.begin()
+    with Interrupt() as interrupt, ExitStack() as stack, suppress(DecodeAborted):
+        studio = _open_studio(stack, found, tasks, folder, plan, interrupt, Room(seats, threads))
+        rollouts = studio.sample()
+        labelled = studio.label(rollouts, label)
     if interrupt():
         raise typer.Exit(interrupt.exit_code)
-    _write(output, studio, rollouts, labelled)
+    command = ["rsd", "prm", "train", problems.name, "--work", work.name, "-o", output.name, "--model", model]
+    command += ["--rows", f"{rows}", "--samples", f"{samples}", "--label", f"{label}"]
+    command += ["--completions", f"{completions}", "--temperature", f"{temperature:g}"]
+    command += ["--max-tokens", f"{max_tokens}", "--seed", f"{seed}"]
+    _write(output, studio, rollouts, labelled, {"command": f"`{shlex.join(command)}`"})
 
 
-class Folder:
-    """A directory with the rollouts of one run; it refuses to mix in those of another."""
+@dataclass(frozen=True)
+class Room:
+    """What rollouts are made with, and do not depend on."""
 
-    def __init__(self, directory: Path, settings: dict[str, Any]) -> None:
-        self._directory = directory
-        described = directory / "run.json"
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            if not described.exists():
-                described.write_text(json.dumps(settings, indent=1))
-        except OSError as error:
-            raise UsageError(f"{directory} can't be written: {error.strerror}.") from error
-        before = json.loads(described.read_text())
-        other = [key for key in settings if before.get(key) != settings[key]]
-        if other:
-            raise OutputError(
-                f"{directory} holds a run with {other[0]} {before.get(other[0])!r}, not {settings[other[0]]!r}.",
-                "Name another --work, or the same settings.",
-            )
-
-    def read(self, name: str) -> list[Rollout]:
-        """The rollouts of a file; a last line that was cut off by an interruption is dropped."""
-        from rsd_cli.rewards.rollouts import Rollout
-
-        path = self._directory / name
-        if not path.exists():
-            return []
-        whole, _, rest = path.read_bytes().rpartition(b"\n")
-        if rest:
-            path.write_bytes(whole + b"\n" if whole else b"")
-        return [Rollout.from_json(line) for line in whole.decode().splitlines()]
-
-    def path(self, name: str) -> Path:
-        """Where a file of the run lies."""
-        return self._directory / name
+    seats: int
+    threads: int
 
 
 @dataclass
 class Studio:
-    """The loaded generator and where its rollouts go."""
+    """The loaded generator, what it is asked, and where its rollouts go."""
 
     found: FoundModel
     engine: Engine
-    prompt: Callable[[str], list[int]]
+    questions: list[Question]
     folder: Folder
-    problems: str
     plan: Plan
     interrupt: Interrupt
 
-    def sample(self, tasks: list[Task]) -> list[Rollout]:
-        """All rollouts of the tasks, those of earlier runs included."""
+    def sample(self) -> list[Rollout]:
+        """The rollouts of all questions, those of earlier runs included, in an order that seats do not change."""
         from rsd_cli.evaluation.grading import is_right
         from rsd_cli.rewards.rollouts import sample
 
-        rollouts = self.folder.read("rollouts.jsonl")
+        keys = {f"{question.id}/{n}" for question in self.questions for n in range(self.plan.samples)}
+        rollouts = [rollout for rollout in self.folder.read("rollouts") if rollout.key in keys]
         done = {rollout.key for rollout in rollouts}
         missing = {
-            task: todo
-            for task in tasks
-            if (todo := [n for n in range(self.plan.samples) if f"{task.id}/{n}" not in done])
+            question: todo
+            for question in self.questions
+            if (todo := [n for n in range(self.plan.samples) if f"{question.id}/{n}" not in done])
         }
 
         def begin(finished: Callable[[Rollout], None]) -> Iterable[Sampled]:
-            for task, numbers in missing.items():
-                yield sample(self._question(task), numbers, self.plan, is_right, finished)
+            for question, numbers in missing.items():
+                yield sample(question, numbers, self.plan, is_right, finished)
 
-        total = len(tasks) * self.plan.samples
-        return rollouts + self._run("rollouts", begin, total, total - sum(map(len, missing.values())))
+        rollouts += self._run("rollouts", begin, len(keys), len(done))
+        return sorted(rollouts, key=lambda rollout: rollout.key)
 
-    def label(self, tasks: list[Task], rollouts: list[Rollout], most: int) -> list[Rollout]:
+    def label(self, rollouts: list[Rollout], most: int) -> list[Rollout]:
         """The first held-out rollouts, one of a problem, with a share of their steps labelled."""
         from rsd_cli.evaluation.grading import is_right
         from rsd_cli.rewards.rollouts import complete
         from rsd_cli.rewards.starter import is_labelled
 
-        by_id = {task.id: task for task in tasks}
-        wanted = [r for r in rollouts if r.sample == 0 and r.id in by_id and is_labelled(r.id)]
-        wanted = sorted(wanted, key=lambda rollout: rollout.key)[:most]
-        labelled = self.folder.read("labelled.jsonl")
+        by_id = {question.id: question for question in self.questions}
+        wanted = [r for r in rollouts if r.sample == 0 and is_labelled(r.id)][:most]
+        keys = {rollout.key for rollout in wanted}
+        labelled = [rollout for rollout in self.folder.read("labelled") if rollout.key in keys]
         done = {rollout.key for rollout in labelled}
-        missing = [rollout for rollout in wanted if rollout.key not in done]
 
         def begin(finished: Callable[[Rollout], None]) -> Iterable[Sampled]:
-            for rollout in missing:
-                question = self._question(by_id[rollout.id])
-                yield complete(question, rollout, self.plan, is_right, finished)
+            for rollout in wanted:
+                if rollout.key not in done:
+                    yield complete(by_id[rollout.id], rollout, self.plan, is_right, finished)
 
-        return labelled + self._run("labelled", begin, len(wanted), len(wanted) - len(missing))
-
-    def _question(self, task: Task) -> Question:
-        from rsd_cli.rewards.rollouts import Question
-
-        return Question(task.id, task.question, task.answer, tuple(self.prompt(task.question)))
+        labelled += self._run("labelled", begin, len(keys), len(done))
+        return sorted(labelled, key=lambda rollout: rollout.key)
 
     def _run(
         self,
@@ -184,13 +160,13 @@ class Studio:
     ) -> list[Rollout]:
         """Do what is missing, each result on disk before the next; an interruption ends it early."""
         from rsd_cli.display.counting import counting
-        from rsd_cli.engine.llama import DecodeAborted
-        from rsd_cli.output import LineFile
         from rsd_cli.rewards.rollouts import drive
 
         made: list[Rollout] = []
-        file = LineFile(self.folder.path(f"{name}.jsonl"))
-        with counting(name, total, done) as tell:
+        with (
+            closing(self.folder.open(name)) as file,
+            counting(name, total, done) as tell,
+        ):
 
             def finished(rollout: Rollout) -> None:
                 file.append(rollout.to_json())
@@ -198,50 +174,86 @@ class Studio:
                 steps = sum(len(each.steps) for each in made)
                 tell(f"{steps} steps, {sum(each.right for each in made) / len(made):.0%} right")
 
-            try:
-                for _ in drive(self.engine, begin(finished)):
-                    if self.interrupt():
-                        break
-            except DecodeAborted:
-                pass
-        file.close()
+            for _ in drive(self.engine, begin(finished)):
+                if self.interrupt():
+                    break
         return made
 
 
 def _open_studio(
     stack: ExitStack,
+    found: FoundModel,
+    tasks: list[Task],
     folder: Folder,
-    problems: str,
     plan: Plan,
     interrupt: Interrupt,
-    name: str,
-    access: tuple[Path | None, bool, int, int],
+    room: Room,
 ) -> Studio:
-    from rsd_cli.cli import setup
-    from rsd_cli.decoding.prompts import MATHS
     from rsd_cli.engine.context import ContextOptions
     from rsd_cli.engine.llama import Model
     from rsd_cli.engine.seats import Engine
-    from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
 
-    models, offline, threads, seats = access
-    found = setup.find_model(name, setup.Access(models, offline))
     model = Model(found.path, aborted=interrupt)
     stack.callback(model.close)
-    engine = Engine(model, ContextOptions(CELLS, seats, threads=threads), interrupt)
+    questions = _fitting(model, tasks, plan)
+    n_ctx = max(_cells(question, plan) for question in questions)
+    options = ContextOptions(n_ctx, room.seats, min(N_BATCH, n_ctx), threads=room.threads)
+    engine = Engine(model, options, interrupt)
     stack.callback(engine.close)
-    renderer = Renderer()
-    stack.callback(renderer.close)
-    template = ChatTemplate(model, renderer)
-
-    def prompt(question: str) -> list[int]:
-        return template.encode([Message("system", MATHS), Message("user", question)])
-
-    return Studio(found, engine, prompt, folder, problems, plan, interrupt)
+    return Studio(found, engine, questions, folder, plan, interrupt)
 
 
-def _write(output: Path, studio: Studio, rollouts: list[Rollout], labelled: list[Rollout]) -> None:
+def _cells(question: Question, plan: Plan) -> int:
+    """The context that a rollout needs: the prompt, the longest answer, and a token that is drawn ahead."""
+    return len(question.prompt) + plan.max_tokens + 1
+
+
+def _fitting(model: Model, tasks: list[Task], plan: Plan) -> list[Question]:
+    """The tasks with their prompts, without those that leave no room for an answer; says how many these are."""
+    questions = _questions(model, tasks)
+    fitting = [question for question in questions if _cells(question, plan) <= model.n_ctx_train]
+    left_out = f"too long for {model.path.name}, which was trained for {model.n_ctx_train:,} tokens"
+    if not fitting:
+        raise UsageError(
+            f"With answers of {plan.max_tokens:,} tokens every problem is {left_out}.",
+            "Give a smaller --max-tokens, or another --model.",
+        )
+    if len(fitting) < len(questions):
+        typer.echo(
+            f"{len(questions) - len(fitting)} of {len(questions)} problems are left out: with an answer of "
+            f"{plan.max_tokens:,} tokens they are {left_out}.",
+            err=True,
+        )
+    return fitting
+
+
+def _questions(model: Model, tasks: list[Task]) -> list[Question]:
+    from rsd_cli.decoding.prompts import MATHS
+    from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
+    from rsd_cli.rewards.rollouts import Question
+
+    with closing(Renderer()) as renderer:
+        template = ChatTemplate(model, renderer)
+        return [
+            Question(
+                task.id,
+                task.question,
+                task.answer,
+                tuple(template.encode([Message("system", MATHS), Message("user", task.question)])),
+            )
+            for task in tasks
+        ]
+
+
+def _write(
+    output: Path,
+    studio: Studio,
+    rollouts: list[Rollout],
+    labelled: list[Rollout],
+    command: dict[str, str],
+) -> None:
     """Fit, and write the head with its card beside it."""
+    from rsd_cli.cli.train_folder import card_of, title
     from rsd_cli.rewards.card import Variant, model_card
     from rsd_cli.rewards.starter import VARIANTS, as_head, held_out, train_head
 
@@ -252,11 +264,10 @@ def _write(output: Path, studio: Studio, rollouts: list[Rollout], labelled: list
         for name, inputs in VARIANTS.items()
     ]
     plan, found = studio.plan, studio.found
-    facts = {
+    facts = command | {
         "base": f"{found.name}, sha256 {found.sha256 or 'unknown'}",
-        "rollouts": f"{len(rollouts):,} of {len({rollout.id for rollout in rollouts}):,} problems of "
-        f"{studio.problems}, temperature {plan.temperature:g}, "
-        f"at most {plan.max_tokens} tokens, seed {plan.seed}",
+        "rollouts": f"{len(rollouts):,} of {len({rollout.id for rollout in rollouts}):,} problems, "
+        f"temperature {plan.temperature:g}, at most {plan.max_tokens} tokens, seed {plan.seed}",
         "steps": f"{sum(len(rollout.steps) for rollout in rollouts):,}, of which {chosen.n_training:,} to train on",
         "right": f"{sum(rollout.right for rollout in rollouts) / len(rollouts):.0%} of the rollouts",
         "completions": f"{len(labelled):,} held-out rollouts, a step in {1 / plan.labelled:.0f}, "
@@ -266,9 +277,9 @@ def _write(output: Path, studio: Studio, rollouts: list[Rollout], labelled: list
         "inputs": ", ".join(chosen.inputs),
     }
     size = len(rollouts[0].steps[0].hidden)
-    as_head(chosen, size, found.name, found.sha256 or "", facts).save(output)
-    card = output.with_suffix(".md")
-    card.write_text(model_card(output.stem, facts, figures, variants), "utf-8")
+    n_vocab = studio.engine.model.n_vocab
+    as_head(chosen, size, n_vocab, found.name, found.sha256 or "", facts).save(output)
+    card_of(output).write_text(model_card(title(output), facts, figures, variants), "utf-8")
     for row in figures:
         typer.echo(
             f"{row.label}: AUC {row.auc:.3f}, calibration error {row.calibration_error:.3f} on {row.steps:,} steps",

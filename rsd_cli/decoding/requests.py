@@ -172,7 +172,8 @@ class Requests:
         """
         step = request.step
         before = self._context(trajectory, "draft", request.after)
-        context = [*before, *self._ids(trajectory, "draft", step)]
+        own = self._ids(trajectory, "draft", step)
+        context = [*before, *(family.closed(own) if step.ended == "eog" else own)]
         seed, left = trajectory.coming_seed("draft"), trajectory.tokens_left - len(step.ids)
         may_go_on = len(trajectory.seats) == 1 and step.author == "draft"
         goes_on = may_go_on and step.ended == "separator" and left > 0

@@ -232,8 +232,8 @@ class Trajectory:
 
     def solution(self, step: Proposal, after: Sequence[Proposal] = ()) -> Solution:
         """The kept steps and proposed ones, the newest last, as a PRM is asked about them."""
-        steps = (*self.kept, *after, step)
-        return Solution(self.problem.question, tuple(each.text for each in steps), self.problem.earlier)
+        texts = tuple(each.text for each in (*self.kept, *after, step))
+        return Solution(self.problem.question, texts, self.problem.earlier, ended=step.ended == "eog")
 
     def keep(self, request: Keep) -> EndedBy | None:
         """Append a step for all who take part; says why the answer is over, if it is."""

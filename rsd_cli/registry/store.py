@@ -112,19 +112,21 @@ class Store:
         return Verification(path, found, ok=True)
 
     def remove(self, entry: ModelEntry) -> int:
-        """Delete our own copy, also a partial one; the bytes that are free now."""
+        """Delete our own copy, also a partial one, and a head that was made with it; the bytes that are free now."""
         freed = 0
         for one in (entry, *entry.further_shards):
-            own = self._own(one)
             with self._lock(one, silent):
-                for path in (
-                    own,
-                    self._part_path(one),
-                    self._part_path(one).with_name(own.name + ".part.json"),
-                ):
+                for path in self._files(one):
                     freed += path.stat().st_size if path.is_file() else 0
                     path.unlink(missing_ok=True)
         return freed
+
+    def _files(self, entry: ModelEntry) -> Iterator[Path]:
+        """All that may be there of an entry."""
+        own = self._own(entry)
+        yield from (own, self._part_path(entry), own.with_name(own.name + ".part.json"))
+        if any(isinstance(source, ConvertSource) for source in entry.sources):
+            yield own.with_name(f"{own.stem}.head.safetensors")
 
     def owns(self, entry: ModelEntry) -> bool:
         """Whether there is something that `remove` would delete."""

@@ -23,13 +23,13 @@ class Variant:
 
 
 def model_card(
-    name: str, facts: dict[str, str], held_out: Sequence[Figures], variants: Sequence[Variant]
+    title: str, facts: dict[str, str], held_out: Sequence[Figures], variants: Sequence[Variant]
 ) -> str:
-    """The whole card."""
+    """The whole card; `title` is its first line."""
     parts = [
-        f"# {name}",
+        title,
         "A head on the hidden states of its base model: the probability that a solution can still reach the right "
-        "answer from behind the newest step. `rsd prm train` made it; the same command makes it again.",
+        "answer from behind the newest step. `rsd prm train` made it; the same `command` makes it again.",
         _facts(facts),
         "## On held-out problems",
         _table(held_out),

@@ -85,11 +85,26 @@ class Checkpoint:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Each tensor's shape; reads the headers of all files."""
-        return {name: self._open(file).stored[name].shape for name, file in self.places.items()}
+        return {name: self._holding(name).stored[name].shape for name in self.places}
+
+    @property
+    def n_vocab(self) -> int:
+        """Rows of the input embeddings; 0 where their file is not there."""
+        name = next((name for name in self.places if name.endswith("embed_tokens.weight")), None)
+        if name is None or self.places[name] not in self.files.names():
+            return 0
+        return next(iter(self._holding(name).stored[name].shape), 0)
 
     def tensor(self, name: str) -> NDArray[np.float32]:
         """One tensor's values."""
-        return self._open(self.places[name]).tensor(name)
+        return self._holding(name).tensor(name)
+
+    def _holding(self, name: str) -> TensorFile | PickledFile:
+        """The opened file that a tensor is in."""
+        file = self._open(self.places[name])
+        if name not in file.stored:
+            raise ModelError(f"{file.source.name} has no tensor {name[:60]!r}, which the index says it has.")
+        return file
 
     def _index(self, name: str) -> dict[str, str]:
         source = self.files.open(name)
@@ -98,7 +113,7 @@ class Checkpoint:
                 raise ValueError
             places = json.loads(source.read(0, source.size))["weight_map"]
             return {str(tensor): str(file) for tensor, file in places.items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ModelError(f"{source.name} is no index of tensors.") from None
 
     def _open(self, name: str) -> TensorFile | PickledFile:

@@ -6,13 +6,16 @@ read step by step like by any other PRM.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rsd_cli.engine.jobs import Read
 from rsd_cli.engine.templates import Message
+from rsd_cli.errors import ModelError
 from rsd_cli.rewards.features import FEATURES
+from rsd_cli.rewards.heads import HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,8 +27,6 @@ if TYPE_CHECKING:
     from rsd_cli.engine.templates import ChatTemplate
     from rsd_cli.rewards.families import Solution
     from rsd_cli.rewards.heads import Head
-
-HIDDEN = "hidden"  # the first input of a head: the state, n_embd values
 
 
 def head_inputs(
@@ -39,13 +40,15 @@ def head_inputs(
 class DraftHead:
     """P(the solution can still succeed) from the state of a step's last token: sigmoid(head(h, features)).
 
+    The last token of a step that ended the answer is the one that ends a turn, whoever wrote the step.
+
     A linear probe on the generator's last layer (arXiv 2504.05419, 2505.12225), with the step's position and
     the truth of its equations beside the state. Trained by `rsd prm train`; what it was trained on stands in
     the head and its model card.
     """
 
     def __init__(self, model: Model, template: ChatTemplate, head: Head, system: str) -> None:
-        head.check_fits(model.n_embd, model.path.name)
+        head.check_fits(model.n_embd, model.n_vocab, model.path.name)
         self._model, self._template, self._head, self._system = model, template, head, system
 
     def context(self, solution: Solution) -> list[int]:
@@ -53,10 +56,25 @@ class DraftHead:
         messages = [Message("system", self._system)] if self._system else []
         for turn in solution.earlier:
             messages += [Message("user", turn.question), Message("assistant", turn.text, self._written(turn))]
+        written = self._written(solution)
         return [
             *self._template.encode([*messages, Message("user", solution.question)]),
-            *self._written(solution),
+            *(self.closed(written) if solution.ended else written),
         ]
+
+    def closed(self, step: Sequence[int]) -> tuple[int, ...]:
+        """Tokens of a step that ended the answer, with the one that says so."""
+        is_there = step and self._model.ends_generation(step[-1])
+        return (*step,) if is_there else (*step, self._end)
+
+    @cached_property
+    def _end(self) -> int:
+        """The token with which the chat template ends a turn, else that which ends a text."""
+        try:
+            behind = self._template.scaffold(("user", "assistant"))[-1]
+        except ModelError:
+            behind = []
+        return next((token for token in behind if self._model.ends_generation(token)), self._model.eos)
 
     def _written(self, turn: Solution) -> tuple[int, ...]:
         return tuple(token for step in turn.steps for token in self._model.tokenize(step))

@@ -23,12 +23,14 @@ class Solution:
     """A question and the steps so far as their authors wrote them, separators included; the newest is last.
 
     `earlier` are the questions before it in a conversation, with the answers that they got. No published PRM was
-    trained on conversations: their layouts of a problem are put behind each other.
+    trained on conversations: their layouts of a problem are put behind each other. `ended`: its author ended the
+    answer with the newest step.
     """
 
     question: str
     steps: tuple[str, ...] = ()
     earlier: tuple[Solution, ...] = ()
+    ended: bool = False
 
     @property
     def turns(self) -> tuple[Solution, ...]:
@@ -43,7 +45,11 @@ class Solution:
     @property
     def before(self) -> Solution:
         """The solution without its newest step."""
-        return replace(self, steps=self.steps[:-1])
+        return self.up_to(len(self.steps) - 1)
+
+    def up_to(self, n: int) -> Solution:
+        """The solution with its first `n` steps."""
+        return self if n == len(self.steps) else replace(self, steps=self.steps[:n], ended=False)
 
     @property
     def text(self) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from rsd_cli.errors import ModelError, UsageError
+from rsd_cli.rewards.features import FEATURES
 from rsd_cli.rewards.tensors import open_tensors, packed
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ Activation = Literal["sigmoid", "softmax"]
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
 LARGEST = 300_000_000  # bytes; the largest published head has 130 MB in float16
 MOST_LAYERS = 4
+HIDDEN = "hidden"  # the input that is the state, n_embd values
+INPUTS = {"value-head": {HIDDEN}, "draft-head": {HIDDEN, *FEATURES}}  # what a family gives to its heads
 FACT = "fact."
 
 
@@ -42,7 +45,8 @@ class Head:
     """Dense layers with ReLU between them, over `inputs`: the hidden state (n_embd values), then features.
 
     sigmoid: of one output. softmax: the summed shares of `classes` (PURE's p1 - p0 is 2 p1 - 1, so p1 orders
-    the same). `shift` and `scale` standardise the inputs; `calibration` are Platt's a and b on the logit.
+    the same). `shift` and `scale` standardise the inputs; `calibration` are Platt's a and b on the logit. `n_vocab`
+    is how many tokens the model knows that it was made for, 0 where that is not known.
     """
 
     family: str
@@ -53,7 +57,8 @@ class Head:
     separator: str = ""
     base: str = ""
     base_sha256: str = ""
-    inputs: tuple[str, ...] = ("hidden",)
+    n_vocab: int = 0
+    inputs: tuple[str, ...] = (HIDDEN,)
     shift: NDArray[np.float32] | None = None
     scale: NDArray[np.float32] | None = None
     calibration: tuple[float, float] = (1.0, 0.0)
@@ -82,11 +87,16 @@ class Head:
         a, b = self.calibration
         return float(0.5 * (1 + np.tanh((a * outputs[self.classes[0]] + b) / 2)))
 
-    def check_fits(self, n_embd: int, name: str, sha256: str | None = None) -> None:
+    def check_fits(self, n_embd: int, n_vocab: int, name: str, sha256: str | None = None) -> None:
         """Refuse a model whose hidden states this head was not made for."""
         if self.hidden_size != n_embd:
             raise ModelError(
                 f"The head is made for hidden states of {self.hidden_size:,} values, {name} has {n_embd:,}.",
+                f"Use it with {self.base or 'the model that it was made for'}.",
+            )
+        if self.n_vocab not in {0, n_vocab}:
+            raise ModelError(
+                f"The head is made for a model of {self.n_vocab:,} tokens, {name} has {n_vocab:,}.",
                 f"Use it with {self.base or 'the model that it was made for'}.",
             )
         if self.base_sha256 and sha256 and self.base_sha256 != sha256:
@@ -123,6 +133,7 @@ class Head:
             "base_sha256": self.base_sha256,
             "inputs": ",".join(self.inputs),
             "calibration": ",".join(map(repr, self.calibration)),
+            **({"n_vocab": str(self.n_vocab)} if self.n_vocab else {}),
         } | {FACT + key: value for key, value in self.facts.items()}
 
 
@@ -172,6 +183,7 @@ def _head(file: TensorFile, path: Path) -> Head:
             separator=said["separator"],
             base=said["base"],
             base_sha256=said["base_sha256"],
+            n_vocab=int(said.get("n_vocab", "0")),
             inputs=tuple(said["inputs"].split(",")),
             shift=file.tensor("shift") if "shift" in file.stored else None,
             scale=file.tensor("scale") if "scale" in file.stored else None,
@@ -184,7 +196,7 @@ def _head(file: TensorFile, path: Path) -> Head:
         ) from None
     if activation not in ACTIVATIONS:
         raise ModelError(f"{path} has the activation {activation!r}.", f"Known are {', '.join(ACTIVATIONS)}.")
-    _check(head, path)
+    check_head(head, str(path))
     return head
 
 
@@ -200,9 +212,32 @@ def _layers(file: TensorFile) -> tuple[Layer, ...]:
     )
 
 
-def _check(head: Head, path: Path) -> None:
-    """Shapes that follow from each other, and finite numbers."""
-    width = head.hidden_size * ("hidden" in head.inputs) + sum(name != "hidden" for name in head.inputs)
+def check_head(head: Head, name: str) -> None:
+    """Inputs that its family has, shapes that follow from each other, and finite numbers; `name` says whose."""
+    _check_inputs(head, name)
+    _check_shapes(head, name)
+    numbers = [array for layer in head.layers for array in (layer.weight, layer.bias)]
+    numbers += [array for array in (head.shift, head.scale) if array is not None]
+    numbers.append(np.array(head.calibration, np.float32))
+    if not all(np.isfinite(tensor).all() for tensor in numbers):
+        raise ModelError(f"{name} holds NaN or infinite weights.", "Make or download it again.")
+
+
+def _check_inputs(head: Head, name: str) -> None:
+    known = INPUTS.get(head.family)
+    if known is None:
+        raise ModelError(
+            f"{name} is a head of the family {head.family[:60]!r}.", f"Known are {', '.join(INPUTS)}."
+        )
+    strange = [each for each in head.inputs if each not in known or head.inputs.count(each) > 1]
+    if strange:
+        raise ModelError(
+            f"{name} reads {strange[0][:60]!r}, which a {head.family} can't be given.", "Make it again."
+        )
+
+
+def _check_shapes(head: Head, name: str) -> None:
+    width = head.hidden_size * (HIDDEN in head.inputs) + sum(each != HIDDEN for each in head.inputs)
     for layer in head.layers:
         if (
             layer.weight.ndim != 2
@@ -210,15 +245,11 @@ def _check(head: Head, path: Path) -> None:
             or layer.bias.shape != layer.weight.shape[:1]
         ):
             raise ModelError(
-                f"{path} has a layer of the shape {layer.weight.shape} where {width} inputs come."
+                f"{name} has a layer of the shape {layer.weight.shape} where {width} inputs come."
             )
         width = layer.weight.shape[0]
     if not head.layers or not all(0 <= each < width for each in head.classes):
-        raise ModelError(f"{path} reads the classes {head.classes} of {width} outputs.")
+        raise ModelError(f"{name} reads the classes {head.classes} of {width} outputs.")
     vectors = [vector for vector in (head.shift, head.scale) if vector is not None]
     if any(vector.shape != head.layers[0].weight.shape[1:] for vector in vectors):
-        raise ModelError(f"{path} standardises another number of inputs than its layers have.")
-    numbers = [*vectors, *(tensor for layer in head.layers for tensor in (layer.weight, layer.bias))]
-    numbers.append(np.array(head.calibration, np.float32))
-    if not all(np.isfinite(tensor).all() for tensor in numbers):
-        raise ModelError(f"{path} holds NaN or infinite weights.", "Make or download it again.")
+        raise ModelError(f"{name} standardises another number of inputs than its layers have.")

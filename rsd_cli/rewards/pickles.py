@@ -10,12 +10,14 @@ import collections
 import io
 import math
 import pickle
+import pickletools
+import struct
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.errors import ModelError
-from rsd_cli.rewards.tensors import DTYPES, decoded
+from rsd_cli.rewards.tensors import DTYPES, are_sizes, decoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +31,27 @@ LARGEST_PICKLE = 50_000_000
 BUFFER = 1 << 16
 STORAGES = {"DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16"}
 LOCAL_HEADER = 30  # bytes of a zip member's header before its name
+MEMO = ("PUT", "BINPUT", "LONG_BINPUT")  # the unpickler makes room up to the number that they name
+NO_ARCHIVE = (
+    zipfile.BadZipFile,
+    StopIteration,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+    struct.error,
+)
+NO_PICKLE = (
+    pickle.UnpicklingError,
+    EOFError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True)
@@ -64,19 +87,33 @@ class PickledFile:
         if at.storage.dtype is None or at.stride != _row_major(at.shape):
             raise _refused(self.source, f"tensor {name!r} is stored in a form that no head has")
         width = DTYPES[at.storage.dtype]
-        start = self._start(f"{self.folder}data/{at.storage.key}") + at.offset * width
-        return decoded(self.source.read(start, math.prod(at.shape) * width), at.storage.dtype).reshape(
-            at.shape
-        )
+        member = f"{self.folder}data/{at.storage.key}"
+        offset, length = at.offset * width, math.prod(at.shape) * width
+        room = self._member(member).file_size
+        if not 0 < length <= room - offset:
+            raise _refused(
+                self.source,
+                f"tensor {name[:60]!r} claims bytes {offset:,} to {offset + length:,} of {room:,} in {member[:60]!r}",
+            )
+        start = self._start(member) + offset
+        if start + length > self.source.size:
+            raise _refused(self.source, f"its member {member[:60]!r} is cut off")
+        return decoded(self.source.read(start, length), at.storage.dtype).reshape(at.shape)
 
-    def _start(self, member: str) -> int:
-        """Where the bytes of an uncompressed member begin."""
+    def _member(self, member: str) -> zipfile.ZipInfo:
         try:
             info = self.archive.getinfo(member)
         except KeyError:
-            raise _refused(self.source, f"it has no member {member!r}") from None
+            raise _refused(self.source, f"it has no member {member[:60]!r}") from None
         if info.compress_type != zipfile.ZIP_STORED:
-            raise _refused(self.source, f"its member {member!r} is compressed")
+            raise _refused(self.source, f"its member {member[:60]!r} is compressed")
+        return info
+
+    def _start(self, member: str) -> int:
+        """Where the bytes of a member begin."""
+        info = self._member(member)
+        if not 0 <= info.header_offset <= self.source.size - LOCAL_HEADER:
+            raise _refused(self.source, f"its member {member[:60]!r} lies at byte {info.header_offset:,}")
         header = self.source.read(info.header_offset, LOCAL_HEADER)
         names, extra = int.from_bytes(header[26:28], "little"), int.from_bytes(header[28:30], "little")
         return info.header_offset + LOCAL_HEADER + names + extra
@@ -87,25 +124,38 @@ def open_pickled(source: Bytes) -> PickledFile:
     try:
         archive = zipfile.ZipFile(io.BufferedReader(_File(source), BUFFER))
         name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-        if archive.getinfo(name).file_size > LARGEST_PICKLE:
-            raise _refused(source, "its table is too large")
-        tensors = _Tensors(archive.read(name), source).load()
-    except (zipfile.BadZipFile, StopIteration, NotImplementedError):
+        data = _table(archive, name, source)
+    except NO_ARCHIVE:
         raise _refused(source, "it is no archive of the kind that torch.save has written since 1.6") from None
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        TypeError,
-        ValueError,
-        KeyError,
-        IndexError,
-        AttributeError,
-    ) as error:
-        raise _refused(source, str(error)) from None
+    try:
+        _check_memo(data)
+        tensors = _Tensors(data, source).load()
+    except NO_PICKLE as error:
+        raise _refused(source, str(error)[:200] or type(error).__name__) from None
     if not isinstance(tensors, dict):
         raise _refused(source, "it holds no table of tensors")
-    stored = {str(key): value for key, value in tensors.items() if isinstance(value, Pickled)}
+    stored = {
+        key: value for key, value in tensors.items() if isinstance(key, str) and isinstance(value, Pickled)
+    }
     return PickledFile(source, stored, name.removesuffix("data.pkl"), archive)
+
+
+def _table(archive: zipfile.ZipFile, name: str, source: Bytes) -> bytes:
+    """The pickle; torch.save compresses nothing, and what is compressed may be of any size."""
+    info = archive.getinfo(name)
+    if info.compress_type != zipfile.ZIP_STORED:
+        raise _refused(source, f"its member {name[:60]!r} is compressed")
+    if info.file_size > LARGEST_PICKLE:
+        raise _refused(source, "its table is too large")
+    return archive.read(name)
+
+
+def _check_memo(data: bytes) -> None:
+    """Refuse a table that asks for a memo larger than itself."""
+    for opcode, number, _ in pickletools.genops(data):
+        if opcode.name in MEMO and isinstance(number, int) and number > len(data):
+            message = f"its pickle wants room for {number:,} values"
+            raise ValueError(message)
 
 
 def _refused(source: Bytes, reason: str) -> ModelError:
@@ -119,8 +169,18 @@ def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
 
 
-def _rebuild(storage: Storage, offset: int, shape: Any, stride: Any, *_ignored: Any) -> Pickled:  # noqa: ANN401
-    return Pickled(storage, int(offset), tuple(map(int, shape)), tuple(map(int, stride)))
+def _rebuild(storage: Any, offset: Any, shape: Any, stride: Any, *_ignored: Any) -> Pickled:  # noqa: ANN401
+    if not isinstance(storage, Storage) or not isinstance(offset, int) or offset < 0:
+        message = "a tensor in it lies nowhere"
+        raise TypeError(message)
+    return Pickled(storage, offset, _sizes(shape), _sizes(stride))
+
+
+def _sizes(values: Any) -> tuple[int, ...]:  # noqa: ANN401
+    if not are_sizes(values):
+        message = f"a tensor in it has the shape or stride {str(values)[:60]}"
+        raise TypeError(message)
+    return tuple(values)
 
 
 def _parameter(tensor: Pickled, *_ignored: Any) -> Pickled:  # noqa: ANN401

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rsd_cli.rewards.families import Solution
 from rsd_cli.rewards.rollouts import drive
 
 if TYPE_CHECKING:
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
     from rsd_cli.engine.jobs import Observed
     from rsd_cli.engine.seats import Engine
-    from rsd_cli.rewards.families import Reader
+    from rsd_cli.rewards.families import Reader, Solution
     from rsd_cli.rewards.rollouts import Sampled
 
 
@@ -41,7 +40,7 @@ def _steps(
 ) -> Sampled:
     rewards: list[float] = []
     for end in range(1, len(solution.steps) + 1):
-        part = Solution(solution.question, solution.steps[:end])
+        part = solution.up_to(end)
         job = reader.job(part)
         if len(job.context) > engine.n_ctx:
             rewards += [math.nan] * (len(solution.steps) - len(rewards))

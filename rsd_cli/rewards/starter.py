@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rsd_cli.rewards.draft_head import HIDDEN, head_inputs
+from rsd_cli.rewards.draft_head import head_inputs
 from rsd_cli.rewards.families import Solution
 from rsd_cli.rewards.features import FEATURES
-from rsd_cli.rewards.heads import Head, Layer
+from rsd_cli.rewards.heads import HIDDEN, Head, Layer, check_head
 from rsd_cli.rewards.quality import Bin, auc, calibration_error, reliability
 from rsd_cli.rewards.training import Chosen, Examples, Fit, choose, fold_of, part_of
 
@@ -168,11 +168,11 @@ def held_out(trained: Trained, rollouts: Sequence[Rollout], labelled: Sequence[R
 
 
 def as_head(
-    trained: Trained, hidden_size: int, base: str, base_sha256: str, facts: Mapping[str, str]
+    trained: Trained, hidden_size: int, n_vocab: int, base: str, base_sha256: str, facts: Mapping[str, str]
 ) -> Head:
-    """The side-car of a fitted head."""
+    """The side-car of a fitted head; raises ModelError where the fit gave no numbers."""
     fitted = trained.fit
-    return Head(
+    head = Head(
         family="draft-head",
         activation="sigmoid",
         hidden_size=hidden_size,
@@ -182,9 +182,12 @@ def as_head(
         separator="\n\n",
         base=base,
         base_sha256=base_sha256,
+        n_vocab=n_vocab,
         inputs=trained.inputs,
         shift=fitted.shift.astype(np.float32),
         scale=fitted.scale.astype(np.float32),
         calibration=fitted.platt,
         facts=facts,
     )
+    check_head(head, f"The head for {base}")
+    return head

@@ -44,7 +44,7 @@ class Bytes(Protocol):
 
 @dataclass(frozen=True)
 class Stored:
-    """Where a tensor lies in its file."""
+    """Where a tensor lies in its file; of a type that no head has only the place is known."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -63,6 +63,11 @@ class TensorFile:
     def tensor(self, name: str) -> NDArray[np.float32]:
         """A tensor's values in single precision; reads its bytes and no others."""
         at = self.stored[name]
+        if at.dtype not in DTYPES or at.start == at.end:
+            raise _broken(
+                self.source,
+                f"tensor {name[:60]!r} is of the type {at.dtype[:20]!r} with the shape {at.shape}",
+            )
         return decoded(self.source.read(at.start, at.end - at.start), at.dtype).reshape(at.shape)
 
 
@@ -120,19 +125,20 @@ def _stored(source: Bytes, name: str, entry: object, data: int) -> Stored:
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise _broken(source, f"tensor {name[:60]!r} is not described by dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if dtype not in DTYPES:
-        raise _broken(source, f"tensor {name[:60]!r} is of the type {dtype!r}")
-    if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != len(("start", "end")):
+    if not isinstance(dtype, str):
+        raise _broken(source, f"tensor {name[:60]!r} is of the type {str(dtype)[:20]}")
+    if not are_sizes(shape) or not are_sizes(offsets) or len(offsets) != len(("start", "end")):
         raise _broken(source, f"tensor {name[:60]!r} has no valid shape and offsets")
     start, end = offsets
-    if end - start != math.prod(shape) * DTYPES[dtype]:
+    if start > end or (dtype in DTYPES and end - start != math.prod(shape) * DTYPES[dtype]):
         raise _broken(source, f"tensor {name[:60]!r} has the shape {shape} and {end - start:,} bytes")
     return Stored(dtype, tuple(shape), data + start, data + end)
 
 
-def _are_sizes(values: object) -> bool:
+def are_sizes(values: object) -> bool:
+    """Whether these may be the sizes of a tensor, or places in a file."""
     return (
-        isinstance(values, list)
+        isinstance(values, list | tuple)
         and len(values) <= 8
         and all(isinstance(value, int) and not isinstance(value, bool) and value >= 0 for value in values)
     )

@@ -34,7 +34,7 @@ def skywork(model: Model, _template: ChatTemplate, solution: Solution, separator
     The card splits at a newline, the RSD paper's code at an empty line. Line feeds at the end are left out, since
     each would be one more scored piece; other white space stays. Score: sigmoid(w h + b).
     """
-    end = separator_ids(model, separator)[-1]
+    end = single_separator(model, separator)
     start = [model.bos] if model.bos >= 0 else model.tokenize(QWEN_START, special=True)
     ids = [*start]
     for turn in solution.turns:
@@ -112,6 +112,17 @@ def separator_ids(model: Model, separator: str) -> list[int]:
     return ids
 
 
+def single_separator(model: Model, separator: str) -> int:
+    """The one token that a separator is; the authors put its id behind each piece."""
+    ids = separator_ids(model, separator)
+    if len(ids) != 1:
+        raise ModelError(
+            f"{model.path.name} has {len(ids)} tokens for the separator {separator!r}, this PRM reads at one.",
+            "Name another in models.yaml (separator: TEXT), or use the model that the head was made for.",
+        )
+    return ids[0]
+
+
 def _start(model: Model) -> list[int]:
     return [model.bos] if model.adds_bos and model.bos >= 0 else []
 
@@ -120,7 +131,7 @@ class ValueHead:
     """A linear or MLP head over the separator's hidden state: sigmoid, or softmax and the share of some classes."""
 
     def __init__(self, model: Model, template: ChatTemplate, head: Head, layout: str, separator: str) -> None:
-        head.check_fits(model.n_embd, model.path.name)
+        head.check_fits(model.n_embd, model.n_vocab, model.path.name)
         self._model, self._template, self._head = model, template, head
         self._layout, self._separator = LAYOUTS[layout], separator or head.separator
         self.context(Solution(""))  # refuses a model without the layout's tokens before its first step

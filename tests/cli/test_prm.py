@@ -7,7 +7,10 @@ import time
 import numpy as np
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from rsd_cli.cli import prm
+from rsd_cli.cli.interrupt import Interrupt
 from rsd_cli.rewards.heads import load_head
 from tests.cli.command import trio
 from tests.rewards.checkpoint_files import pytorch_bin, safetensors, serving, write
@@ -17,9 +20,14 @@ TEXT = "What is 1 + 2?\n\nWe add 1 and 2.\n\n1 + 2 = 3\n"
 SHORT = ("--threads", "1")
 
 
-def questions(home, n=30):
+def questions(home, n=30, long=None):
+    """Sums, some of them behind so many words."""
     path = home / "questions.jsonl"
-    rows = [{"question": f"What is {i} + 2?", "answer": f"We add.\n#### {i + 2}"} for i in range(n)]
+    said = {i: " the" * words for i, words in (long or {}).items()}
+    rows = [
+        {"question": f"What{said.get(i, '')} is {i} + 2?", "answer": f"We add.\n#### {i + 2}"}
+        for i in range(n)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
 
@@ -28,9 +36,13 @@ def test_text_is_scored_as_a_table_with_bars(rsd):
     done = rsd("prm", "score", "-", "--prm", "opinion", *SHORT, stdin=TEXT.encode())
     assert done.code == 0, done.err
     lines = done.out.splitlines()
-    assert [line.split()[0] for line in lines[2:]] == ["1", "2"]
+    assert [line.split()[0] for line in lines[2:]] == ["1", "2", "min"]
     assert "We add 1 and 2." in lines[2]
     assert "█" in done.out
+    rewards = [float(line.split()[1]) for line in lines[2:]]
+    assert rewards[-1] == min(rewards[:-1])
+    last = rsd("prm", "score", "-", "--prm", "opinion", "--aggregate", "last", *SHORT, stdin=TEXT.encode())
+    assert last.out.splitlines()[-1].split()[:2] == ["last", lines[3].split()[1]]
 
 
 def test_json_lines_are_scored_alike_in_any_number_of_seats(rsd):
@@ -65,13 +77,38 @@ def test_what_can_not_be_scored_is_refused(text, options, word, rsd):
     rsd("prm", "score", "-", *named, *SHORT, stdin=text.encode()).refused(2, word)
 
 
+class Pressed(Interrupt):
+    """Ctrl-C just before a model loads."""
+
+    def __enter__(self):
+        super().__enter__()
+        signal.raise_signal(signal.SIGINT)
+        return self
+
+
+@pytest.mark.parametrize("command", ["score", "train"])
+def test_ctrl_c_while_a_model_loads_is_no_error(command, rsd, monkeypatch):
+    for name, value in rsd.env().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(rsd.home)
+    monkeypatch.setattr("rsd_cli.cli.interrupt.Interrupt", Pressed)
+    (rsd.home / "solution.txt").write_text(TEXT)
+    arguments = {
+        "score": ["score", "solution.txt", "--prm", "opinion"],
+        "train": ["train", questions(rsd.home), "--work", "work", "--model", "draft", "-o", "h.safetensors"],
+    }
+    done = CliRunner().invoke(prm.app, arguments[command])
+    assert done.exit_code == 130, done.exception
+
+
 @pytest.fixture
 def trained(rsd):
     """A head that the command made on a tiny model, and how the command ended."""
+    (rsd.home / "head.md").write_text("# head\n\nof an earlier run\n")
     args = (
         "prm",
         "train",
-        questions(rsd.home),
+        questions(rsd.home, long={3: 1300, 4: 3000}),
         "--work",
         "work",
         "--model",
@@ -90,9 +127,18 @@ def test_a_head_is_trained_with_a_card_and_used_by_its_draft(rsd, trained):
     head = load_head(rsd.home / "head.safetensors")
     assert (head.family, head.base) == ("draft-head", "draft")
     assert head.inputs[0] == "hidden"
+    assert head.n_vocab == 448
     card = (rsd.home / "head.md").read_text()
     for words in ("AUC", "calibration error", "Reliability by outcome", "the state alone", "seed 0"):
         assert words in card
+    command = (
+        "rsd prm train questions.jsonl --work work -o head.safetensors --model draft --rows 30 --samples 1 "
+        "--label 4 --completions 2 --temperature 0.7 --max-tokens 24 --seed 0"
+    )
+    assert head.facts["command"] == f"`{command}`"
+    assert command in card
+    assert "1 of 30 problems are left out" in trained.err
+    assert "29 of 29 problems" in card
     assert trained.out.strip() == "head.safetensors"
     declared = yaml.safe_load((rsd.home / "models.yaml").read_text())
     prm = {"family": "draft-head", "model": "draft", "head": "head.safetensors", "threshold": 0.5}
@@ -131,6 +177,47 @@ def test_training_goes_on_where_it_was_interrupted_and_refuses_another_run(rsd):
     keys = [(row["id"], row["sample"]) for row in map(json.loads, after)]
     assert len(keys) == len(set(keys)) == 30
     rsd(*args, "--seed", "5").refused(5, "seed", "--work")
+
+
+def train(rsd, *more, file="questions.jsonl", model="draft", output="h.safetensors"):
+    return rsd("prm", "train", file, "--work", "work", "--model", model, "-o", output, *SHORT, *more)
+
+
+@pytest.mark.parametrize(("file", "model", "code"), [("nope", "draft", 2), ("questions.jsonl", "nope", 2)])
+def test_a_command_that_can_not_begin_claims_no_folder(file, model, code, rsd):
+    questions(rsd.home)
+    train(rsd, file=file, model=model).refused(code, "nope")
+    assert not (rsd.home / "work").exists()
+
+
+@pytest.mark.parametrize("manifest", ["{cut", "[]", "[" * 100_000, None])
+def test_a_folder_that_does_not_say_whose_it_is_is_refused(manifest, rsd):
+    questions(rsd.home)
+    path = rsd.home / "work" / "run.json"
+    path.parent.mkdir()
+    path.mkdir() if manifest is None else path.write_text(manifest)
+    train(rsd).refused(5, "run.json", "--work")
+
+
+def test_a_line_that_is_no_rollout_is_refused(rsd):
+    questions(rsd.home)
+    (rsd.home / "work").mkdir()
+    (rsd.home / "work" / "rollouts.jsonl").write_text('{"id": "0"}\n')
+    train(rsd).refused(5, "Line 1", "rollouts.jsonl")
+
+
+def test_a_text_that_is_no_card_is_not_overwritten(rsd):
+    questions(rsd.home)
+    (rsd.home / "notes.md").write_text("# My notes\n")
+    train(rsd, output="notes.safetensors").refused(2, "notes.md")
+    train(rsd, output="other.md").refused(2, "other.md")
+    train(rsd, output="gone/h.safetensors").refused(2, "gone")
+    assert (rsd.home / "notes.md").read_text() == "# My notes\n"
+
+
+def test_answers_that_no_context_holds_are_refused(rsd):
+    questions(rsd.home)
+    train(rsd, "-n", "5000").refused(2, "every problem", "2,048", "--max-tokens")
 
 
 def test_a_threshold_is_found_and_written_to_the_file_that_declares_the_trio(rsd):
@@ -279,6 +366,8 @@ def test_a_head_is_imported_from_a_directory(rsd):
     done = rsd("prm", "import", "m", "-o", "h.safetensors", "--separator", r"\n\n")
     assert done.code == 0, done.err
     assert load_head(rsd.home / "h.safetensors").separator == "\n\n"
+    assert "guess" not in done.err
+    assert "'\\n' is a guess" in rsd("prm", "import", "m", "-o", "h.safetensors").err
     rsd("prm", "import", "nothing-here", "-o", "h.safetensors").refused(2, "nothing-here")
 
 

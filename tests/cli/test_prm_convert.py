@@ -1,5 +1,6 @@
 """Round trips: a GGUF written as a checkpoint in Hugging Face names, and converted back."""
 
+import hashlib
 import json
 import re
 
@@ -121,10 +122,23 @@ def test_the_head_is_written_beside(rsd, base):
     del tensors["output.weight" if "output.weight" in tensors else "lm_head.weight"]  # as reward models are
     tensors["v_head.summary.weight"] = np.ones((1, width), np.float32)
     tensors["v_head.summary.bias"] = np.zeros(1, np.float32)
-    done = converted(rsd, tensors)
+    done = converted(rsd, tensors, "--separator", r"\n\n")
     assert done.code == 0, done.err
-    assert load_head(rsd.home / "out.head.safetensors").hidden_size == width
+    head = load_head(rsd.home / "out.head.safetensors")
+    assert (head.hidden_size, head.separator) == (width, "\n\n")
+    assert head.n_vocab == len(tensors["model.embed_tokens.weight"])
+    assert head.base_sha256 == hashlib.sha256((rsd.home / "out.gguf").read_bytes()).hexdigest()
     assert np.isfinite(logits(rsd.home / "out.gguf")).all()
+
+
+def test_no_gguf_is_left_without_its_head(rsd, base):
+    tensors = as_checkpoint(base)
+    tensors["score.weight"] = np.ones((2, tensors["model.norm.weight"].size), np.float32)
+    (rsd.home / "out.head.safetensors").mkdir()
+    done = converted(rsd, tensors)
+    assert done.code == 2
+    assert "out.head.safetensors can't be written" in done.err
+    assert not list(rsd.home.glob("out.gguf*"))
 
 
 def test_another_base_is_refused_with_both_sizes(rsd, base):
@@ -202,3 +216,8 @@ def test_a_trio_pulls_what_has_to_be_converted(rsd, base):
     scored = rsd("prm", "score", "-", "--prm", "stepwise", "--json", "--threads", "1", stdin=lines.encode())
     assert scored.code == 0, scored.err
     assert len(json.loads(scored.out)["rewards"]) == len(["We add", "so 3"])
+    heads = (rsd.home / "rsd_home").rglob("*.head.safetensors")
+    assert [path for path in heads if path.is_file()]
+    assert rsd("models", "rm", "made", "--yes").code == 0
+    left = [path.name for path in (rsd.home / "rsd_home").rglob("made*")]
+    assert not [name for name in left if not name.endswith(".lock")]

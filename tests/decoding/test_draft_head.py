@@ -14,22 +14,34 @@ from rsd_cli.engine.templates import ChatTemplate, Renderer
 from rsd_cli.rewards.draft_head import DraftHead
 from rsd_cli.rewards.families import Confidence, Solution
 from rsd_cli.rewards.features import FEATURES
+from rsd_cli.rewards.scoring import score
 from tests.decoding.test_runner import CAST, ENDLESS, PROBLEMS, SETTINGS, answered, texts, trio
 from tests.engine.driving import finish
 from tests.rewards.test_readers import a_head
+from tests.tiny_gguf import CHATML
 
 __all__ = ["trio"]  # the fixture
 TWO = {role: CAST[role] for role in ("draft", "target")}
 
 
 @pytest.fixture
-def head(tiny_model):
-    """The family on the draft's model, as the runner's trios have it."""
+def head_on(tiny_model):
+    """The family on a draft's model, as the runner's trios have it."""
     renderer = Renderer()
-    model = tiny_model("llama", seed=1, favour=ENDLESS)
-    inputs = ("hidden", *FEATURES)
-    yield DraftHead(model, ChatTemplate(model, renderer), a_head(model.n_embd, inputs), SETTINGS.system)
+
+    def make(**options):
+        model = tiny_model("llama", seed=1, **options)
+        made = a_head(model.n_embd, ("hidden", *FEATURES))
+        return DraftHead(model, ChatTemplate(model, renderer), made, SETTINGS.system)
+
+    yield make
     renderer.close()
+
+
+@pytest.fixture
+def head(head_on):
+    """The same on the model that writes to the end of its tokens."""
+    return head_on(favour=ENDLESS)
 
 
 @pytest.mark.parametrize("seats", [1, 3, 8])
@@ -50,6 +62,46 @@ def test_rewards_while_decoding_equal_rewards_of_the_finished_text(seats, trio, 
                 again = head.reward(finish(engine)[-1], Solution(one.trajectory.problem.question, before))
                 assert step.reward == pytest.approx(again, abs=0.02)
         engine.release(0)
+
+
+WORDS = (" the", " is", " of", " and", " answer", " number", " equals", " then", " sum", " step")
+PLAIN = dict.fromkeys((*WORDS, "\n\n"), 8.0) | {
+    "<eos>": 7.5
+}  # text that is cut into the tokens it was made of
+
+
+@pytest.mark.parametrize("place", ["in the draft's memory", "in its own"])
+@pytest.mark.parametrize("strategy", ["rsd", "keep-better"])
+def test_an_answer_scored_again_from_its_text_has_the_rewards_of_its_decoding(
+    strategy, place, trio, head_on, tiny_engine
+):
+    head = head_on(favour=PLAIN)
+    cast = TWO if place == "in the draft's memory" else TWO | {"prm": TWO["draft"]}
+    cast = {role: ("llama", seed) for role, (_, seed) in cast.items()}
+    made = trio(cast, favour=PLAIN, family=head, rule=None)
+    finished, _ = answered(made, settings=replace(SETTINGS, threshold=0.8, strategy=strategy))
+    engine, last = tiny_engine("llama", seed=1, favour=PLAIN, n_ctx=1024), set()
+    for one in finished:
+        steps = one.trajectory.steps
+        texts = tuple(step.text for step in steps)
+        whole = Solution(one.trajectory.problem.question, texts, ended=one.ended_by == "eog")
+        (again,) = score(engine, head, [("a", whole)])
+        for step, reward in zip(steps, again.rewards, strict=True):
+            assert step.reward is None or step.reward == pytest.approx(reward, abs=0.005)
+        if whole.ended and steps[-1].reward is not None:
+            last.add(steps[-1].author)
+    assert last == ({"draft"} if strategy == "rsd" else {"draft", "target"})
+
+
+@pytest.mark.parametrize("name", ["<|im_end|>", "<|eot_id|>"])
+def test_an_answers_end_is_the_token_that_ends_a_turn(name, head_on, tiny_model):
+    of_the_model = {"extra": ("<|eot_id|>",), "template": CHATML.replace("<|im_end|>", name)}
+    head, model = head_on(**of_the_model), tiny_model("llama", seed=1, **of_the_model)
+    end = model.tokenize(name, special=True)
+    open_, ended = (Solution("What?", ("So 3.\n\n", "It is 3."), ended=ended) for ended in (False, True))
+    assert head.context(ended) == [*head.context(open_), *end]
+    assert head.context(ended.before) == head.context(open_.before)
+    assert head.closed([1, *end]) == (1, *end)
 
 
 @pytest.mark.parametrize("seats", [1, 3])

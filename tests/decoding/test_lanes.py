@@ -17,11 +17,11 @@ from rsd_cli.engine.jobs import Observed
 from rsd_cli.engine.sampling import Sampling
 from rsd_cli.records import Usage
 from rsd_cli.rewards.families import Confidence
-from tests.decoding.test_draft_head import TWO, head
+from tests.decoding.test_draft_head import TWO, head, head_on
 from tests.decoding.test_runner import CAST, ENDLESS, PROBLEMS, SETTINGS, answered, texts, trio
 from tests.engine.driving import finish, logits_after
 
-__all__ = ["head", "trio"]  # the fixtures
+__all__ = ["head", "head_on", "trio"]  # the fixtures
 GREEDY = Sampling(temperature=0.0)
 ALIKE = {"draft": ("llama", 1), "target": ("llama", 2), "prm": ("llama", 3)}  # one vocabulary
 STEPWISE = [

@@ -50,9 +50,24 @@ class _Named:
         self.module, self.name = module, name
 
 
+class Claimed:
+    """Values, and what a pickle says of a tensor in them."""
+
+    def __init__(
+        self, values: np.ndarray, shape: tuple[Any, ...], stride: tuple[int, ...], offset: Any = 0
+    ) -> None:
+        self.values, self.shape, self.stride, self.offset = values, shape, stride, offset
+
+
+def _claimed(values: np.ndarray | Claimed) -> Claimed:
+    if isinstance(values, Claimed):
+        return values
+    return Claimed(values, values.shape, tuple(stride // values.itemsize for stride in values.strides))
+
+
 class _Tensor:
-    def __init__(self, key: str, values: np.ndarray, dtype: str) -> None:
-        self.key, self.values, self.dtype = key, values, dtype
+    def __init__(self, key: str, claimed: Claimed, dtype: str) -> None:
+        self.key, self.claimed, self.dtype = key, claimed, dtype
 
 
 PYTHON_PICKLER: Any = vars(pickle)["_Pickler"]  # unlike the one in C, it can be taught other globals
@@ -70,12 +85,12 @@ class _Pickler(PYTHON_PICKLER):  # type: ignore[misc] # a class of the library t
         """As torch has it: _rebuild_tensor_v2(storage, 0, size, stride, False, OrderedDict())."""
         self.save(_Named("torch._utils", "_rebuild_tensor_v2"))
         self.write(pickle.MARK)
-        pid = ("storage", _Named("torch", TYPES[tensor.dtype]), tensor.key, "cpu", tensor.values.size)
+        pid = ("storage", _Named("torch", TYPES[tensor.dtype]), tensor.key, "cpu", tensor.claimed.values.size)
         self.save(pid)
         self.write(pickle.BINPERSID)
-        self.save(0)
-        self.save(tensor.values.shape)
-        self.save(tuple(stride // tensor.values.itemsize for stride in tensor.values.strides))
+        self.save(tensor.claimed.offset)
+        self.save(tensor.claimed.shape)
+        self.save(tensor.claimed.stride)
         self.save(False)
         self.save(OrderedDict())
         self.write(pickle.TUPLE + pickle.REDUCE)
@@ -83,16 +98,17 @@ class _Pickler(PYTHON_PICKLER):  # type: ignore[misc] # a class of the library t
     dispatch[_Tensor] = save_tensor
 
 
-def pytorch_bin(tensors: Mapping[str, np.ndarray], dtype: str = "BF16", **more: Any) -> bytes:
+def pytorch_bin(tensors: Mapping[str, np.ndarray | Claimed], dtype: str = "BF16", **more: Any) -> bytes:
     """As torch.save writes it since 1.6: an uncompressed zip of data.pkl and one member a storage."""
-    table = {name: _Tensor(str(i), values, dtype) for i, (name, values) in enumerate(tensors.items())}
+    claimed = [_claimed(values) for values in tensors.values()]
+    table = {name: _Tensor(str(i), claimed[i], dtype) for i, name in enumerate(tensors)}
     out = io.BytesIO()
     _Pickler(out, 2).dump(table | more)
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
         file.writestr("pytorch_model/data.pkl", out.getvalue())
-        for i, values in enumerate(tensors.values()):
-            file.writestr(f"pytorch_model/data/{i}", as_bytes(values, dtype))
+        for i, each in enumerate(claimed):
+            file.writestr(f"pytorch_model/data/{i}", as_bytes(each.values, dtype))
         file.writestr("pytorch_model/version", "3\n")
     return archive.getvalue()
 

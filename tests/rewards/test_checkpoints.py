@@ -1,5 +1,6 @@
 """Heads of published checkpoints: every layout, every way to store it, and nothing executed."""
 
+import contextlib
 import io
 import json
 import pickle
@@ -10,8 +11,8 @@ import pytest
 
 from rsd_cli.errors import ModelError
 from rsd_cli.rewards.checkpoints import Checkpoint, LocalFiles
-from rsd_cli.rewards.published import take_head
-from tests.rewards.checkpoint_files import pytorch_bin, safetensors, sharded, write
+from rsd_cli.rewards.published import separator_was_guessed, take_head
+from tests.rewards.checkpoint_files import Claimed, pytorch_bin, safetensors, sharded, write
 
 H = 16
 BACKBONE = {
@@ -57,7 +58,7 @@ def test_every_layout_is_taken_out_of_every_kind_of_file(layout, stored, tmp_pat
     files = write(tmp_path / "m", STORED[stored](BACKBONE | tensors))
     head = take_head(Checkpoint(LocalFiles(files)))
     assert (head.activation, head.classes, head.separator) == (activation, classes, separator)
-    assert head.hidden_size == H
+    assert (head.hidden_size, head.n_vocab) == (H, 40)
     weights = [tensor for name, tensor in tensors.items() if name.endswith("weight")]
     for layer, weight in zip(head.layers, weights, strict=True):
         np.testing.assert_array_equal(layer.weight, weight)
@@ -75,6 +76,30 @@ def test_a_prefix_and_another_separator_are_taken(tmp_path):
     tensors = {f"model.{name}": tensor for name, tensor in LAYOUTS["trl"][0].items()}
     files = write(tmp_path, STORED["safetensors"](BACKBONE | tensors))
     assert take_head(Checkpoint(LocalFiles(files)), separator="\n\n").separator == "\n\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "separator", "guessed"),
+    [
+        ("trl-lib--Qwen2-0.5B-Reward-Math-Sheperd", "\n", False),
+        ("HuggingFaceH4--Qwen2.5-Math-7B-Instruct-PRM-0.2", "\n\n", False),
+        ("plaguss--Qwen2.5-0.5B-Math-Shepherd-PRM-0.2", "\n\n", False),
+        ("jinachris--PURE-PRM-7B", "\n\n", False),
+        ("me--mine", "\n", True),
+    ],
+)
+def test_the_separator_is_that_of_the_repository_or_a_guess(name, separator, guessed, tmp_path):
+    files = Checkpoint(LocalFiles(write(tmp_path / name, STORED["safetensors"](LAYOUTS["pure"][0]))))
+    head = take_head(files)
+    assert (head.separator, separator_was_guessed(head)) == (separator, guessed)
+    told = take_head(files, separator="###")
+    assert (told.separator, separator_was_guessed(told)) == ("###", False)
+
+
+def test_a_head_of_a_published_layout_is_no_guess(tmp_path):
+    for name in ("skywork", "qwen", "reasoneval"):
+        files = write(tmp_path / name, STORED["safetensors"](LAYOUTS[name][0]))
+        assert not separator_was_guessed(take_head(Checkpoint(LocalFiles(files))))
 
 
 @pytest.mark.parametrize(
@@ -132,12 +157,76 @@ def test_a_pickle_that_runs_code_runs_none(protocol, tmp_path):
         b"Vfile\n(t\x85Q.",
         b"\x80\x02}q\x00(X\x01\x00\x00\x00a",
         b"(" * 1000,
+        b"\x80\x04\x8e" + b"\xff" * 8 + b".",  # bytes longer than anything
+        b"\x80\x02}r\xff\xff\xff\x7f.",  # a memo of 16 GB
+        b"\x80\x02}p99999999999999999999\n.",
+        b"\x80\x04\x95" + b"\xff" * 8 + b".",
     ],
 )
 def test_strange_pickles_are_refused(data, tmp_path):
     files = write(tmp_path / "m", {"pytorch_model.bin": archive(data)})
     with pytest.raises(ModelError):
         take_head(Checkpoint(LocalFiles(files)))
+
+
+SHAPES = ((-1, H), (1 << 62, 1 << 62), (2, 1 << 40), (1 << 40,) * 9, ("2", H), (3, H), (0, 1 << 62))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_shape_that_its_storage_has_no_room_for_is_refused(shape, tmp_path):
+    strides = tuple(int(np.prod(shape[i + 1 :], dtype=object)) for i in range(len(shape)))
+    with pytest.raises(ModelError, match=r"m/pytorch_model\.bin|shape"):
+        take(tmp_path, {"score.weight": Claimed(values(2, H), shape, strides)})
+
+
+@pytest.mark.parametrize("offset", [-1, -(1 << 40), 1, 1 << 80, 1.0, "0"])
+def test_an_offset_outside_its_storage_is_refused(offset, tmp_path):
+    with pytest.raises(ModelError, match=r"m/pytorch_model\.bin"):
+        take(tmp_path, {"score.weight": Claimed(values(2, H), (2, H), (H, 1), offset)})
+
+
+def test_a_part_of_a_storage_is_read(tmp_path):
+    head = take(tmp_path, {"score.weight": Claimed(values(4, H), (2, H), (H, 1), 2 * H)})
+    np.testing.assert_array_equal(head.layers[0].weight, values(4, H)[2:])
+
+
+def take(directory, tensors):
+    return take_head(
+        Checkpoint(LocalFiles(write(directory / "m", {"pytorch_model.bin": pytorch_bin(tensors)})))
+    )
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"score.weight": np.full((2, H), np.nan, np.float32)},
+        {"score.weight": values(2, H), "score.bias": np.full(2, np.inf, np.float32)},
+        {"score.weight": values(2, H), "score.bias": values(3)},
+        {"score.weight": values(2, H), "score.bias": values(1)[0]},
+        {"score.0.weight": values(H, H), "score.2.weight": values(2, H + 1)},
+    ],
+)
+def test_a_head_that_computes_nothing_is_refused_before_it_is_saved(head, tmp_path):
+    files = write(tmp_path / "m", {"model.safetensors": safetensors(head, "F32")})
+    with pytest.raises(ModelError, match="/m "):
+        take_head(Checkpoint(LocalFiles(files)))
+
+
+def test_types_that_no_head_has_may_stand_beside_it(tmp_path):
+    whole = safetensors({"model.position_ids": values(4), "score.weight": values(2, H)}, "F32")
+    files = write(tmp_path / "m", {"model.safetensors": whole.replace(b'"F32"', b'"I32"', 1)})
+    np.testing.assert_array_equal(take_head(Checkpoint(LocalFiles(files))).layers[0].weight, values(2, H))
+    last = whole.replace(b'"F32"', b'"I32"')
+    with pytest.raises(ModelError, match="'I32'"):
+        take_head(Checkpoint(LocalFiles(write(tmp_path / "m", {"model.safetensors": last}))))
+
+
+def test_an_index_that_names_the_wrong_shard_is_refused(tmp_path):
+    files = sharded({"one.safetensors": BACKBONE, "two.safetensors": LAYOUTS["pure"][0]})
+    index = {"weight_map": {"score.weight": "one.safetensors"}}
+    files["model.safetensors.index.json"] = json.dumps(index).encode()
+    with pytest.raises(ModelError, match="index"):
+        take_head(Checkpoint(LocalFiles(write(tmp_path / "m", files))))
 
 
 def test_values_that_a_head_can_not_have_are_refused(tmp_path):
@@ -156,6 +245,17 @@ def test_a_compressed_archive_is_refused(tmp_path):
     files = {"pytorch_model.bin": archive(data, zipfile.ZIP_DEFLATED, **{"0": content})}
     with pytest.raises(ModelError, match="compressed"):
         take_head(Checkpoint(LocalFiles(write(tmp_path / "m", files))))
+
+
+def test_an_archive_with_any_byte_changed_gives_a_head_or_a_refusal(tmp_path):
+    whole = pytorch_bin({"score.weight": values(2, H)})
+    random = np.random.default_rng(0)
+    for at in random.integers(0, len(whole), 400):
+        changed = bytearray(whole)
+        changed[at] = random.integers(256)
+        files = write(tmp_path / "m", {"pytorch_model.bin": bytes(changed)})
+        with contextlib.suppress(ModelError):
+            take_head(Checkpoint(LocalFiles(files)))
 
 
 def test_an_archive_cut_anywhere_is_refused(tmp_path):

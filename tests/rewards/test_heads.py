@@ -42,6 +42,7 @@ def saved(tmp_path):
         a_head(),
         a_head(layers=(layer(4, 4), layer(2, 4)), activation="softmax", classes=(1,), separator="\n\n"),
         a_head(layers=(layer(3, 4),), activation="softmax", classes=(1, 2), base="qwen", base_sha256="ab"),
+        a_head(n_vocab=32000),
         a_head(
             family="draft-head",
             layers=(layer(1, 6),),
@@ -59,8 +60,8 @@ def test_a_head_is_read_as_it_was_written(head, saved):
     width = head.layers[0].weight.shape[1]
     for inputs in (np.zeros(width, np.float32), np.arange(width, dtype=np.float32)):
         assert again.reward(inputs) == pytest.approx(head.reward(inputs))
-    assert (again.classes, again.inputs, again.separator, again.facts) == (
-        head.classes, head.inputs, head.separator, head.facts,
+    assert (again.classes, again.inputs, again.separator, again.facts, again.n_vocab) == (
+        head.classes, head.inputs, head.separator, head.facts, head.n_vocab,
     )  # fmt: skip
     assert path.read_bytes() == saved(again).read_bytes()
 
@@ -91,11 +92,13 @@ def test_extreme_states_give_rewards_all_the_same():
 
 def test_a_head_for_other_weights_is_refused():
     head = a_head(base="qwen", base_sha256="a" * 64)
-    head.check_fits(4, "other.gguf", "a" * 64)
+    head.check_fits(4, 100, "other.gguf", "a" * 64)
     with pytest.raises(ModelError, match=r"aaaa.*bbbb"):
-        head.check_fits(4, "other.gguf", "b" * 64)
+        head.check_fits(4, 100, "other.gguf", "b" * 64)
     with pytest.raises(ModelError, match=r"4 values.* 8"):
-        head.check_fits(8, "other.gguf")
+        head.check_fits(8, 100, "other.gguf")
+    with pytest.raises(ModelError, match=r"151,936 tokens.* 32,000"):
+        a_head(n_vocab=151936).check_fits(4, 32000, "other.gguf")
 
 
 class Poison:
@@ -129,7 +132,9 @@ F32 = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
             file_of({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, b"\0" * 4),
             "no valid shape",
         ),
-        (file_of({"a": {"dtype": "I64", "shape": [1], "data_offsets": [0, 8]}}, b"\0" * 8), "type 'I64'"),
+        (file_of({"a": F32 | {"dtype": ["F32"]}}, b"\0" * 4), "type ['F32']"),
+        (file_of({"a": {"dtype": "U4", "shape": [1], "data_offsets": [8, 0]}}, b"\0" * 8), "shape"),
+        (file_of({"a": {"dtype": "I64", "shape": [1], "data_offsets": [0, 8]}}, b"\0" * 8), "no head"),
         (file_of({"a": F32 | {"more": 1}}, b"\0" * 4), "not described"),
         (file_of({"a": F32, "b": F32}, b"\0" * 4), "begins at byte"),
         (file_of({"a": F32}, b"\0" * 9), "the file has"),
@@ -159,11 +164,35 @@ def test_what_is_no_head_is_refused_and_never_executed(content, says, tmp_path):
         (a_head(shift=np.zeros(3, np.float32)), "standardises"),
         (a_head(calibration=(float("nan"), 0.0)), "NaN"),
         (a_head(layers=()), "classes"),
+        (a_head(family="oracle"), "oracle"),
+        (a_head(inputs=("hidden", "mood"), layers=(layer(1, 5),)), "mood"),
+        (a_head(inputs=("hidden", "position"), layers=(layer(1, 5),)), "position"),
+        (a_head(family="draft-head", inputs=("hidden", "mood"), layers=(layer(1, 5),)), "mood"),
+        (a_head(family="draft-head", inputs=("first", "first", "hidden"), layers=(layer(1, 6),)), "first"),
     ],
 )
 def test_a_head_that_contradicts_itself_is_refused(head, says, saved):
     with pytest.raises(ModelError, match=says):
         load_head(saved(head))
+
+
+def test_a_type_that_no_head_has_is_refused_where_it_is_read(saved, tmp_path):
+    whole = saved(a_head()).read_bytes()
+    path = tmp_path / "other.safetensors"
+    path.write_bytes(whole.replace(b'"F32"', b'"I32"'))
+    with pytest.raises(ModelError, match=r"other\.safetensors.*'I32'"):
+        load_head(path)
+
+
+@pytest.mark.parametrize("shape", [[0, 4], [0, 1 << 62]])
+def test_a_weight_of_no_values_is_refused(shape, tmp_path):
+    path = tmp_path / "head.safetensors"
+    a_head().save(path)
+    said = json.loads(path.read_bytes()[8:].split(b"}}")[0] + b"}}")["__metadata__"]
+    empty = {"dtype": "F32", "shape": shape, "data_offsets": [4, 4]}
+    path.write_bytes(file_of({"__metadata__": said, "0.bias": F32, "0.weight": empty}, b"\0" * 4))
+    with pytest.raises(ModelError, match=r"0\.weight"):
+        load_head(path)
 
 
 def test_a_head_that_is_cut_anywhere_is_refused(saved, tmp_path):

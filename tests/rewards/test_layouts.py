@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -155,6 +156,19 @@ def test_a_model_without_a_layouts_tokens_is_refused_before_its_first_step(tiny_
     for layout in ("skywork", "trl"):
         with pytest.raises(ModelError, match="separator"):
             ValueHead(model, template(model), head(model.n_embd), layout, "")
+
+
+@pytest.mark.parametrize(("layout", "refuses"), [("skywork", True), ("trl", False)])
+def test_a_separator_of_several_tokens_is_refused_where_one_is_read(layout, refuses, tiny_model, template):
+    model = tiny_model("qwen2")
+    many = len(model.tokenize("<end>"))
+    made = partial(ValueHead, model, template(model), head(model.n_embd), layout)
+    made("\n\n")
+    if refuses:
+        with pytest.raises(ModelError, match=f"{many} tokens for the separator '<end>'"):
+            made("<end>")
+    else:
+        made("<end>")
 
 
 def test_signs_that_a_vocabulary_does_not_tell_apart_are_refused(tiny_model, template, monkeypatch):

@@ -1,0 +1,116 @@
+"""What `rsd prm train` reads and writes: the folder with a run's rollouts, and the head's place with its card."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from rsd_cli.errors import OutputError, UsageError
+from rsd_cli.output import OwnFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rsd_cli.rewards.rollouts import Rollout
+
+MANIFEST = "run.json"
+HINT = "Name another --work, or the same settings."
+
+
+class Folder:
+    """A directory with the rollouts of one run; it refuses to mix in those of another."""
+
+    def __init__(self, directory: Path, settings: dict[str, Any]) -> None:
+        self._directory, self._settings = directory, settings
+        before = self._read_manifest()
+        other = [key for key in settings if before.get(key) != settings[key]]
+        if other:
+            raise OutputError(
+                f"{directory} holds a run with {other[0]} {before.get(other[0])!r}, not {settings[other[0]]!r}.",
+                HINT,
+            )
+
+    def _read_manifest(self) -> dict[str, Any]:
+        """What is known of the run; this one's settings where there is none."""
+        path = self._directory / MANIFEST
+        try:
+            known = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return self._settings
+        except (OSError, ValueError, RecursionError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no JSON"
+            raise OutputError(f"{path} can't be read: {reason}.", HINT) from error
+        if not isinstance(known, dict):
+            raise OutputError(f"{path} describes no run of rsd prm train.", HINT)
+        return known
+
+    def begin(self) -> None:
+        """Make the folder, and note whose it is."""
+        from rsd_cli.batch.ledger import write_whole
+
+        path = self._directory / MANIFEST
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                write_whole(path, [json.dumps(self._settings, indent=1).encode()])
+        except OSError as error:
+            raise UsageError(
+                f"{self._directory} can't be written: {error.strerror}.", "Name another --work."
+            ) from error
+
+    def read(self, name: str) -> list[Rollout]:
+        """The rollouts of a file; a last line that was cut off by an interruption counts for nothing."""
+        path = self._path(name)
+        try:
+            whole = path.read_bytes().rpartition(b"\n")[0]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise OutputError(f"{path} can't be read: {error.strerror}.", HINT) from error
+        return [_rollout(path, number, line) for number, line in enumerate(whole.splitlines(), start=1)]
+
+    def open(self, name: str) -> OwnFile:
+        """The same file, to append to; a line that was cut off goes."""
+        return OwnFile(self._path(name), str(self._path(name)))
+
+    def _path(self, name: str) -> Path:
+        return self._directory / f"{name}.jsonl"
+
+
+def _rollout(path: Path, number: int, line: bytes) -> Rollout:
+    from rsd_cli.rewards.rollouts import Rollout
+
+    try:
+        return Rollout.from_json(line.decode())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise OutputError(
+            f"Line {number} of {path} is no rollout.", "Remove it, or name another --work."
+        ) from None
+
+
+def card_of(output: Path) -> Path:
+    """Where the card of a head comes."""
+    return output.with_suffix(".md")
+
+
+def check_output(output: Path) -> None:
+    """Refuse to write over a text that is no card of the head, before hours of work."""
+    card = card_of(output)
+    if card == output:
+        raise UsageError(
+            f"-o {output} is where the card belongs.", f"For example -o {output.stem}.safetensors"
+        )
+    if not output.parent.is_dir():
+        raise UsageError(f"{output.parent} is no folder.", "Name a file in a folder that exists.")
+    if card.exists() and not (card.is_file() and _first_line(card) == title(output)):
+        raise UsageError(f"{card} is no card of a head, and would be overwritten.", "Name another -o FILE.")
+
+
+def _first_line(path: Path) -> str:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.readline(1000).rstrip()
+
+
+def title(output: Path) -> str:
+    """The first line of a head's card."""
+    return f"# {output.stem}"
