@@ -129,7 +129,7 @@ def batch(
     fields = Fields(input_field, id_field)
     place = _place(output, source)
     if summary:
-        _check_writable(summary)
+        _check_summary(summary, source, place)
     total = count_rows(source, fields, part) if source.rereadable else None
     roles = method.strategy.roles
     access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet)
@@ -172,12 +172,17 @@ def batch(
         raise typer.Exit(interrupt.exit_code if interrupt() else 1)
 
 
-def _check_writable(path: Path) -> None:
-    """A summary comes at the end; that it can't be written is said at the beginning."""
-    try:
-        path.touch()
-    except OSError as error:
-        raise UsageError(f"--summary {path} can't be written: {error.strerror}.") from error
+def _check_summary(path: Path, source: Source, place: Path | None) -> None:
+    """A summary comes at the end; that it can't be written, or where, is said at the beginning."""
+    from rsd_cli.batch.ledger import manifest_path
+    from rsd_cli.output import LineFile, is_same_file
+
+    taken = {"output": place, "output's manifest": manifest_path(place)} if place else {}
+    same = (what for what, other in taken.items() if is_same_file(path, other))
+    what = "input" if source.is_file(path) else next(same, "")
+    if what:
+        raise UsageError(f"--summary {path} is the {what} as well.", "Name another file for the summary.")
+    LineFile(path).close()
 
 
 def _samples(samples: int, strategy: Strategy, settings: Settings) -> int:

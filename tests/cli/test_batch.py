@@ -458,13 +458,28 @@ def test_a_summary_is_written_as_json(rsd, ask):
         (("questions.jsonl", "-o", "."), ("no regular file",)),
         (("questions.jsonl", "-o", "a.jsonl", "--shard", "3/2"), ("3/2",)),
         (("questions.jsonl", "-o", "a.jsonl", "--summary", "no/such/s.json"), ("no/such/s.json",)),
+        (("questions.jsonl", "-o", "a.jsonl", "--summary", "."), ("Is a directory",)),
+        (("questions.jsonl", "-o", "a.jsonl", "--summary", "questions.jsonl"), ("is the input as well",)),
+        (("questions.jsonl", "-o", "a.jsonl", "--summary", "./a.jsonl"), ("is the output as well",)),
+        (("questions.jsonl", "-o", "a.jsonl", "--summary", "a.jsonl.run.json"), ("manifest as well",)),
         (("questions.jsonl", "-o", "a.jsonl", "--format", "xml"), ("xml",)),
         (("questions.jsonl", "-o", "a.jsonl", "--strategy", "magic"), ("magic",)),
     ],
 )
 def test_what_can_not_be_done_is_refused_before_models_load(arguments, words, rsd, ask):
     ask(rows(2))
+    questions = (rsd.home / "questions.jsonl").read_bytes()
     rsd("batch", *arguments, *FEW[:2]).refused(2, *words)
+    assert (rsd.home / "questions.jsonl").read_bytes() == questions
+
+
+def test_a_summary_over_the_answers_is_refused_however_they_are_named(rsd, ask, out):
+    command = ("batch", ask(rows(2)), "-o", "answers.jsonl", *FEW)
+    rsd(*command)
+    before = out.read_bytes()
+    (rsd.home / "link").symlink_to(out)
+    rsd(*command, "--summary", "link").refused(2, "link is the output as well", "another file")
+    assert out.read_bytes() == before
 
 
 def test_an_empty_file_is_no_rows(rsd, ask, out):
