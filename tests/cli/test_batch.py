@@ -292,6 +292,24 @@ def test_a_merge_that_misses_a_row_says_which(rsd, ask):
     rsd("merge", "part1.jsonl", "part2.jsonl", "-o", "all.jsonl").refused(5, "1 of 6 rows", f"'{gone}'")
 
 
+def test_a_merge_writes_over_nothing_that_was_not_given_up(rsd, ask, out):
+    rsd("batch", ask(rows(2)), "-o", "answers.jsonl", *FEW)
+    kept = rsd.home / "kept.jsonl"
+    kept.write_text("mine\n")
+    rsd("merge", "answers.jsonl", "-o", "kept.jsonl").refused(2, "kept.jsonl is there already", "--overwrite")
+    assert kept.read_text() == "mine\n"
+    rsd("merge", "answers.jsonl", "-o", ".").refused(2, "no regular file")
+    rsd("merge", "answers.jsonl", "-o", "no/such/x").refused(2, "no/such is no folder")
+    rsd("merge", ".", "-o", "x").refused(2, ". is no file")
+    rsd("merge", "absent", "-o", "x").refused(2, "absent is not there")
+    before = out.read_bytes()
+    for read in ("questions.jsonl", "answers.jsonl"):
+        rsd("merge", "answers.jsonl", "-o", read, "--overwrite").refused(2, f"{read} is read as well")
+    assert out.read_bytes() == before
+    assert rsd("merge", "answers.jsonl", "-o", "kept.jsonl", "--overwrite").code == 0
+    assert names(kept) == ["r0", "r1"]
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_batch_cleanly_and_the_same_command_goes_on(number, code, rsd, ask, out):
     command = ("batch", ask(rows(40)), "-o", "answers.jsonl", *SLOW, "--parallel", "3")
