@@ -53,8 +53,8 @@ class Kind:
 
     `roles` are needed, besides an author that may be chosen (`authors`, the first by default) and comes first.
     `n` is the default of @N, None where that means nothing; `lanes` of them are written side by side for each N,
-    or `choice` is made among N whole answers. `threshold` and `beta` are those of the paper, where a strategy has a
-    scale of its own.
+    or `choice` is made among N whole answers. `draws` says that one of several steps can be drawn by a beta.
+    `threshold` and `beta` are those of the paper, where a strategy has a scale of its own.
     """
 
     start: Callable[[Rules], Policy]
@@ -63,6 +63,7 @@ class Kind:
     n: int | None = None
     lanes: int = 0
     choice: Choice | None = None
+    draws: bool = False
     threshold: float | None = None
     beta: float | None = None
 
@@ -73,12 +74,15 @@ STRATEGIES: dict[str, Kind] = {
     "draft": Kind(lambda _: policies.alone("draft"), ("draft",)),
     "speculative": Kind(lambda _: speculating(policies.alone("target")), PAIR),
     "keep-better": Kind(lambda rules: successors.keep_better(rules.accepts), ALL),
-    "rsd-n": Kind(lambda rules: branching.rsd_n(rules.accepts, rules.n, rules.pick), ALL, n=4, lanes=1),
+    "rsd-n": Kind(
+        lambda rules: branching.rsd_n(rules.accepts, rules.n, rules.pick), ALL, n=4, lanes=1, draws=True
+    ),
     "gsi": Kind(
         lambda rules: branching.gsi(rules.accepts, rules.n, rules.beta, rules.pick),
         ALL,
         n=4,
         lanes=1,
+        draws=True,
         threshold=0.5,
         beta=20.0,
     ),
@@ -97,6 +101,7 @@ STRATEGIES: dict[str, Kind] = {
         AUTHORS,
         n=8,
         lanes=1,
+        draws=True,
     ),
     "beam": Kind(
         lambda rules: branching.beam(rules.author, rules.n, rules.max_steps),

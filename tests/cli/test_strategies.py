@@ -100,10 +100,21 @@ def test_the_weighting_and_the_budget_reach_the_settings(rsd):
         (["--target-share", "0.2", "--weighting", "clip"], ["Leave out"]),
         (["--target-share", "0.2", "--share-per", "step"], ["'step'", "run, problem"]),
         (["--aggregate", "max"], ["'max'", "last, min, product, mean"]),
+        (["--share-per", "run"], ["--share-per run means nothing", "Add --target-share"]),
+        (["--beta", "3"], ["--beta 3 means nothing with --strategy rsd", "rsd-n, gsi, process-best-of-n"]),
+        (["--strategy", "best-of-n@2", "--beta", "3"], ["means nothing with --strategy best-of-n@2"]),
+        (["--aggregate", "last"], ["--aggregate last means nothing", "best-of-n"]),
+        (["--strategy", "majority@2", "--aggregate", "min"], ["means nothing with --strategy majority@2"]),
     ],
 )
 def test_what_does_not_go_together_is_refused(options, words, rsd):
     rsd("ask", QUESTION, *options).refused(2, *words)
+
+
+def test_options_that_mean_something_reach_the_settings(rsd):
+    made = asked(rsd, "process-best-of-n@2", "judged", "--beta", "3")
+    assert made["settings"]["beta"] == 3
+    assert asked(rsd, "best-of-n@2", "judged", "--aggregate", "min")["settings"]["aggregate"] == "min"
 
 
 def test_two_vocabularies_are_refused_where_one_is_needed(rsd):
