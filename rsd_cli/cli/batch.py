@@ -117,7 +117,10 @@ def batch(
     from rsd_cli.decoding.trajectory import Settings
 
     if reproducible and parallel > 1:
-        raise UsageError(f"--reproducible answers one row at a time, --parallel asks for {parallel}.")
+        raise UsageError(
+            f"--reproducible answers one row at a time, --parallel asks for {parallel}.",
+            "Leave out --parallel, or --reproducible.",
+        )
     wishes = Wishes(strategy, threshold, weighting, target_share, share_per, beta, aggregate, speculative)
     method = method_of(wishes)
     if reproducible and target_share is not None and share_per != "problem":

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 HINT = "Download it again (rsd models rm, rsd models pull), or choose another file."
 
 
+class UnusableFileError(ModelError):
+    """A file that is no model that could be used; `reason` does not name it again."""
+
+    def __init__(self, path: Path, reason: object, hint: str = HINT) -> None:
+        super().__init__(f"{path} can't be used: {reason}.", hint)
+        self.reason = str(reason)
+
+
 @dataclass(frozen=True)
 class Header:
     """A model by its header. Texts are as in the file: make them visible before showing them.
@@ -57,7 +65,7 @@ def read_header(path: Path) -> Header:
         shards = [raw, *(_parsed(shard) for shard in _further_shards(path, raw))]
         return _header(raw, shards)
     except MalformedError as error:
-        raise ModelError(f"{path} cannot be used: {error}.", HINT) from None
+        raise UnusableFileError(path, error) from None
 
 
 def _parsed(path: Path) -> RawHeader:
@@ -66,10 +74,10 @@ def _parsed(path: Path) -> RawHeader:
         raw = ggufbytes.parse(path)
         preflight.check_tensors(raw)
     except MalformedError as error:
-        raise ModelError(f"{path} cannot be used: {error}.", HINT) from None
+        raise UnusableFileError(path, error) from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         reason = getattr(error, "strerror", None) or error
-        raise ModelError(f"Cannot read {path}: {reason}.", "Check the path.") from None
+        raise UnusableFileError(path, reason, "Check the path.") from None
     return raw
 
 

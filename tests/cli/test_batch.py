@@ -367,7 +367,7 @@ def test_reproducible_runs_give_the_same_bytes(rsd, ask):
         assert rsd("batch", "questions.jsonl", "-o", name, *FEW, "--reproducible").code == 0
     assert (rsd.home / "a.jsonl").read_bytes() == (rsd.home / "b.jsonl").read_bytes()
     rsd("batch", "questions.jsonl", "-o", "c.jsonl", *FEW, "--reproducible", "--parallel", "4").refused(
-        2, "4"
+        2, "asks for 4", "hint: Leave out --parallel"
     )
 
 

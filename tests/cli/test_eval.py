@@ -297,7 +297,7 @@ def test_two_runs_are_compared(rsd, rows):
     assert done.code == 0, done.err
     assert "rsd" in done.out
     rsd("eval", "compare", "first").refused(2, "compare takes two folders")
-    rsd("eval", "compare", "first", "nowhere").refused(5, "nowhere")
+    rsd("eval", "compare", "first", "nowhere").refused(2, "nowhere is not there", "hint: ")
 
 
 @pytest.mark.parametrize(

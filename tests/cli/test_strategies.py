@@ -95,6 +95,8 @@ def test_the_weighting_and_the_budget_reach_the_settings(rsd):
         (["--strategy", "majority@4"], ["temperature 0", "4 times", "--temperature 0.7"]),
         (["--strategy", "beam@2", "--temperature", "0"], ["temperature 0"]),
         (["--weighting", "logistc"], ["'logistc'", "logistic"]),
+        (["--weighting", "constant:p=3"], ["can't use 'p=3'", "p is a number from 0 to 1"]),
+        (["--weighting", "logistic:alpha=x"], ["can't use 'alpha=x'", "like logistic:alpha=10"]),
         (["--weighting", "clip:p=1"], ["has no parameter 'p'"]),
         (["--target-share", "0.2", "--threshold", "0.5"], ["Leave out --threshold"]),
         (["--target-share", "0.2", "--weighting", "clip"], ["Leave out"]),
