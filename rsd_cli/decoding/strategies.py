@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rsd_cli.decoding.policies import Policy
     from rsd_cli.decoding.trajectory import Problem, Settings
     from rsd_cli.decoding.weighting import Accepts
-    from rsd_cli.records import Role
+    from rsd_cli.records import Record, Role
 
 MOST = 256  # of @N: there are no more seats
 FORM = re.compile(r"(?P<name>[a-z-]+)(?:@(?P<n>[0-9]{1,4}))?(?::(?P<author>[a-z]+))?")
@@ -182,6 +182,13 @@ def speculates(settings: Settings) -> bool:
     """Whether a draft is to propose tokens to the target; where there is none of them, nothing is."""
     strategy = parse(settings.strategy)
     return strategy.name == "speculative" or (settings.speculative and strategy.has_pair)
+
+
+def unrewarded(record: Record) -> int:
+    """Steps of an answer that the PRM gave no reward, so that they were rejected; none where there is no PRM."""
+    if "prm" not in parse(record.strategy).roles:
+        return 0
+    return sum(step.rejected is not None and step.rejected.reward is None for step in record.steps)
 
 
 def _number(text: str, kind: Kind, given: str | None) -> int:

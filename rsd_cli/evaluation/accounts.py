@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, get_args
 
-from rsd_cli.decoding.strategies import parse
+from rsd_cli.decoding.strategies import parse, unrewarded
 from rsd_cli.errors import UsageError
 from rsd_cli.evaluation.choosing import Choice, budgets, choices, choose
 from rsd_cli.evaluation.samples import OUTCOMES
@@ -108,6 +108,7 @@ class Account:
     """One strategy on one task. `difference` is to the task's first strategy, over the questions of both.
 
     `cut_short` answers did not end by themselves, whether they have a final answer or not (outcome "truncated").
+    `unrewarded` steps were rejected because the PRM gave them no reward.
     `wall_seconds` is what the strategy took with all else around its models, if that was measured.
     """
 
@@ -118,6 +119,7 @@ class Account:
     difference: Difference | None
     outcomes: dict[Outcome, int]
     cut_short: int
+    unrewarded: int
     cost: Cost
     authorship: Authorship
     budgets: tuple[Budget, ...]
@@ -242,6 +244,7 @@ def _account(task: str, run: StrategyRun, first: StrategyRun, seed: int) -> Acco
         difference=None if run is first else difference(first.samples, run.samples, seed),
         outcomes={outcome: counted[outcome] for outcome in OUTCOMES},
         cut_short=sum(sample.is_cut_short for sample in run.samples),
+        unrewarded=sum(unrewarded(record) for sample in run.samples for record in sample.records),
         cost=cost_of(record for sample in run.samples for record in sample.records),
         authorship=authorship(run.samples),
         budgets=budgets_of(run.samples),

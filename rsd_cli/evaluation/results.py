@@ -145,6 +145,7 @@ def _account_json(account: Account) -> dict[str, Any]:
         "difference_to_first": asdict(account.difference) if account.difference else None,
         "outcomes": account.outcomes,
         "cut_short": account.cut_short,
+        "steps_without_reward": account.unrewarded,
         "tokens": {role: asdict(used) for role, used in account.cost.tokens.items()},
         "judged_tokens": account.cost.judged,
         "flops": _flops_json(account.cost.flops),
