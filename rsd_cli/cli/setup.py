@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
+from rsd_cli.engine.jobs import MAX_SEATS
 from rsd_cli.errors import ModelError, ResourceError, UsageError
 from rsd_cli.records import Role
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 HEADED = ("value-head", "draft-head")  # families that are nothing without a head
 # Three times what a CPU decodes at once: a part of them waits for the other model, and the last rows end alone.
 SEATS = (48, 32, 16, 8, 4, 2, 1)
-MAX_SEATS = 256
 SAMPLES_AT_ONCE = 16
 ALL_LAYERS = -1
 ASK_ABOVE = 5_000_000_000  # bytes of download that want a word first

@@ -13,6 +13,7 @@ from rsd_cli.decoding import branching, policies, successors
 from rsd_cli.decoding.branching import EXPANSIONS
 from rsd_cli.decoding.speculative import speculating
 from rsd_cli.decoding.weighting import Acceptance, Budget, Draws, weight_of, within
+from rsd_cli.engine.jobs import MAX_SEATS
 from rsd_cli.errors import UsageError
 from rsd_cli.records import Author
 from rsd_cli.registry.names import suggestion
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from rsd_cli.decoding.weighting import Accepts
     from rsd_cli.records import Record, Role
 
-MOST = 256  # of @N: there are no more seats
 FORM = re.compile(r"(?P<name>[a-z-]+)(?:@(?P<n>[0-9]{1,4}))?(?::(?P<author>[a-z]+))?")
 ALL: tuple[Role, ...] = ("draft", "prm", "target")
 PAIR: tuple[Role, ...] = ("draft", "target")
@@ -196,7 +196,7 @@ def _number(text: str, kind: Kind, given: str | None) -> int:
         return kind.n or 1
     if kind.n is None:
         raise UsageError(f"--strategy {text} has a number, which means nothing there.", "Leave it out.")
-    most = MOST // max(1, kind.lanes)
+    most = MAX_SEATS // max(1, kind.lanes)
     if not 1 <= int(given) <= most:
         raise UsageError(f"--strategy {text} is out of range.", f"Possible are @1 to @{most}.")
     return int(given)

@@ -16,9 +16,8 @@ from rsd_cli.registry.names import suggestion
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["DEFAULT_TRIO", "ModelEntry", "PrmEntry", "Registry", "Sampling", "TrioEntry"]
+__all__ = ["ModelEntry", "PrmEntry", "Registry", "Sampling", "TrioEntry"]
 
-DEFAULT_TRIO = "starter"
 JUDGE_THRESHOLD = 0.7
 
 
