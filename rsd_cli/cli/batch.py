@@ -32,7 +32,7 @@ def batch(
             "--output", "-o", metavar="FILE", help="Where answers go; continued if there. - is stdout."
         ),
     ],
-    trio: options.Trio = "starter",
+    trio: options.Trio = options.DEFAULT_TRIO,
     draft: options.Draft = None,
     target: options.Target = None,
     prm: options.Prm = None,
@@ -45,7 +45,8 @@ def batch(
     beta: options.Beta = None,
     aggregate: options.Aggregate = None,
     samples: Annotated[
-        int, typer.Option("--n", min=1, max=1024, help="Answers to each question, with a majority.")
+        int,
+        typer.Option("--samples", "--n", min=1, max=1024, help="Answers to each question, with a majority."),
     ] = 1,
     parallel: Annotated[
         int,
@@ -189,16 +190,16 @@ def _check_summary(path: Path, source: Source, place: Path | None) -> None:
 
 
 def _samples(samples: int, strategy: Strategy, settings: Settings) -> int:
-    """Answers to each question: as many as --n or the strategy says."""
+    """Answers to each question: as many as --samples or the strategy says."""
     if samples > 1 and strategy.samples > 1:
         raise UsageError(
-            f"--strategy {strategy} has its own number of answers, and --n {samples} gives another.",
-            "Leave --n out.",
+            f"--strategy {strategy} has its own number of answers, and --samples {samples} gives another.",
+            "Leave --samples out.",
         )
     samples = max(samples, strategy.samples)
     if samples > 1 and settings.sampling and settings.sampling.temperature <= 0:
         raise UsageError(
-            f"--n {samples} at temperature 0 would give the same answer {samples} times.",
+            f"--samples {samples} at temperature 0 would give the same answer {samples} times.",
             "Add --temperature 0.7.",
         )
     return samples

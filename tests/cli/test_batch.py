@@ -205,7 +205,7 @@ def test_rows_may_have_settings_of_their_own(rsd, ask, out):
 
 
 def test_samples_of_a_row_are_kept_apart_with_a_majority(rsd, ask, out):
-    done = rsd("batch", ask(rows(3)), "-o", "answers.jsonl", *FEW, "--n", "4", "--temperature", "0.9")
+    done = rsd("batch", ask(rows(3)), "-o", "answers.jsonl", *FEW, "--samples", "4", "--temperature", "0.9")
     assert done.code == 0, done.err
     for record in written(out):
         choices = record["response"]["body"]["choices"]

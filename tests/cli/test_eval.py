@@ -23,7 +23,7 @@ COMMON = (
     "40",
     "--max-steps",
     "4",
-    "--parallel",
+    "-p",
     "8",
     "-o",
     "out",

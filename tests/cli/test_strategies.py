@@ -193,7 +193,7 @@ def test_a_row_may_choose_a_strategy_that_the_run_has_room_for(rsd, ask, tmp_pat
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--strategy", "majority@3", "--n", "2"], ["--n 2", "Leave --n out"]),
+        (["--strategy", "majority@3", "--samples", "2"], ["--samples 2", "Leave --samples out"]),
         (["--strategy", "beam@8", "-p", "9"], ["288 seats", "--parallel 8"]),
         (["--reproducible", "--target-share", "0.2"], ["--share-per problem"]),
     ],
