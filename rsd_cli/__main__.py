@@ -24,7 +24,7 @@ def run(*, debug: bool) -> int:
         if isinstance(stream, io.TextIOWrapper):  # an encoding too small for a character is no reason to fail
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        left = app(prog_name="rsd", standalone_mode=False)
     except SystemExit as leaving:
         if isinstance(leaving.__context__, BrokenPipeError):  # typer leaves with 1 then
             return _leave_stdout()
@@ -37,7 +37,7 @@ def run(*, debug: bool) -> int:
         if debug:
             raise
         return _report(error)
-    return 0
+    return left or 0  # the code of a typer.Exit
 
 
 def _leave_stdout() -> int:
@@ -47,8 +47,11 @@ def _leave_stdout() -> int:
 
 
 def _report(error: Exception) -> int:
+    from rsd_cli.cli.complaints import is_complaint, translated
     from rsd_cli.display.consoles import show_error
 
+    if is_complaint(error):
+        error = translated(error, sys.argv)
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         _leave_stdout()
         error = ResourceError("No room left to write the output.", "Free some disk space.")

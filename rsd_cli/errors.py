@@ -2,7 +2,7 @@
 
 RSDError (1, runtime)
 ├── UsageError (2)      bad flag, bad configuration, unusable input
-├── ModelError (3)      model missing, unverified or unusable
+├── ModelError (3)      model or benchmark missing, unverified or unusable
 ├── ResourceError (4)   memory or disk exhausted
 ├── OutputError (5)     the output file belongs to something else
 └── EngineError (6)     llama.cpp crashed or computed nonsense
@@ -31,7 +31,7 @@ class UsageError(RSDError):
 
 
 class ModelError(RSDError):
-    """A model that is missing, unverified or unusable."""
+    """A model that is missing, unverified or unusable, or a benchmark's rows that can't be had."""
 
     exit_code = 3
 

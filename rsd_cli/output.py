@@ -1,4 +1,4 @@
-"""JSONL on disk: one record, one line, one write. What is in a file already is `batch.ledger`'s business."""
+"""JSONL on disk: one record, one line, one write. What the lines say is the business of those who read them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 
 
 _data_to_disk = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+
+
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, be it there or not."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return one.resolve() == other.resolve()
 
 
 class LineFile:

@@ -96,17 +96,8 @@ class Ledger(LineFile):
             raise
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        place = manifest_path(self.path)
         text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-        try:
-            write_whole(place, [text.encode("utf-8", "backslashreplace")])
-        except OSError as error:
-            if error.errno in DISK_FULL:
-                raise ResourceError(f"No room left to write {place}.", "Free some disk space.") from error
-            raise UsageError(
-                f"{place} can't be written: {error.strerror}.",
-                "Name a file in a folder that can be written to.",
-            ) from error
+        write_whole(manifest_path(self.path), [text.encode("utf-8", "backslashreplace")])
 
     def _lock(self) -> None:
         try:
@@ -182,10 +173,14 @@ def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
-    except OSError:
+    except OSError as error:
         with contextlib.suppress(OSError):
             fresh.unlink()
-        raise
+        if error.errno in DISK_FULL:
+            raise ResourceError(f"No room left to write {path}.", "Free some disk space.") from error
+        raise UsageError(
+            f"{path} can't be written: {error.strerror}.", "Name a file in a folder that can be written to."
+        ) from error
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

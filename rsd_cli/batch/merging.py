@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ from rsd_cli.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+
+SHARD = re.compile(r"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})")
 
 
 @dataclass(frozen=True)
@@ -29,17 +33,13 @@ class Record:
 
 @dataclass(frozen=True)
 class Part:
-    """One output file with what its manifest says."""
+    """One output file with what its manifest says: it is part `index` of `count`."""
 
     path: Path
     settings: dict[str, Any]
     source: str
-
-    @property
-    def shard(self) -> tuple[int, int]:
-        """Which part of how many."""
-        index, _, count = str(self.settings.get("shard", "1/1")).partition("/")
-        return int(index), int(count)
+    index: int
+    count: int
 
 
 @dataclass
@@ -87,14 +87,18 @@ def read_parts(paths: Sequence[Path]) -> list[Part]:
     for part in parts[1:]:
         other = difference(parts[0].settings, part.settings | {"shard": parts[0].settings.get("shard")})
         if other:
-            raise OutputError(f"{parts[0].path} and {part.path} were made with other settings: {other}.")
-    count = parts[0].shard[1]
-    other_count = next((part for part in parts if part.shard[1] != count), None)
-    if other_count:
+            raise OutputError(
+                f"{parts[0].path} and {part.path} were made with other settings: {other}.",
+                "Run the rsd batch of one of them anew, with the settings of the other.",
+            )
+    count = parts[0].count
+    stranger = next((part for part in parts if part.count != count), None)
+    if stranger:
         raise OutputError(
-            f"{parts[0].path} is one of {count} shards, {other_count.path} of {other_count.shard[1]}."
+            f"{parts[0].path} is one of {count} shards, {stranger.path} of {stranger.count}.",
+            "Name the files of one input's shards.",
         )
-    there = {part.shard[0] for part in parts}
+    there = {part.index for part in parts}
     missing = next((i for i in range(1, count + 1) if i not in there), None)
     if missing:
         raise OutputError(f"Shard {missing}/{count} is missing.", "Name the files of all shards.")
@@ -105,7 +109,14 @@ def _part(path: Path) -> Part:
     manifest = read_manifest(path)
     if manifest is None or not isinstance(manifest.get("settings"), dict):
         raise OutputError(f"{path} has no manifest beside it.", "Name files that rsd batch wrote.")
-    return Part(path, manifest["settings"], str(manifest.get("input", "")))
+    settings = manifest["settings"]
+    shard = SHARD.fullmatch(str(settings.get("shard", "1/1")))
+    if shard is None:
+        raise OutputError(
+            f"The manifest of {path} says that it is the shard {str(settings['shard'])[:40]!r}, which is none.",
+            "Run its rsd batch anew with --overwrite.",
+        )
+    return Part(path, settings, str(manifest.get("input", "")), int(shard[1]), int(shard[2]))
 
 
 def write_merged_manifest(output: Path, first: Part) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.answers import CUT_SHORT, Answered
+from rsd_cli.decoding.strategies import unrewarded
 from rsd_cli.evaluation.grading import gsm8k_gold, is_right, same_answer
 from rsd_cli.evaluation.verdict import make_verdict, spent_tariff
 from rsd_cli.evaluation.workload import Workload
@@ -60,9 +61,11 @@ class Steps:
     accepted: int = 0
     rewards: float = 0.0
     rewarded: int = 0
+    unrewarded: int = 0
 
     def add(self, record: Record) -> None:
         """Count an answer's steps; rejected drafts were judged as well."""
+        self.unrewarded += unrewarded(record)
         for step in record.steps:
             by_target = step.author == "target"
             rejected = step.rejected is not None
@@ -186,6 +189,7 @@ class Tally:
             "acceptance": _share(steps.accepted, steps.judged),
             "target_share_of_steps": _share(steps.by_target, steps.kept),
             "target_share_of_tokens": _share(steps.target_tokens, steps.tokens),
+            "steps_without_reward": steps.unrewarded,
             "mean_reward": _share(steps.rewards, steps.rewarded),
             "tokens": {role: asdict(used) for role, used in self.usage.items()},
             "flops": self.flops | {"total": compute},

@@ -32,7 +32,7 @@ def batch(
             "--output", "-o", metavar="FILE", help="Where answers go; continued if there. - is stdout."
         ),
     ],
-    trio: options.Trio = "starter",
+    trio: options.Trio = options.DEFAULT_TRIO,
     draft: options.Draft = None,
     target: options.Target = None,
     prm: options.Prm = None,
@@ -45,7 +45,8 @@ def batch(
     beta: options.Beta = None,
     aggregate: options.Aggregate = None,
     samples: Annotated[
-        int, typer.Option("--n", min=1, max=1024, help="Answers to each question, with a majority.")
+        int,
+        typer.Option("--samples", "--n", min=1, max=1024, help="Answers to each question, with a majority."),
     ] = 1,
     parallel: Annotated[
         int,
@@ -117,7 +118,10 @@ def batch(
     from rsd_cli.decoding.trajectory import Settings
 
     if reproducible and parallel > 1:
-        raise UsageError(f"--reproducible answers one row at a time, --parallel asks for {parallel}.")
+        raise UsageError(
+            f"--reproducible answers one row at a time, --parallel asks for {parallel}.",
+            "Leave out --parallel, or --reproducible.",
+        )
     wishes = Wishes(strategy, threshold, weighting, target_share, share_per, beta, aggregate, speculative)
     method = method_of(wishes)
     if reproducible and target_share is not None and share_per != "problem":
@@ -129,7 +133,7 @@ def batch(
     fields = Fields(input_field, id_field)
     place = _place(output, source)
     if summary:
-        _check_writable(summary)
+        _check_summary(summary, source, place)
     total = count_rows(source, fields, part) if source.rereadable else None
     roles = method.strategy.roles
     access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet)
@@ -172,25 +176,30 @@ def batch(
         raise typer.Exit(interrupt.exit_code if interrupt() else 1)
 
 
-def _check_writable(path: Path) -> None:
-    """A summary comes at the end; that it can't be written is said at the beginning."""
-    try:
-        path.touch()
-    except OSError as error:
-        raise UsageError(f"--summary {path} can't be written: {error.strerror}.") from error
+def _check_summary(path: Path, source: Source, place: Path | None) -> None:
+    """A summary comes at the end; that it can't be written, or where, is said at the beginning."""
+    from rsd_cli.batch.ledger import manifest_path
+    from rsd_cli.output import LineFile, is_same_file
+
+    taken = {"output": place, "output's manifest": manifest_path(place)} if place else {}
+    same = (what for what, other in taken.items() if is_same_file(path, other))
+    what = "input" if source.is_file(path) else next(same, "")
+    if what:
+        raise UsageError(f"--summary {path} is the {what} as well.", "Name another file for the summary.")
+    LineFile(path).close()
 
 
 def _samples(samples: int, strategy: Strategy, settings: Settings) -> int:
-    """Answers to each question: as many as --n or the strategy says."""
+    """Answers to each question: as many as --samples or the strategy says."""
     if samples > 1 and strategy.samples > 1:
         raise UsageError(
-            f"--strategy {strategy} has its own number of answers, and --n {samples} gives another.",
-            "Leave --n out.",
+            f"--strategy {strategy} has its own number of answers, and --samples {samples} gives another.",
+            "Leave --samples out.",
         )
     samples = max(samples, strategy.samples)
     if samples > 1 and settings.sampling and settings.sampling.temperature <= 0:
         raise UsageError(
-            f"--n {samples} at temperature 0 would give the same answer {samples} times.",
+            f"--samples {samples} at temperature 0 would give the same answer {samples} times.",
             "Add --temperature 0.7.",
         )
     return samples

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def bench(
-    trio: options.Trio = "starter",
+    trio: options.Trio = options.DEFAULT_TRIO,
     draft: options.Draft = None,
     target: options.Target = None,
     prm: options.Prm = None,

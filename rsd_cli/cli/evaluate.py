@@ -56,7 +56,7 @@ def evaluate(
             "--output", "-o", metavar="FOLDER", help="Samples, results and report; goes on if there."
         ),
     ] = Path("rsd-eval"),
-    trio: options.Trio = "starter",
+    trio: options.Trio = options.DEFAULT_TRIO,
     draft: options.Draft = None,
     target: options.Target = None,
     prm: options.Prm = None,
@@ -64,7 +64,8 @@ def evaluate(
     max_steps: options.MaxSteps = 100,
     seed: options.Seed = 0,
     parallel: Annotated[
-        int, typer.Option("--parallel", min=0, max=256, help="Seats; 0 is as many as memory has room for.")
+        int,
+        typer.Option("--parallel", "-p", min=0, max=256, help="Seats; 0 is as many as memory has room for."),
     ] = 0,
     project: Annotated[
         str,

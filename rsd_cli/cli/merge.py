@@ -22,6 +22,9 @@ def merge(
         Path | None,
         typer.Option("--questions", metavar="FILE", help="The input, to check by; default where it was."),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the output if it is there.")
+    ] = False,
 ) -> None:
     """Put shards together.
 
@@ -32,10 +35,11 @@ def merge(
 
     for part in parts:
         if not part.is_file():
-            raise UsageError(f"{part} is not there.", "Name files that rsd batch wrote.")
-        if output.exists() and output.samefile(part):
-            raise UsageError(f"{output} is one of the parts as well.", "Name another file for the whole.")
+            problem = "is no file" if part.exists() else "is not there"
+            raise UsageError(f"{part} {problem}.", "Name files that rsd batch wrote.")
     known = read_parts(parts)
+    asked_in = [questions] if questions else [Path(part.source) for part in known if part.source]
+    _check_output(output, [*parts, *asked_in], overwrite=overwrite)
     merged = Merged()
     for part in parts:
         merged.add(part)
@@ -56,6 +60,20 @@ def merge(
     typer.echo(
         f"{output}: {len(merged.records):,} rows, {merged.n_failed:,} of them errors; {checked}.", err=True
     )
+
+
+def _check_output(output: Path, read: list[Path], *, overwrite: bool) -> None:
+    """Refuse to write over what is read, over a file that nobody gave up, and where no file can be."""
+    from rsd_cli.output import is_same_file
+
+    if any(is_same_file(output, each) for each in read):
+        raise UsageError(f"{output} is read as well.", "Name another file for the whole.")
+    if not output.parent.is_dir():
+        raise UsageError(f"{output.parent} is no folder.", "Name a file in a folder that exists.")
+    if output.exists() and not output.is_file():
+        raise UsageError(f"{output} is no regular file.", "Name a file to write to.")
+    if output.exists() and not overwrite:
+        raise UsageError(f"{output} is there already.", "Name another file, or replace it with --overwrite.")
 
 
 def _asked(part: Part, questions: Path | None) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from rsd_cli.decoding.strategies import check_sampling, check_speculative, parse
+from rsd_cli.decoding.strategies import STRATEGIES, check_sampling, check_speculative, parse
 from rsd_cli.decoding.weighting import weight_of
 from rsd_cli.errors import UsageError
 from rsd_cli.rewards.families import AGGREGATES
@@ -93,8 +93,33 @@ def method_of(wishes: Wishes) -> Method:
         )
     if wishes.speculative:
         check_speculative(strategy, "--speculative")
-    share_per, aggregate = wishes.share_per or SHARED[0], wishes.aggregate or AGGREGATES[0]
-    return Method(strategy, wishes, _share_per(share_per), _aggregate(aggregate))
+    share_per = _share_per(wishes.share_per or SHARED[0])
+    aggregate = _aggregate(wishes.aggregate or AGGREGATES[0])
+    _check_meaning(strategy, wishes)
+    return Method(strategy, wishes, share_per, aggregate)
+
+
+def _check_meaning(strategy: Strategy, wishes: Wishes) -> None:
+    """Refuse what would be of no effect."""
+    if wishes.share_per is not None and wishes.target_share is None:
+        raise UsageError(
+            f"--share-per {wishes.share_per} means nothing without a --target-share.",
+            "Add --target-share, or leave it out.",
+        )
+    if wishes.beta is not None and not strategy.kind.draws:
+        raise _means_nothing(
+            f"--beta {wishes.beta:g}", strategy, [n for n, k in STRATEGIES.items() if k.draws]
+        )
+    if wishes.aggregate is not None and strategy.choice != "best":
+        choosing = [name for name, kind in STRATEGIES.items() if kind.choice == "best"]
+        raise _means_nothing(f"--aggregate {wishes.aggregate}", strategy, choosing)
+
+
+def _means_nothing(option: str, strategy: Strategy, others: list[str]) -> UsageError:
+    return UsageError(
+        f"{option} means nothing with --strategy {strategy}.",
+        f"Leave it out; it is for {', '.join(others)}.",
+    )
 
 
 def _share_per(text: str) -> Literal["run", "problem"]:

@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from rsd_cli.cli import options
+
 if TYPE_CHECKING:
     from rsd_cli.registry.schema import ModelEntry, Registry
     from rsd_cli.registry.store import Store, Verification
 
 app = typer.Typer(help="Model files: list, show, pull, verify, remove.", no_args_is_help=True)
 
-AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-ModelsFile: TypeAlias = Annotated[
-    Path | None, typer.Option("--models", metavar="FILE", help="A models.yaml that adds to the packed one.")
-]
-Offline: TypeAlias = Annotated[bool, typer.Option("--offline", help="Use no network.")]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Name: TypeAlias = Annotated[
     str,
@@ -32,7 +29,7 @@ Names: TypeAlias = Annotated[
 
 @app.command("ls", hidden=True)
 @app.command("list")
-def list_models(*, as_json: AsJson = False, models: ModelsFile = None) -> None:
+def list_models(*, as_json: options.AsJson = False, models: options.ModelsFile = None) -> None:
     """Show which models are present, and what each trio lacks."""
     from rsd_cli.registry.status import model_status, trio_status
 
@@ -48,7 +45,13 @@ def list_models(*, as_json: AsJson = False, models: ModelsFile = None) -> None:
 
 
 @app.command()
-def show(name: Name, *, as_json: AsJson = False, models: ModelsFile = None, offline: Offline = False) -> None:
+def show(
+    name: Name,
+    *,
+    as_json: options.AsJson = False,
+    models: options.ModelsFile = None,
+    offline: options.Offline = False,
+) -> None:
     """Show everything about a model, a reward model or a trio."""
     registry, store = _open(models, offline=offline)
     parts = _described(name, registry, store, offline=offline)
@@ -68,9 +71,9 @@ def show(name: Name, *, as_json: AsJson = False, models: ModelsFile = None, offl
 def pull(
     names: Names,
     *,
-    as_json: AsJson = False,
-    models: ModelsFile = None,
-    offline: Offline = False,
+    as_json: options.AsJson = False,
+    models: options.ModelsFile = None,
+    offline: options.Offline = False,
     quiet: Quiet = False,
 ) -> None:
     """Download and verify what is missing."""
@@ -87,9 +90,9 @@ def pull(
 def path(
     names: Names,
     *,
-    as_json: AsJson = False,
-    models: ModelsFile = None,
-    offline: Offline = False,
+    as_json: options.AsJson = False,
+    models: options.ModelsFile = None,
+    offline: options.Offline = False,
     quiet: Quiet = False,
 ) -> None:
     """Print where the files are, one line each; downloads what is missing."""
@@ -106,8 +109,8 @@ def verify(
         list[str] | None, typer.Argument(metavar="[NAME]...", help="All that are present.")
     ] = None,
     *,
-    as_json: AsJson = False,
-    models: ModelsFile = None,
+    as_json: options.AsJson = False,
+    models: options.ModelsFile = None,
     quiet: Quiet = False,
 ) -> None:
     """Hash files again and compare; exit code 3 if one is damaged or missing."""
@@ -136,8 +139,8 @@ def rm(
     names: Names,
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    as_json: AsJson = False,
-    models: ModelsFile = None,
+    as_json: options.AsJson = False,
+    models: options.ModelsFile = None,
 ) -> None:
     """Remove files from rsd's own store; files elsewhere are never touched."""
     from rsd_cli.errors import ModelError

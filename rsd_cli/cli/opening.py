@@ -12,6 +12,7 @@ from rsd_cli.cli import setup
 from rsd_cli.cli.conversing import Talk
 from rsd_cli.cli.interrupt import Interrupt
 from rsd_cli.cli.method import Wishes, method_of
+from rsd_cli.cli.options import DEFAULT_TRIO
 from rsd_cli.cli.trio import LoadedTrio
 from rsd_cli.decoding.prompts import MATHS
 from rsd_cli.decoding.trajectory import Settings
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from rsd_cli.cli.warm import FoundTrio
     from rsd_cli.records import Role
 
-DEFAULT_TRIO = "starter"
 ALL: tuple[Role, ...] = ("draft", "prm", "target")
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+DEFAULT_TRIO = "starter"
+
 Trio = Annotated[str, typer.Option("--trio", "-t", metavar="NAME", help="Draft, target and PRM by one name.")]
 Draft = Annotated[str | None, typer.Option("--draft", metavar="MODEL", help="Another draft model.")]
 Target = Annotated[str | None, typer.Option("--target", metavar="MODEL", help="Another target model.")]
@@ -88,7 +90,9 @@ System = Annotated[
 # In a conversation what is not given stays as it was, so nothing here has a default of its own.
 TalkTrio = Annotated[
     str | None,
-    typer.Option("--trio", "-t", metavar="NAME", help="Draft, target and PRM by one name; at first starter."),
+    typer.Option(
+        "--trio", "-t", metavar="NAME", help=f"Draft, target and PRM by one name; at first {DEFAULT_TRIO}."
+    ),
 ]
 TalkStrategy = Annotated[
     str | None,

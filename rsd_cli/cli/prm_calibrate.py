@@ -32,7 +32,7 @@ def calibrate(
     questions: Annotated[
         Path, typer.Argument(metavar="FILE", help="JSONL with question, and answer where it is known.")
     ],
-    trio: options.Trio = "starter",
+    trio: options.Trio = options.DEFAULT_TRIO,
     draft: options.Draft = None,
     target: options.Target = None,
     prm: options.Prm = None,

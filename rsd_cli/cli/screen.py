@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from rsd_cli.decoding.strategies import unrewarded
+
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
@@ -59,10 +61,10 @@ class Screen:
 
     def deliver(self, record: Record) -> None:
         """The answer to stdout; steps that got no reward are worth a word."""
-        unjudged = sum(step.rejected is not None and step.rejected.reward is None for step in record.steps)
-        if unjudged and not self.quiet:
-            word = "steps" if unjudged > 1 else "step"
-            typer.echo(f"The PRM gave no reward for {unjudged} {word}; the target wrote them.", err=True)
+        n = unrewarded(record)
+        if n and not self.quiet:
+            word = "steps" if n > 1 else "step"
+            typer.echo(f"The PRM gave no reward for {n} {word}; the target wrote them.", err=True)
         if self.as_json:
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(encoding="utf-8")  # whatever the terminal speaks, JSON is UTF-8

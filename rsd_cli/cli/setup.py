@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
+from rsd_cli.engine.jobs import MAX_SEATS
 from rsd_cli.errors import ModelError, ResourceError, UsageError
 from rsd_cli.records import Role
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 HEADED = ("value-head", "draft-head")  # families that are nothing without a head
 # Three times what a CPU decodes at once: a part of them waits for the other model, and the last rows end alone.
 SEATS = (48, 32, 16, 8, 4, 2, 1)
-MAX_SEATS = 256
 SAMPLES_AT_ONCE = 16
+ALL_LAYERS = -1
 ASK_ABOVE = 5_000_000_000  # bytes of download that want a word first
 
 
@@ -278,11 +279,14 @@ def parse_layers(text: str) -> dict[Role, int]:
 
 def _layer_count(text: str) -> int:
     try:
-        return int(text)
+        count = int(text)
     except ValueError:
         raise UsageError(
             f"--gpu-layers {text!r} is no number.", "Give a number, or pairs such as draft=99,target=20."
         ) from None
+    if count < ALL_LAYERS:
+        raise UsageError(f"--gpu-layers {count} is no number of layers.", "Use 0 or more, or -1 for all.")
+    return count
 
 
 def check_kv_type(name: str) -> str:

@@ -13,6 +13,7 @@ from rsd_cli.decoding import branching, policies, successors
 from rsd_cli.decoding.branching import EXPANSIONS
 from rsd_cli.decoding.speculative import speculating
 from rsd_cli.decoding.weighting import Acceptance, Budget, Draws, weight_of, within
+from rsd_cli.engine.jobs import MAX_SEATS
 from rsd_cli.errors import UsageError
 from rsd_cli.records import Author
 from rsd_cli.registry.names import suggestion
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
     from rsd_cli.decoding.policies import Policy
     from rsd_cli.decoding.trajectory import Problem, Settings
     from rsd_cli.decoding.weighting import Accepts
-    from rsd_cli.records import Role
+    from rsd_cli.records import Record, Role
 
-MOST = 256  # of @N: there are no more seats
 FORM = re.compile(r"(?P<name>[a-z-]+)(?:@(?P<n>[0-9]{1,4}))?(?::(?P<author>[a-z]+))?")
 ALL: tuple[Role, ...] = ("draft", "prm", "target")
 PAIR: tuple[Role, ...] = ("draft", "target")
@@ -53,8 +53,8 @@ class Kind:
 
     `roles` are needed, besides an author that may be chosen (`authors`, the first by default) and comes first.
     `n` is the default of @N, None where that means nothing; `lanes` of them are written side by side for each N,
-    or `choice` is made among N whole answers. `threshold` and `beta` are those of the paper, where a strategy has a
-    scale of its own.
+    or `choice` is made among N whole answers. `draws` says that one of several steps can be drawn by a beta.
+    `threshold` and `beta` are those of the paper, where a strategy has a scale of its own.
     """
 
     start: Callable[[Rules], Policy]
@@ -63,6 +63,7 @@ class Kind:
     n: int | None = None
     lanes: int = 0
     choice: Choice | None = None
+    draws: bool = False
     threshold: float | None = None
     beta: float | None = None
 
@@ -73,12 +74,15 @@ STRATEGIES: dict[str, Kind] = {
     "draft": Kind(lambda _: policies.alone("draft"), ("draft",)),
     "speculative": Kind(lambda _: speculating(policies.alone("target")), PAIR),
     "keep-better": Kind(lambda rules: successors.keep_better(rules.accepts), ALL),
-    "rsd-n": Kind(lambda rules: branching.rsd_n(rules.accepts, rules.n, rules.pick), ALL, n=4, lanes=1),
+    "rsd-n": Kind(
+        lambda rules: branching.rsd_n(rules.accepts, rules.n, rules.pick), ALL, n=4, lanes=1, draws=True
+    ),
     "gsi": Kind(
         lambda rules: branching.gsi(rules.accepts, rules.n, rules.beta, rules.pick),
         ALL,
         n=4,
         lanes=1,
+        draws=True,
         threshold=0.5,
         beta=20.0,
     ),
@@ -97,6 +101,7 @@ STRATEGIES: dict[str, Kind] = {
         AUTHORS,
         n=8,
         lanes=1,
+        draws=True,
     ),
     "beam": Kind(
         lambda rules: branching.beam(rules.author, rules.n, rules.max_steps),
@@ -179,12 +184,19 @@ def speculates(settings: Settings) -> bool:
     return strategy.name == "speculative" or (settings.speculative and strategy.has_pair)
 
 
+def unrewarded(record: Record) -> int:
+    """Steps of an answer that the PRM gave no reward, so that they were rejected; none where there is no PRM."""
+    if "prm" not in parse(record.strategy).roles:
+        return 0
+    return sum(step.rejected is not None and step.rejected.reward is None for step in record.steps)
+
+
 def _number(text: str, kind: Kind, given: str | None) -> int:
     if given is None:
         return kind.n or 1
     if kind.n is None:
         raise UsageError(f"--strategy {text} has a number, which means nothing there.", "Leave it out.")
-    most = MOST // max(1, kind.lanes)
+    most = MAX_SEATS // max(1, kind.lanes)
     if not 1 <= int(given) <= most:
         raise UsageError(f"--strategy {text} is out of range.", f"Possible are @1 to @{most}.")
     return int(given)

@@ -75,12 +75,10 @@ class Problem:
     branch: int = 0
 
 
-def solved(before: Sequence[Message], separator: str = "\n\n") -> tuple[Solution, ...]:
+def solved(before: Sequence[Message]) -> tuple[Solution, ...]:
     """Earlier turns as a PRM reads them: what a user asked, and the steps of the answer right behind it."""
     return tuple(
-        Solution(
-            asked.content, tuple(re.findall(f".+?(?:{re.escape(separator)}|$)", told.content, re.DOTALL))
-        )
+        Solution(asked.content, tuple(re.findall(r".+?(?:\n\n|$)", told.content, re.DOTALL)))
         for asked, told in itertools.pairwise(before)
         if (asked.role, told.role) == ("user", "assistant")
     )

@@ -88,7 +88,8 @@ def _parameter(name: str, kind: Kind, pair: str) -> tuple[str, float]:
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or (key == "p" and not 0 <= value <= 1):
-        raise UsageError(f"--weighting {name} can't use {pair[:50]!r}.", "Write it like logistic:alpha=10.")
+        hint = "p is a number from 0 to 1." if key == "p" else "Write it like logistic:alpha=10."
+        raise UsageError(f"--weighting {name} can't use {pair[:50]!r}.", hint)
     return key, value
 
 

@@ -168,6 +168,14 @@ def show_summary(console: Console, tally: Tally, *, reproducible: bool) -> None:
         console.print(Text.assemble((f"{label:10}", "dim"), text), soft_wrap=not console.is_terminal)
 
 
+def _rewards(tally: Tally) -> str:
+    steps = tally.steps
+    if not steps.rewarded:
+        return "without any reward"
+    missing = f", {steps.unrewarded:,} without a reward" if steps.unrewarded else ""
+    return f"mean reward {steps.rewards / steps.rewarded:.2f}{missing}"
+
+
 def _summary(tally: Tally, *, reproducible: bool) -> Iterator[tuple[str, str]]:
     summary = tally.summary()
     yield "rows", _rows(tally)
@@ -183,9 +191,7 @@ def _summary(tally: Tally, *, reproducible: bool) -> Iterator[tuple[str, str]]:
             f"{tally.right:,} of {tally.graded:,} with a known answer ({tally.right / tally.graded:.0%})",
         )
     if tally.steps.judged:
-        rewarded = tally.steps.rewarded
-        mean = f", mean reward {summary['mean_reward']:.2f}" if rewarded else ", without any reward"
-        yield "accepted", f"{summary['acceptance']:.0%} of the draft's steps{mean}"
+        yield "accepted", f"{summary['acceptance']:.0%} of the draft's steps, {_rewards(tally)}"
     if tally.steps.tokens:
         of_steps, of_tokens = summary["target_share_of_steps"], summary["target_share_of_tokens"]
         yield "by target", f"{of_steps:.0%} of steps, {of_tokens:.0%} of tokens"

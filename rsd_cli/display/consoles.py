@@ -25,6 +25,11 @@ def stdout_console(*, color: bool) -> Console:
     return _console(sys.stdout, color=color)
 
 
+def literal(text: str) -> Text:
+    """Text from elsewhere: no markup, nothing that a terminal would obey."""
+    return Text(visible(text))
+
+
 def show_error(error: RSDError, *, color: bool = True) -> None:
     """Write what went wrong and what to try next, a line each, to stderr."""
     console = stderr_console(color=color)

@@ -8,6 +8,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from rsd_cli.display.consoles import literal
 from rsd_cli.display.sanitise import visible
 from rsd_cli.evaluation.table import budget_lines, columns, interval, notes, odd_ends, verdicts
 
@@ -40,7 +41,7 @@ def show_evaluation(console: Console, evaluation: Evaluation) -> None:
             console.print(line)
     for run in evaluation.tasks:
         for budget in budget_lines(run):
-            console.print(_text(budget), soft_wrap=True)
+            console.print(literal(budget), soft_wrap=True)
     for task, sentence in verdicts(evaluation):
         console.print(Text.assemble((visible(task), "bold"), " ", sentence))
 
@@ -48,7 +49,7 @@ def show_evaluation(console: Console, evaluation: Evaluation) -> None:
 def show_comparison(console: Console, comparison: Comparison) -> None:
     """Settings that differ, each pair's difference with its flipped questions, and what has no partner."""
     for setting in comparison.settings:
-        console.print(_text(f"{setting.name}: {setting.first} → {setting.second}"), soft_wrap=True)
+        console.print(literal(f"{setting.name}: {setting.first} → {setting.second}"), soft_wrap=True)
     for pair in comparison.pairs:
         name = pair.first if pair.first == pair.second else f"{pair.first} → {pair.second}"
         console.print(Text.assemble((visible(f"{pair.task} {name}"), "bold"), "  ", _said(pair)))
@@ -58,7 +59,7 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
             console.print(Text(f"  … and {len(pair.flips) - FLIPS} more", style="dim"))
     for names, which in ((comparison.only_first, "first"), (comparison.only_second, "second")):
         if names:
-            console.print(Text.assemble((f"only in the {which}: ", "dim"), _text(", ".join(names))))
+            console.print(Text.assemble((f"only in the {which}: ", "dim"), literal(", ".join(names))))
 
 
 def _said(pair: Pair) -> str:
@@ -98,7 +99,7 @@ def _odd_lines(evaluation: Evaluation) -> Iterator[Text]:
     for run in evaluation.tasks:
         for account in run.accounts:
             if odd := odd_ends(account):
-                yield Text.assemble((f"{ODD}: ", "dim"), _text(f"{run.task} {account.strategy} "), odd)
+                yield Text.assemble((f"{ODD}: ", "dim"), literal(f"{run.task} {account.strategy} "), odd)
 
 
 def _width(column: Column) -> int:
@@ -111,10 +112,5 @@ def _table(shown: Sequence[Column]) -> Table:
         justify: JustifyMethod = "left" if column.is_text else "right"
         table.add_column(Text(column.title), justify=justify, overflow="fold")
     for i in range(len(shown[0].cells)):
-        table.add_row(*(_text(column.cells[i]) for column in shown))
+        table.add_row(*(literal(column.cells[i]) for column in shown))
     return table
-
-
-def _text(text: str) -> Text:
-    """Names of tasks and strategies: no markup, nothing that a terminal would obey."""
-    return Text(visible(text))

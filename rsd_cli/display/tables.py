@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rsd_cli.display.sanitise import visible
+from rsd_cli.display.consoles import literal
 from rsd_cli.registry.names import size_text
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def show_fields(console: Console, fields: Mapping[str, str | Sequence[str]]) -> 
     for name, value in fields.items():
         lines = [value] if isinstance(value, str) else list(value)
         if any(lines):
-            grid.add_row(name, _text("\n".join(lines)))
+            grid.add_row(name, literal("\n".join(lines)))
     console.print(grid)
 
 
@@ -62,11 +62,11 @@ def _model_table(models: Sequence[ModelStatus], width: int) -> Table:
         name = model.name + (" *" if model.unverified else "")
         present = Text(_presence(model), style=STYLES[model.present])
         cells: list[RenderableType] = [
-            _text(name),
+            literal(name),
             present,
             _size(model.size),
-            _text(model.licence),
-            _text(", ".join(model.trios)),
+            literal(model.licence),
+            literal(", ".join(model.trios)),
         ]
         table.add_row(*cells[: len(table.columns)])
     if any(model.unverified for model in models):
@@ -90,8 +90,8 @@ def _trio_table(trios: Sequence[TrioStatus], width: int) -> Table:
     table.add_column("missing", overflow="fold")
     table.add_column("use it for", overflow="fold")
     for trio in trios:
-        missing = Text("nothing", style="green") if not trio.missing else _text(_missing(trio))
-        table.add_row(_text(trio.name), missing, _text(trio.use_for))
+        missing = Text("nothing", style="green") if not trio.missing else literal(_missing(trio))
+        table.add_row(literal(trio.name), missing, literal(trio.use_for))
     return table
 
 
@@ -106,8 +106,3 @@ def _table(width: int, *names: str) -> Table:
     for name in names:
         table.add_column(name, overflow="fold", no_wrap=width >= NARROW)
     return table
-
-
-def _text(text: str) -> Text:
-    """Text from a file: no markup, nothing that a terminal would obey."""
-    return Text(visible(text))

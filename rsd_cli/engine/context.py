@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rsd_cli.engine.cores import usable_cores
+from rsd_cli.engine.jobs import MAX_SEATS
 from rsd_cli.engine.llama import C, DecodeAborted, listen, reason
 from rsd_cli.errors import EngineError, ResourceError, UsageError
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from rsd_cli.engine.llama import Model
 
-MAX_SEATS = 256
 KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}  # ggml_type
 _NO_SLOT, _ABORTED = 1, 2  # positive return codes of llama_decode
 

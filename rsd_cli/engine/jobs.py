@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rsd_cli.engine.sampling import Sampling
     from rsd_cli.engine.speculation import Guess
 
+MAX_SEATS = 256  # llama.cpp has no more sequences side by side
 WrittenEnd = Literal["separator", "eog", "max_tokens", "context"]
 
 

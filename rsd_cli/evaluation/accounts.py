@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, get_args
 
-from rsd_cli.decoding.strategies import parse
+from rsd_cli.decoding.strategies import parse, unrewarded
 from rsd_cli.errors import UsageError
 from rsd_cli.evaluation.choosing import Choice, budgets, choices, choose
 from rsd_cli.evaluation.samples import OUTCOMES
@@ -108,6 +108,7 @@ class Account:
     """One strategy on one task. `difference` is to the task's first strategy, over the questions of both.
 
     `cut_short` answers did not end by themselves, whether they have a final answer or not (outcome "truncated").
+    `unrewarded` steps were rejected because the PRM gave them no reward.
     `wall_seconds` is what the strategy took with all else around its models, if that was measured.
     """
 
@@ -118,6 +119,7 @@ class Account:
     difference: Difference | None
     outcomes: dict[Outcome, int]
     cut_short: int
+    unrewarded: int
     cost: Cost
     authorship: Authorship
     budgets: tuple[Budget, ...]
@@ -153,16 +155,16 @@ class StrategyRun:
         return sum(seconds) if len(seconds) == len(self.samples) else None
 
 
-def accounts_of(task: str, runs: Sequence[StrategyRun], seed: int = 0) -> tuple[Account, ...]:
+def accounts_of(task: str, runs: Sequence[StrategyRun]) -> tuple[Account, ...]:
     """The accounts of a task's strategies; the first is what the others are compared with."""
-    return tuple(_account(task, run, runs[0], seed) for run in runs)
+    return tuple(_account(task, run, runs[0]) for run in runs)
 
 
-def difference(first: Sequence[Sample], second: Sequence[Sample], seed: int = 0) -> Difference | None:
+def difference(first: Sequence[Sample], second: Sequence[Sample]) -> Difference | None:
     """Paired over the questions that both answered; None if there are none."""
     before = {sample.doc_id: sample for sample in first}
     pairs = [(before[sample.doc_id].right, sample.right) for sample in second if sample.doc_id in before]
-    return paired([pair[0] for pair in pairs], [pair[1] for pair in pairs], seed) if pairs else None
+    return paired([pair[0] for pair in pairs], [pair[1] for pair in pairs]) if pairs else None
 
 
 def cost_of(records: Iterable[Record]) -> Cost:
@@ -232,16 +234,17 @@ def authorship(samples: Sequence[Sample]) -> Authorship:
     )
 
 
-def _account(task: str, run: StrategyRun, first: StrategyRun, seed: int) -> Account:
+def _account(task: str, run: StrategyRun, first: StrategyRun) -> Account:
     counted = Counter(sample.outcome for sample in run.samples)
     return Account(
         task=task,
         strategy=run.name,
         n=len(run.samples),
         right=sum(sample.right for sample in run.samples),
-        difference=None if run is first else difference(first.samples, run.samples, seed),
+        difference=None if run is first else difference(first.samples, run.samples),
         outcomes={outcome: counted[outcome] for outcome in OUTCOMES},
         cut_short=sum(sample.is_cut_short for sample in run.samples),
+        unrewarded=sum(unrewarded(record) for sample in run.samples for record in sample.records),
         cost=cost_of(record for sample in run.samples for record in sample.records),
         authorship=authorship(run.samples),
         budgets=budgets_of(run.samples),

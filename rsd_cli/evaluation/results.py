@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.ledger import write_whole
 from rsd_cli.engine.pace import Pace
-from rsd_cli.errors import OutputError
+from rsd_cli.errors import OutputError, UsageError
 from rsd_cli.evaluation.accounts import ROLES, StrategyRun, projected
 from rsd_cli.evaluation.runs import Circumstances, Evaluation, TaskRun, relative_compute
 from rsd_cli.evaluation.samples import read_samples, set_hash
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     Figure = TypeVar("Figure")
 
+AGAIN = "Run its rsd eval once more, which writes the results anew."
 PLAIN = re.compile(r"[^\w.@=-]+")  # what file names are spared
 
 
@@ -75,10 +76,12 @@ def write_results(folder: Path, evaluation: Evaluation) -> Path:
 
 def read_evaluation(path: Path) -> Evaluation:
     """The evaluation of a results file with the sample files beside it, or of the newest one in a folder."""
+    if not path.exists():
+        raise UsageError(f"{path} is not there.", "Name a folder that rsd eval wrote.")
     if path.is_dir():
         found = sorted(path.glob("results_*.json"))
         if not found:
-            raise OutputError(f"{path} has no results_*.json.", "Name a folder that rsd eval wrote.")
+            raise UsageError(f"{path} has no results_*.json.", "Name a folder that rsd eval wrote.")
         path = found[-1]
     try:
         data = json.loads(path.read_bytes())
@@ -91,9 +94,9 @@ def read_evaluation(path: Path) -> Evaluation:
         sizes = data["project_params"]
         project: dict[Role, float] = {role: float(sizes[role]) for role in ROLES if role in sizes}
     except OSError as error:
-        raise OutputError(f"{path} can't be read: {error.strerror}.") from error
+        raise OutputError(f"{path} can't be read: {error.strerror}.", AGAIN) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise OutputError(f"{path} holds no results of rsd eval: {error}.") from error
+        raise OutputError(f"{path} holds no results of rsd eval: {error}.", AGAIN) from error
     return Evaluation(tasks, circumstances, project)
 
 
@@ -142,6 +145,7 @@ def _account_json(account: Account) -> dict[str, Any]:
         "difference_to_first": asdict(account.difference) if account.difference else None,
         "outcomes": account.outcomes,
         "cut_short": account.cut_short,
+        "steps_without_reward": account.unrewarded,
         "tokens": {role: asdict(used) for role, used in account.cost.tokens.items()},
         "judged_tokens": account.cost.judged,
         "flops": _flops_json(account.cost.flops),

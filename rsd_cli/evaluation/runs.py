@@ -38,7 +38,6 @@ class Circumstances:
     seeds: dict[str, int]
     hardware: dict[str, Any]
     models: dict[Role, ModelId]
-    chat_template_sha: dict[str, str] = field(default_factory=dict)
     limit: int | None = None
     rows: dict[str, int] = field(default_factory=dict)
 

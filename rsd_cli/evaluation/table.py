@@ -118,9 +118,12 @@ def interval(found: Difference) -> str:
 
 
 def odd_ends(account: Account) -> str:
-    """Answers that were cut short, and others that could not be right, which the accuracy does not show."""
+    """What the accuracy does not show: answers cut short and others that could not be right, steps unrewarded."""
     odd: list[tuple[str, int]] = [("cut short", account.cut_short)]
     odd += [(name, n) for name, n in account.outcomes.items() if name not in ("right", "wrong", "truncated")]
+    odd.append(
+        ("step without a reward" if account.unrewarded == 1 else "steps without a reward", account.unrewarded)
+    )
     return ", ".join(f"{n} {name}" for name, n in odd if n)
 
 

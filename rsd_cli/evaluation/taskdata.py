@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from rsd_cli.errors import RSDError, UsageError
+from rsd_cli.errors import ModelError, RSDError, UsageError
 from rsd_cli.registry.hub import dataset_commit
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _from_hub(task: Task, *, offline: bool) -> tuple[Iterator[Row], Origin]:
     if task.source is None:
         raise UsageError(f"The task {task.name} has no data of its own.", "Give --data FILE.")
     if offline:
-        raise RSDError(
+        raise ModelError(
             f"{task.name} is loaded from the hub, and --offline forbids that.", "Give --data FILE."
         )
     source = task.source
@@ -144,7 +144,7 @@ def _hub_rows(source: HubData, commit: str) -> Iterator[Row]:
         except Exception as error:  # noqa: BLE001 - which one depends on the hub, the format and the package
             reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
             gate = "Accept its terms on its page, set HF_TOKEN" if source.gated else "Check the network"
-            raise RSDError(
+            raise ModelError(
                 f"{source.repo} can't be loaded: {reason}.", f"{gate}, or give --data FILE."
             ) from None
         yield from (dict(row) for row in rows)

@@ -169,7 +169,6 @@ class ModelEntry(_Declared):
     sha256: Sha256 | None = None
     licence: str = ""
     chat_template: str = ""
-    chat_template_sha256: Sha256 | None = None
     context: Positive | None = None
     parameters: Positive | None = None
     unverified: str = ""

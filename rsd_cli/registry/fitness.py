@@ -175,7 +175,7 @@ def compare(draft: Path, target: Path) -> Vocabularies:
 
 
 def _tokens(path: Path) -> list[bytes]:
-    """The vocabulary, which headers as `read_header` gives them only count."""
+    """The vocabulary, which `read_header` does not keep."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         at = data.find(_TOKENS_KEY) + len(_TOKENS_KEY)
         tokens = []

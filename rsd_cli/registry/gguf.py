@@ -6,7 +6,7 @@ Reads headers only; whether the weights are the right ones is for the hash to te
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rsd_cli.errors import ModelError
@@ -17,36 +17,28 @@ from rsd_cli.registry.names import shard_names
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rsd_cli.registry.ggufbytes import RawHeader, Scalar
+    from rsd_cli.registry.ggufbytes import RawHeader
 
 HINT = "Download it again (rsd models rm, rsd models pull), or choose another file."
 
 
+class UnusableFileError(ModelError):
+    """A file that is no model that could be used; `reason` does not name it again."""
+
+    def __init__(self, path: Path, reason: object, hint: str = HINT) -> None:
+        super().__init__(f"{path} can't be used: {reason}.", hint)
+        self.reason = str(reason)
+
+
 @dataclass(frozen=True)
 class Header:
-    """A model by its header. Texts are as in the file: make them visible before showing them.
+    """What a model needs memory for, by its header; `kv_heads` are summed over layers."""
 
-    `head_count` and `head_count_kv` are the largest of any layer; `kv_heads` sums over layers. `parameters`
-    counts stored values, so an output matrix that repeats the embedding counts twice.
-    """
-
-    architecture: str
-    name: str
     context_length: int
-    block_count: int
-    embedding_length: int
-    head_count: int
-    head_count_kv: int
     kv_heads: int
     key_length: int
     value_length: int
-    vocab_size: int
-    has_chat_template: bool
-    tokenizer_model: str
     tensor_bytes: int
-    parameters: int
-    shard_count: int
-    metadata: dict[str, Scalar] = field(repr=False)
 
 
 def read_header(path: Path) -> Header:
@@ -57,7 +49,7 @@ def read_header(path: Path) -> Header:
         shards = [raw, *(_parsed(shard) for shard in _further_shards(path, raw))]
         return _header(raw, shards)
     except MalformedError as error:
-        raise ModelError(f"{path} cannot be used: {error}.", HINT) from None
+        raise UnusableFileError(path, error) from None
 
 
 def _parsed(path: Path) -> RawHeader:
@@ -66,10 +58,10 @@ def _parsed(path: Path) -> RawHeader:
         raw = ggufbytes.parse(path)
         preflight.check_tensors(raw)
     except MalformedError as error:
-        raise ModelError(f"{path} cannot be used: {error}.", HINT) from None
+        raise UnusableFileError(path, error) from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         reason = getattr(error, "strerror", None) or error
-        raise ModelError(f"Cannot read {path}: {reason}.", "Check the path.") from None
+        raise UnusableFileError(path, reason, "Check the path.") from None
     return raw
 
 
@@ -100,30 +92,17 @@ def _further_shards(path: Path, raw: RawHeader) -> list[Path]:
 
 
 def _header(raw: RawHeader, shards: list[RawHeader]) -> Header:
-    architecture = str(raw.metadata["general.architecture"])
+    architecture = raw.metadata["general.architecture"]
     width, layers = _one(raw, "embedding_length"), _one(raw, "block_count")
     heads = preflight.numbers(raw, f"{architecture}.attention.head_count") or (0,)
     kv_heads = preflight.numbers(raw, f"{architecture}.attention.head_count_kv") or heads
     head_length = width // max(heads) if max(heads) else 0
-    tensors = [tensor for shard in shards for tensor in shard.tensors]
     return Header(
-        architecture=architecture,
-        name=str(raw.metadata.get("general.name", "")),
         context_length=_one(raw, "context_length"),
-        block_count=layers,
-        embedding_length=width,
-        head_count=max(heads),
-        head_count_kv=max(kv_heads),
         kv_heads=sum(kv_heads) if len(kv_heads) > 1 else kv_heads[0] * layers,
         key_length=_one(raw, "attention.key_length", head_length),
         value_length=_one(raw, "attention.value_length", head_length),
-        vocab_size=raw.arrays[preflight.TOKENS].length,
-        has_chat_template=preflight.TEMPLATE in raw.metadata,
-        tokenizer_model=str(raw.metadata["tokenizer.ggml.model"]),
-        tensor_bytes=sum(tensor.size for tensor in tensors),
-        parameters=sum(tensor.values for tensor in tensors),
-        shard_count=len(shards),
-        metadata=raw.metadata,
+        tensor_bytes=sum(tensor.size for shard in shards for tensor in shard.tensors),
     )
 
 

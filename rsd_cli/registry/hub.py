@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rsd_cli.errors import ModelError, RSDError
+from rsd_cli.errors import ModelError
 from rsd_cli.registry.names import SHARD
 from rsd_cli.registry.part import SourceError
 from rsd_cli.registry.ranged import Address
@@ -93,7 +93,7 @@ def dataset_commit(repo: str) -> str:
     try:
         return str(HfApi().dataset_info(repo, timeout=CONNECT_TIMEOUT).sha)
     except Exception as error:  # noqa: BLE001 - which one depends on the http library that the hub package uses
-        raise RSDError(
+        raise ModelError(
             f"Cannot reach the hub for {repo}: {(str(error).splitlines() or [''])[0][:200]}.",
             "Check the network and HF_TOKEN, or give --data FILE.",
         ) from None

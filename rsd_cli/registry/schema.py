@@ -16,9 +16,8 @@ from rsd_cli.registry.names import suggestion
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["DEFAULT_TRIO", "ModelEntry", "PrmEntry", "Registry", "Sampling", "TrioEntry"]
+__all__ = ["ModelEntry", "PrmEntry", "Registry", "Sampling", "TrioEntry"]
 
-DEFAULT_TRIO = "starter"
 JUDGE_THRESHOLD = 0.7
 
 
@@ -68,7 +67,7 @@ class Registry:
             return [self.model(model, offline=offline)] if model else []
         if name in self.models or references.looks_like_one(name):
             return [self.model(name, offline=offline)]
-        raise _unknown("name", name, self.names)
+        raise _unknown("model, reward model or trio", name, self.names)
 
     def trios_with(self, model: str) -> list[str]:
         """The trios that need a declared model."""

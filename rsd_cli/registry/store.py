@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rsd_cli.errors import ModelError, UsageError
 from rsd_cli.registry.entries import ConvertSource, HubSource, PathSource, UrlSource, WheelSource
-from rsd_cli.registry.gguf import read_header
+from rsd_cli.registry.gguf import UnusableFileError, read_header
 from rsd_cli.registry.names import size_text
 from rsd_cli.registry.part import Part, Progress, SourceError, silent
 from rsd_cli.registry.verdicts import Verdicts, hash_file, store_directory
@@ -182,8 +182,8 @@ class Store:
                 return f"has {path.stat().st_size} bytes instead of {entry.size}"
             if self._verify and entry.sha256 and self._hash(entry, path, progress) != entry.sha256:
                 return f"its sha256 is not {entry.sha256[:12]}…"
-        except ModelError as error:
-            return error.message.removesuffix(".")
+        except UnusableFileError as error:
+            return error.reason
         return None
 
     def _hash(self, entry: ModelEntry, path: Path, progress: Progress) -> str:
@@ -273,9 +273,9 @@ class Store:
 def _check_header(part: Part) -> None:
     try:
         read_header(part.path)
-    except ModelError as error:
+    except UnusableFileError as error:
         part.discard()
-        raise SourceError(error.message.removesuffix(".").split("cannot be used: ")[-1]) from None
+        raise SourceError(error.reason) from None
 
 
 def _sync(directory: Path) -> None:
@@ -303,7 +303,11 @@ def _not_fetched(entry: ModelEntry, failures: list[Failure]) -> ModelError:
             f"Choose another model; `rsd models show {entry.name}` says more.",
         )
     if len(failures) == len(entry.sources) == 1 and isinstance(entry.sources[0], PathSource):
-        return ModelError(f"{entry.name} can't be used: {failures[0]}.", "Check the path and the file.")
+        path = entry.sources[0].location
+        named = "" if path.stem == entry.name else f"{entry.name}, "
+        return ModelError(
+            f"{named}{path} can't be used: {failures[0].reason}.", "Check the path and the file."
+        )
     tried = "; ".join(str(failure) for failure in failures)
     hint = (
         NETWORK_HINT

@@ -10,7 +10,7 @@ import pytest
 
 from rsd_cli.batch.answers import Told, line_of
 from rsd_cli.batch.ledger import Done, Ledger, difference, manifest_path, read_manifest, write_whole
-from rsd_cli.errors import OutputError, UsageError
+from rsd_cli.errors import OutputError, ResourceError, UsageError
 from tests.batch.made import CONTENT, answered, failed
 
 SETTINGS = {"trio": "starter", "threshold": 0.7, "models": {"draft": "aa"}}
@@ -334,7 +334,7 @@ def test_a_file_that_can_not_be_written_whole_is_not_touched(tmp_path):
         yield b"after"
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(ResourceError, match="No room left"):
         write_whole(path, pieces())
     assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("file", b"before")]
     write_whole(path, [b"af", b"ter"])

@@ -46,7 +46,7 @@ def lines_of(path):
 
 def test_rows_come_in_the_order_of_the_input(shard, tmp_path):
     paths = [shard("2/3", [11, 2, -5]), shard("1/3", [10, 4, 1]), shard("3/3", [3])]
-    assert [part.shard for part in read_parts(paths)] == [(2, 3), (1, 3), (3, 3)]
+    assert [(part.index, part.count) for part in read_parts(paths)] == [(2, 3), (1, 3), (3, 3)]
     whole = merged(*paths)
     assert (len(whole.records), whole.n_failed) == (7, 1)
     whole.write(tmp_path / "whole")
@@ -96,6 +96,17 @@ def test_a_file_without_a_manifest_is_refused(manifest, shard):
         manifest_path(path).write_bytes(manifest)
     with pytest.raises(OutputError, match="no manifest"):
         read_parts([path])
+
+
+@pytest.mark.parametrize("named", ["foo", "", "1/", "0/2", "-1/2", "1/2/3", None, ["1/2"]])
+def test_a_shard_that_is_none_is_refused(named, shard):
+    path = shard("1/1", [1])
+    manifest = json.loads(manifest_path(path).read_bytes())
+    manifest["settings"]["shard"] = named
+    manifest_path(path).write_text(json.dumps(manifest))
+    with pytest.raises(OutputError, match="which is none") as caught:
+        read_parts([path])
+    assert str(path) in caught.value.message
 
 
 @pytest.mark.parametrize(

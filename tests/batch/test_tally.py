@@ -7,7 +7,7 @@ import pytest
 
 from rsd_cli.batch.answers import Answered
 from rsd_cli.batch.tally import Tally, Window
-from rsd_cli.records import Flops, ModelId, Role, RoleTime, Usage
+from rsd_cli.records import Flops, ModelId, Rejected, Role, RoleTime, Usage
 from tests.batch.made import REWRITTEN, Clock, a_record, a_row, a_step, answered, failed
 
 
@@ -53,6 +53,15 @@ def test_shares_are_of_steps_tokens_and_verdicts(clock):
     assert summary["target_share_of_steps"] == pytest.approx(1 / 3)
     assert summary["target_share_of_tokens"] == pytest.approx(15 / 25)
     assert summary["mean_reward"] == pytest.approx((0.9 + 0.6 + 0.3) / 3)
+
+
+@pytest.mark.parametrize(("strategy", "n"), [("rsd", 2), ("keep-better", 2), ("judge", 0)])
+def test_steps_that_the_prm_gave_no_reward_are_counted(strategy, n, clock):
+    tally = Tally(clock)
+    unrewarded = replace(REWRITTEN, rejected=Rejected("Wrong.\n\n", None, 4))
+    steps = (a_step(), unrewarded, REWRITTEN, unrewarded)
+    tally.add(Answered(a_row(), (a_record(steps=steps, strategy=strategy),)))
+    assert tally.summary()["steps_without_reward"] == n
 
 
 def test_steps_that_nobody_judged_have_no_acceptance(clock):

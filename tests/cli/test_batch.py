@@ -205,7 +205,7 @@ def test_rows_may_have_settings_of_their_own(rsd, ask, out):
 
 
 def test_samples_of_a_row_are_kept_apart_with_a_majority(rsd, ask, out):
-    done = rsd("batch", ask(rows(3)), "-o", "answers.jsonl", *FEW, "--n", "4", "--temperature", "0.9")
+    done = rsd("batch", ask(rows(3)), "-o", "answers.jsonl", *FEW, "--samples", "4", "--temperature", "0.9")
     assert done.code == 0, done.err
     for record in written(out):
         choices = record["response"]["body"]["choices"]
@@ -292,6 +292,24 @@ def test_a_merge_that_misses_a_row_says_which(rsd, ask):
     rsd("merge", "part1.jsonl", "part2.jsonl", "-o", "all.jsonl").refused(5, "1 of 6 rows", f"'{gone}'")
 
 
+def test_a_merge_writes_over_nothing_that_was_not_given_up(rsd, ask, out):
+    rsd("batch", ask(rows(2)), "-o", "answers.jsonl", *FEW)
+    kept = rsd.home / "kept.jsonl"
+    kept.write_text("mine\n")
+    rsd("merge", "answers.jsonl", "-o", "kept.jsonl").refused(2, "kept.jsonl is there already", "--overwrite")
+    assert kept.read_text() == "mine\n"
+    rsd("merge", "answers.jsonl", "-o", ".").refused(2, "no regular file")
+    rsd("merge", "answers.jsonl", "-o", "no/such/x").refused(2, "no/such is no folder")
+    rsd("merge", ".", "-o", "x").refused(2, ". is no file")
+    rsd("merge", "absent", "-o", "x").refused(2, "absent is not there")
+    before = out.read_bytes()
+    for read in ("questions.jsonl", "answers.jsonl"):
+        rsd("merge", "answers.jsonl", "-o", read, "--overwrite").refused(2, f"{read} is read as well")
+    assert out.read_bytes() == before
+    assert rsd("merge", "answers.jsonl", "-o", "kept.jsonl", "--overwrite").code == 0
+    assert names(kept) == ["r0", "r1"]
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_batch_cleanly_and_the_same_command_goes_on(number, code, rsd, ask, out):
     command = ("batch", ask(rows(40)), "-o", "answers.jsonl", *SLOW, "--parallel", "3")
@@ -349,7 +367,7 @@ def test_reproducible_runs_give_the_same_bytes(rsd, ask):
         assert rsd("batch", "questions.jsonl", "-o", name, *FEW, "--reproducible").code == 0
     assert (rsd.home / "a.jsonl").read_bytes() == (rsd.home / "b.jsonl").read_bytes()
     rsd("batch", "questions.jsonl", "-o", "c.jsonl", *FEW, "--reproducible", "--parallel", "4").refused(
-        2, "4"
+        2, "asks for 4", "hint: Leave out --parallel"
     )
 
 
@@ -458,13 +476,28 @@ def test_a_summary_is_written_as_json(rsd, ask):
         (("questions.jsonl", "-o", "."), ("no regular file",)),
         (("questions.jsonl", "-o", "a.jsonl", "--shard", "3/2"), ("3/2",)),
         (("questions.jsonl", "-o", "a.jsonl", "--summary", "no/such/s.json"), ("no/such/s.json",)),
+        (("questions.jsonl", "-o", "a.jsonl", "--summary", "."), ("Is a directory",)),
+        (("questions.jsonl", "-o", "a.jsonl", "--summary", "questions.jsonl"), ("is the input as well",)),
+        (("questions.jsonl", "-o", "a.jsonl", "--summary", "./a.jsonl"), ("is the output as well",)),
+        (("questions.jsonl", "-o", "a.jsonl", "--summary", "a.jsonl.run.json"), ("manifest as well",)),
         (("questions.jsonl", "-o", "a.jsonl", "--format", "xml"), ("xml",)),
         (("questions.jsonl", "-o", "a.jsonl", "--strategy", "magic"), ("magic",)),
     ],
 )
 def test_what_can_not_be_done_is_refused_before_models_load(arguments, words, rsd, ask):
     ask(rows(2))
+    questions = (rsd.home / "questions.jsonl").read_bytes()
     rsd("batch", *arguments, *FEW[:2]).refused(2, *words)
+    assert (rsd.home / "questions.jsonl").read_bytes() == questions
+
+
+def test_a_summary_over_the_answers_is_refused_however_they_are_named(rsd, ask, out):
+    command = ("batch", ask(rows(2)), "-o", "answers.jsonl", *FEW)
+    rsd(*command)
+    before = out.read_bytes()
+    (rsd.home / "link").symlink_to(out)
+    rsd(*command, "--summary", "link").refused(2, "link is the output as well", "another file")
+    assert out.read_bytes() == before
 
 
 def test_an_empty_file_is_no_rows(rsd, ask, out):

@@ -23,7 +23,7 @@ COMMON = (
     "40",
     "--max-steps",
     "4",
-    "--parallel",
+    "-p",
     "8",
     "-o",
     "out",
@@ -297,7 +297,7 @@ def test_two_runs_are_compared(rsd, rows):
     assert done.code == 0, done.err
     assert "rsd" in done.out
     rsd("eval", "compare", "first").refused(2, "compare takes two folders")
-    rsd("eval", "compare", "first", "nowhere").refused(5, "nowhere")
+    rsd("eval", "compare", "first", "nowhere").refused(2, "nowhere is not there", "hint: ")
 
 
 @pytest.mark.parametrize(
@@ -314,6 +314,9 @@ def test_two_runs_are_compared(rsd, rows):
         ("rsd/target-share=3", "is no possible value"),
         ("gsi/beta=0", "is no possible value"),
         ("beam@2/temperature=0", "temperature 0"),
+        ("rsd/share-per=problem", "means nothing without a --target-share"),
+        ("rsd/beta=3", "--beta 3 means nothing with --strategy rsd"),
+        ("majority@4/aggregate=min", "--aggregate min means nothing"),
     ],
 )
 def test_strategies_that_make_no_sense_are_refused(strategies, words, rsd, rows):
@@ -322,10 +325,10 @@ def test_strategies_that_make_no_sense_are_refused(strategies, words, rsd, rows)
 
 def test_a_weighting_may_have_several_parameters():
     found = contenders(
-        "rsd/weighting=logistic:alpha=10,delta=0.5/speculative=on, draft,majority@4/aggregate=min"
+        "rsd/weighting=logistic:alpha=10,delta=0.5/speculative=on, draft,best-of-n@4/aggregate=min"
     )
     assert [each.name for each in found] == [
-        "rsd/weighting=logistic:alpha=10,delta=0.5/speculative=on", "draft", "majority@4/aggregate=min",
+        "rsd/weighting=logistic:alpha=10,delta=0.5/speculative=on", "draft", "best-of-n@4/aggregate=min",
     ]  # fmt: skip
     assert found[0].method.wishes.weighting == "logistic:alpha=10,delta=0.5"
 

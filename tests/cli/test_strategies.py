@@ -95,15 +95,28 @@ def test_the_weighting_and_the_budget_reach_the_settings(rsd):
         (["--strategy", "majority@4"], ["temperature 0", "4 times", "--temperature 0.7"]),
         (["--strategy", "beam@2", "--temperature", "0"], ["temperature 0"]),
         (["--weighting", "logistc"], ["'logistc'", "logistic"]),
+        (["--weighting", "constant:p=3"], ["can't use 'p=3'", "p is a number from 0 to 1"]),
+        (["--weighting", "logistic:alpha=x"], ["can't use 'alpha=x'", "like logistic:alpha=10"]),
         (["--weighting", "clip:p=1"], ["has no parameter 'p'"]),
         (["--target-share", "0.2", "--threshold", "0.5"], ["Leave out --threshold"]),
         (["--target-share", "0.2", "--weighting", "clip"], ["Leave out"]),
         (["--target-share", "0.2", "--share-per", "step"], ["'step'", "run, problem"]),
         (["--aggregate", "max"], ["'max'", "last, min, product, mean"]),
+        (["--share-per", "run"], ["--share-per run means nothing", "Add --target-share"]),
+        (["--beta", "3"], ["--beta 3 means nothing with --strategy rsd", "rsd-n, gsi, process-best-of-n"]),
+        (["--strategy", "best-of-n@2", "--beta", "3"], ["means nothing with --strategy best-of-n@2"]),
+        (["--aggregate", "last"], ["--aggregate last means nothing", "best-of-n"]),
+        (["--strategy", "majority@2", "--aggregate", "min"], ["means nothing with --strategy majority@2"]),
     ],
 )
 def test_what_does_not_go_together_is_refused(options, words, rsd):
     rsd("ask", QUESTION, *options).refused(2, *words)
+
+
+def test_options_that_mean_something_reach_the_settings(rsd):
+    made = asked(rsd, "process-best-of-n@2", "judged", "--beta", "3")
+    assert made["settings"]["beta"] == 3
+    assert asked(rsd, "best-of-n@2", "judged", "--aggregate", "min")["settings"]["aggregate"] == "min"
 
 
 def test_two_vocabularies_are_refused_where_one_is_needed(rsd):
@@ -180,7 +193,7 @@ def test_a_row_may_choose_a_strategy_that_the_run_has_room_for(rsd, ask, tmp_pat
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--strategy", "majority@3", "--n", "2"], ["--n 2", "Leave --n out"]),
+        (["--strategy", "majority@3", "--samples", "2"], ["--samples 2", "Leave --samples out"]),
         (["--strategy", "beam@8", "-p", "9"], ["288 seats", "--parallel 8"]),
         (["--reproducible", "--target-share", "0.2"], ["--share-per problem"]),
     ],

@@ -63,7 +63,7 @@ def test_a_weighting_grows_with_the_reward_within_its_bounds(name):
         ("logistic:beta=1", "alpha, delta"),
         ("logistic:alpha", "alpha=10"),
         ("logistic:alpha=nan", "alpha=10"),
-        ("constant:p=1.5", "alpha=10"),
+        ("constant:p=1.5", "from 0 to 1"),
         ("constant:p=0.5,", "no parameter ''"),
     ],
 )

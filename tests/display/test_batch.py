@@ -233,6 +233,15 @@ def test_a_summary_tells_what_is_odd(clock):
     assert "1:01:40 (" in text
 
 
+def test_a_summary_tells_of_steps_that_the_prm_gave_no_reward(clock):
+    unrewarded = a_step(author="target", reward=None, rejected=Rejected("Wrong.", None, 4))
+    tally = Tally(clock)
+    clock.now += 1
+    tally.add(Answered(a_row(), (a_record(steps=(a_step(), unrewarded)),)))
+    text = summary(tally, force_terminal=False)
+    assert "50% of the draft's steps, mean reward 0.90, 1 without a reward\n" in text
+
+
 def test_a_summary_without_answers_is_short(clock):
     tally = Tally(clock, total=1, skipped=1)
     assert summary(tally, force_terminal=False) == "rows      0 answered, 1 done before\n"

@@ -17,6 +17,7 @@ from rsd_cli.evaluation.accounts import (
     projected,
 )
 from rsd_cli.evaluation.samples import Branch, Outcome, Sample
+from rsd_cli.evaluation.table import odd_ends
 from rsd_cli.records import Candidate, Rejected, Role, Step, Usage
 from tests.decoding import test_runner as real
 from tests.decoding.tiny_trio import TinyTrio
@@ -88,6 +89,18 @@ def test_the_tokens_of_judged_steps_are_counted():
         for step in sample.records[0].steps
     )
     assert ACCOUNTS["draft"].cost.judged == 0
+
+
+def test_steps_without_a_reward_are_counted_and_shown():
+    assert ACCOUNTS["rsd"].unrewarded == 0
+    assert "reward" not in odd_ends(ACCOUNTS["rsd"])
+    sample = RUNS[0].samples[0]
+    step = Step("f", "target", None, 50, 1.0, Rejected("g", None, 13))
+    record = replace(sample.records[0], steps=(step,) * 3)
+    broken = replace(sample, branches=(replace(sample.branches[0], record=record),))
+    (account,) = accounts_of("gsm8k", [StrategyRun("rsd", (broken,))])
+    assert account.unrewarded == 3
+    assert "3 steps without a reward" in odd_ends(account)
 
 
 def test_reading_is_counted_apart_from_writing():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rsd_cli.errors import RSDError, UsageError
+from rsd_cli.errors import ModelError, RSDError, UsageError
 from rsd_cli.evaluation.items import Item
 from rsd_cli.evaluation.taskdata import Origin, load
 from rsd_cli.evaluation.tasks import TASKS, HubData, Task, find_task
@@ -210,9 +210,9 @@ def test_an_unknown_task_is_refused_with_the_nearest_one():
 
 
 def test_offline_and_without_the_loader_the_way_out_is_said(monkeypatch):
-    with pytest.raises(RSDError, match="--offline") as refusal:
+    with pytest.raises(ModelError, match="--offline") as offline:
         load(TASKS["gsm8k"], offline=True)
-    assert "--data FILE" in refusal.value.hint
+    assert "--data FILE" in offline.value.hint
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(RSDError, match="package datasets") as refusal:
         load(TASKS["gsm8k"])
@@ -231,7 +231,7 @@ def test_the_loader_reads_splits_in_order_and_says_what_is_wrong(file_of, tmp_pa
     assert [item.gold for item in data.items] == ["1", "2"]
     assert data.origin == Origin(str(repo), revision="0" * 40, pinned=True)
     missing = HubData(str(repo), ("validation",), revision="0" * 40)
-    with pytest.raises(RSDError, match="can't be loaded"):
+    with pytest.raises(ModelError, match="can't be loaded"):
         load(Task("own", "numeric", TASKS["gsm8k"].read, missing))
 
 

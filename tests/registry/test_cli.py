@@ -77,7 +77,7 @@ def test_show_knows_models_reward_models_and_trios(declared):
     assert json.loads(run("show", "little", "--json").stdout)["sources"][0]["kind"] == "url"
     assert json.loads(run("show", "confidence", "--json").stdout)["family"] == "confidence"
     assert "missing" in run("show", "pair").stdout
-    with pytest.raises(UsageError, match="No name is called 'litle'"):
+    with pytest.raises(UsageError, match="No model, reward model or trio is called 'litle'"):
         run("show", "litle")
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from rsd_cli.errors import ModelError
 from rsd_cli.registry.gguf import read_header
+from rsd_cli.registry.ggufbytes import parse
 from tests.registry.gguf_bytes import ARRAY, File, Value, strings, text, u32
 
 
@@ -36,10 +37,8 @@ def problem(path: Path) -> str:
 
 def test_a_sound_file_is_described(written):
     header = read_header(written(File()))
-    assert (header.architecture, header.name, header.context_length) == ("llama", "tiny", 64)
-    assert (header.head_count, header.head_count_kv, header.key_length) == (2, 1, 4)
-    assert (header.vocab_size, header.has_chat_template) == (3, True)
-    assert (header.parameters, header.tensor_bytes) == (24, 96)
+    assert (header.context_length, header.tensor_bytes) == (64, 96)
+    assert (header.kv_heads, header.key_length, header.value_length) == (1, 4, 4)
 
 
 def array_of(code: int, count: int, raw: bytes = b"") -> Value:
@@ -49,8 +48,7 @@ def array_of(code: int, count: int, raw: bytes = b"") -> Value:
 def test_heads_may_differ_by_layer(written):
     heads = array_of(4, 2, struct.pack("<2I", 0, 2))
     file = File().with_values(llama__block_count=u32(2), llama__attention__head_count_kv=heads)
-    header = read_header(written(file))
-    assert (header.head_count_kv, header.kv_heads) == (2, 2)
+    assert read_header(written(file)).kv_heads == 2
 
 
 @pytest.mark.parametrize(
@@ -145,10 +143,9 @@ def test_random_damage_never_escapes_as_another_error(written):
 
 
 def test_a_name_that_is_no_text_is_kept_escaped(written):
-    assert read_header(written(File().with_values(general__name=text(b"a\xffb")))).name == "a\\xffb"
-    assert (
-        read_header(written(File().with_values(general__name=text("a\x1b]0;x\x07")))).name == "a\x1b]0;x\x07"
-    )
+    named = written(File().with_values(general__name=text(b"a\xffb")))
+    assert parse(named).metadata["general.name"] == "a\\xffb"
+    read_header(named)
 
 
 def test_what_is_not_a_regular_file_is_refused_at_once(tmp_path):
@@ -168,7 +165,7 @@ def test_missing_parts_of_a_split_model_are_named(written):
     assert "m-00003-of-00003.gguf" in message
     written(File(metadata={}), "m-00002-of-00003.gguf")
     written(File(metadata={}), "m-00003-of-00003.gguf")
-    assert read_header(first).parameters == 3 * 24
+    assert read_header(first).tensor_bytes == 3 * 96
     assert "not the first part" in problem(written(File(), "m-00002-of-00003.gguf"))
 
 
@@ -176,5 +173,5 @@ def test_large_vocabularies_are_read_fast(written):
     tokens = [f"token{i}" for i in range(300_000)]
     path = written(File().with_values(tokenizer__ggml__tokens=strings(*tokens)))
     started = time.perf_counter()
-    assert read_header(path).vocab_size == 300_000
+    read_header(path)
     assert time.perf_counter() - started < 10

@@ -94,10 +94,10 @@ def axes(frame: Frame, x: Scale, y: Scale, labels: tuple[str, str]) -> list[str]
     return drawn
 
 
-def svg(frame: Frame, drawn: Sequence[str], says: str, css: str = "") -> str:
+def svg(frame: Frame, drawn: Sequence[str], says: str) -> str:
     """A picture that grows with its place; `says` is read aloud in its stead."""
     return (
-        f'<svg class="{css}" viewBox="0 0 {frame.width} {frame.height}" role="img" '
+        f'<svg viewBox="0 0 {frame.width} {frame.height}" role="img" '
         f'aria-label="{escape(says)}" xmlns="http://www.w3.org/2000/svg">{"".join(drawn)}</svg>'
     )
 
