@@ -77,7 +77,7 @@ def judged(engine: Engine, reader: Reader, problem: str, steps: Sequence[str]) -
     """The reward of every step, each with what came before it."""
     rewards = []
     for end in range(1, len(steps) + 1):
-        solution = Solution(problem, tuple(steps[:end]))
+        solution = Solution(problem, tuple(steps[:end]), ended=end == len(steps))
         engine.submit(0, reader.job(solution))
         while engine.busy:
             seen = [update for update in engine.step() if isinstance(update, Observed)]
@@ -233,7 +233,8 @@ def score(rows: Iterable[Labelled], measures: Mapping[str, Measure], output: Pat
     with output.open("a") as file:
         for row in rows:
             if row.id not in done:
-                steps = [step + "\n\n" for step in row.steps]
+                *before, last = row.steps
+                steps = [*(step + "\n\n" for step in before), last]
                 rewards = {name: measure(row.problem, steps) for name, measure in measures.items()}
                 file.write(json.dumps(asdict(Scored(row.id, row.good, row.first_error, rewards))) + "\n")
                 file.flush()
