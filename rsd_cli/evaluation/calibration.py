@@ -115,7 +115,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Gain:
-    """Accuracy above the chord between draft and target, which accepting at random gives; 95% by bootstrap."""
+    """Accuracy above the chord from draft to target, which whole questions at random give; 95% by bootstrap."""
 
     mean: float
     low: float

@@ -80,7 +80,8 @@ def scatter(run: TaskRun, frame: Frame) -> str:
     """The picture of a task.
 
     Strategies that differ in the threshold alone are joined. Dashed is the chord between draft and target, which
-    choosing the author at random gives; dotted are the budgets of strategies that choose among several answers.
+    choosing each question's author at random gives; dotted are the budgets of strategies that choose among several
+    answers.
     """
     points = [_point(account, kind_of(each), _unit(run)) for account, each in _accounts(run)]
     curves = [[points[i] for i in group] for group in _thresholds(run.strategies)]

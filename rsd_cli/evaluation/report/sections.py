@@ -40,7 +40,7 @@ def task_section(run: TaskRun, evaluation: Evaluation) -> str:
     return (
         f'<section><h2>{escape(run.task)}</h2><div class="verdict">{said}</div>'
         "<figure><figcaption>Accuracy against compute, with standard errors. "
-        "Dashed: what choosing the author at random would give.</figcaption>"
+        "Dashed: what choosing each question's author at random would give.</figcaption>"
         f'<div class="wide">{scatter(run, WIDE)}</div><div class="narrow">{scatter(run, NARROW)}</div>'
         f'<ul class="legend">{legend}</ul></figure>'
         f"{_main_table(replace(evaluation, tasks=(run,)))}{_details(run)}{_strategy_pictures(run)}</section>"
