@@ -53,9 +53,9 @@ class Point:
     compute: float
 
 
-def curve(steps: Sequence[JudgedStep], costs: Costs, grid: int = GRID) -> list[Point]:
+def curve(steps: Sequence[JudgedStep], costs: Costs) -> list[Point]:
     """Estimates from threshold 0 to 1."""
-    return [point_at(steps, costs, i / grid) for i in range(grid + 1)]
+    return [point_at(steps, costs, i / GRID) for i in range(GRID + 1)]
 
 
 def point_at(steps: Sequence[JudgedStep], costs: Costs, threshold: float) -> Point:

@@ -88,9 +88,9 @@ def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(0.5 * (1 + np.tanh(x / 2)))
 
 
-def part_of(group: str, parts: int = 100) -> int:
-    """A stable number from 0 to parts - 1 for a problem, the same in every run and on every machine."""
-    return zlib.crc32(group.encode()) % parts
+def part_of(group: str) -> int:
+    """A stable percentile from 0 to 99 for a problem, the same in every run and on every machine."""
+    return zlib.crc32(group.encode()) % 100
 
 
 def fold_of(group: str) -> int:
