@@ -423,7 +423,7 @@ def test_a_row_that_takes_too_long_is_cut_short_and_says_so(rsd, ask, out):
         "--system",
         "",
     )
-    done = rsd("batch", ask(these), "-o", "answers.jsonl", *command, "--max-seconds", "3")
+    done = rsd("batch", ask(these), "-o", "answers.jsonl", *command, "--max-seconds", "6")
     assert done.code == 0, done.err
     (record,) = written(out)
     assert record["response"]["body"]["choices"][0]["finish_reason"] == "length"
