@@ -101,7 +101,7 @@ class Verdict:
             return f"{said}: about the same."
         if aspect.is_disputed:
             pays = "pays" if aspect.ratio < 1 else "does not pay"
-            return f"{said}: it {pays}, against the estimate, which can't say then what would change that."
+            return f"{said}: it {pays}. The estimate is wrong here, so it can't tell what would change that."
         if aspect.ratio < 1:
             return f"{said}: it pays{self._margin(aspect)}."
         return f"{said}: it does not pay at {self.acceptance:.0%} acceptance. {self._remedy(aspect)}"

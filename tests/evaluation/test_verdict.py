@@ -265,7 +265,7 @@ def test_a_prompt_that_rows_share_is_not_read_again():
 
 def test_it_does_not_give_advice_where_measurement_and_estimate_disagree():
     said = make_verdict(BY_HAND, SIZES, tariff(CHEAP), measured_time=1.4).sentences[0]
-    assert "it does not pay, against the estimate" in said
+    assert "it does not pay. The estimate is wrong here" in said
     assert "would from" not in said
 
 
