@@ -14,6 +14,7 @@ from rsd_cli.cli.interrupt import Interrupt
 from rsd_cli.rewards.heads import load_head
 from tests.cli.command import trio
 from tests.rewards.checkpoint_files import pytorch_bin, safetensors, serving, write
+from tests.rewards.test_checkpoints import LAYOUTS, H
 
 PROBLEM = {"problem": "What is 1 + 2?", "steps": ["We add 1 and 2.", "1 + 2 = 3"]}
 TEXT = "What is 1 + 2?\n\nWe add 1 and 2.\n\n1 + 2 = 3\n"
@@ -339,24 +340,24 @@ def test_questions_without_answers_can_not_be_graded(rsd):
     rsd("prm", "calibrate", "empty.jsonl").refused(2, "empty")
 
 
-BIG = {"model.embed_tokens.weight": np.zeros((4000, 1024), np.float32)}
+BIG = {"model.embed_tokens.weight": np.zeros((250_000, H), np.float32)}
 
 
 @pytest.mark.parametrize("stored", ["safetensors", "pytorch"])
-def test_a_head_is_imported_from_a_hub_by_its_bytes_alone(stored, rsd):
-    head = {
-        "v_head.summary.weight": np.ones((1, 1024), np.float32),
-        "v_head.summary.bias": np.ones(1, np.float32),
-    }
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_head_is_imported_from_a_hub_by_its_bytes_alone(layout, stored, rsd):
+    tensors, activation, classes, separator = LAYOUTS[layout]
     name, made = (
         ("model.safetensors", safetensors) if stored == "safetensors" else ("pytorch_model.bin", pytorch_bin)
     )
     with serving("some/prm") as hub:
-        hub.files = {name: made(BIG | head), "config.json": b"{}"}
+        hub.files = {name: made(BIG | tensors), "config.json": b"{}"}
         env = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
         done = rsd("prm", "import", "some/prm", "-o", "h.safetensors", env=env)
     assert done.code == 0, done.err
-    assert load_head(rsd.home / "h.safetensors").hidden_size == 1024
+    head = load_head(rsd.home / "h.safetensors")
+    assert (head.hidden_size, head.n_vocab) == (H, 250_000)
+    assert (head.activation, head.classes, head.separator) == (activation, classes, separator)
     assert hub.sent < 1_000_000 < len(hub.files[name])
     assert done.out.strip() == "h.safetensors"
 
