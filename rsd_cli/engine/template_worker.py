@@ -6,6 +6,7 @@ nothing of this package. The parent bounds the time; memory and CPU time are bou
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 
@@ -24,8 +25,9 @@ def limit_resources() -> None:
         import resource
     except ImportError:  # Windows has no rlimits; the parent's clock remains
         return
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    for limit, amount in ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_CPU, CPU_SECONDS)):
+        with contextlib.suppress(OSError, ValueError):  # macOS knows no limit on addresses
+            resource.setrlimit(limit, (amount, amount))
 
 
 def raise_exception(message: str) -> None:

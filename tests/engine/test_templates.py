@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from rsd_cli.engine import template_worker
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
 from rsd_cli.errors import ModelError, RSDError
 from tests.tiny_gguf import CHATML
@@ -153,3 +155,18 @@ def test_a_template_may_use_what_transformers_gives_it(template):
     )
     made = template(template=source)
     assert spelt(made._model, made.encode([USER])) == USER.content
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError])
+def test_a_system_without_a_limit_on_addresses_still_bounds_the_time(error, monkeypatch):
+    """As macOS is."""
+    bounded = []
+
+    def setrlimit(limit: int, amounts: tuple[int, int]) -> None:
+        if limit == resource.RLIMIT_AS:
+            raise error("current limit exceeds maximum limit")
+        bounded.append(limit)
+
+    monkeypatch.setattr(resource, "setrlimit", setrlimit)
+    template_worker.limit_resources()
+    assert bounded == [resource.RLIMIT_CPU]
