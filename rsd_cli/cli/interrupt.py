@@ -21,6 +21,11 @@ SHOW_CURSOR = b"\x1b[?25h"  # a live display hides it
 ECHO_SECONDS = 0.3  # one Ctrl-C reaches us from the terminal and through the parent
 
 
+def heeded() -> list[int]:
+    """Those that are ours to handle: what whoever started us ignores (nohup, a script's `&`) stays ignored."""
+    return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 class Interrupt:
     """A flag that these signals raise, as a context manager. Outside the main thread it only is a flag."""
 
@@ -40,9 +45,9 @@ class Interrupt:
         An earlier signal was answered by now, and is forgotten.
         """
         self.signal = None
-        calm: dict[int, Handler] = dict.fromkeys(SIGNALS, _leave) | {
-            signal.SIGINT: signal.default_int_handler
-        }
+        calm: dict[int, Handler] = dict.fromkeys(heeded(), _leave)
+        if signal.SIGINT in calm:
+            calm[signal.SIGINT] = signal.default_int_handler
         busy = {number: signal.signal(number, handler) for number, handler in calm.items()}
         try:
             yield
@@ -57,7 +62,7 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._raise) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._raise) for number in heeded()}
         return self
 
     def __exit__(

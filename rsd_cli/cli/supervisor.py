@@ -14,13 +14,13 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from rsd_cli.cli import notes
+from rsd_cli.cli.interrupt import SIGNALS, heeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
 PR_SET_PDEATHSIG = 1
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CAUSES = {
     signal.SIGBUS: "a model file changed or its disk failed while it was in use",
     signal.SIGABRT: "llama.cpp stopped itself",
@@ -44,16 +44,15 @@ def supervised(command: Callable[[], int]) -> NoReturn:
 
 def _run(command: Callable[[], int]) -> int:
     """The exit code of the command in a child; minus the signal that killed it."""
-    parent = os.getpid()
+    parent, forwarded = os.getpid(), heeded()
     child = os.fork()
     if child == 0:
-        for number in FORWARDED:
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, _interrupt_once)
+        for number in forwarded:
+            signal.signal(number, _interrupt_once if number == signal.SIGINT else signal.SIG_DFL)
         _die_with(parent)
         _leave(command())
     # A terminal sends Ctrl-C to both, `kill` to the parent alone; the child counts what comes twice at once as one.
-    for number in FORWARDED:
+    for number in forwarded:
         signal.signal(number, lambda number, _frame: _forward(child, number))
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
@@ -87,7 +86,7 @@ def _die_with(parent: int) -> None:
 
 def _explain(number: int) -> int:
     """Say what killed the child, restore the cursor, and give the exit code."""
-    if number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if number in SIGNALS:
         return 143 if number != signal.SIGINT else 130
     if sys.stderr.isatty():
         sys.stderr.write("\x1b[?25h")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from tests.cli.command import Rsd, declared, trio
@@ -7,6 +9,17 @@ from tests.engine.driving import NO_END
 
 ENDLESS = {"<eos>": -50.0, "\n\n": 3.0, ".\n\n": 3.0}
 BIG = {"n_ctx_train": 16384, "n_embd": 256, "n_layer": 8}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_signal_is_ignored():
+    """The command leaves ignored what its parent ignores, and the tests may run under nohup.
+
+    A handler that does nothing is not handed down.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture

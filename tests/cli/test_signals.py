@@ -135,6 +135,27 @@ def test_a_hangup_ends_like_a_termination(rsd, trace):
     assert the_record(trace)["ended_by"] == "interrupted"
 
 
+@pytest.mark.parametrize("ignored", [signal.SIGHUP, signal.SIGINT])
+def test_what_is_ignored_for_us_stays_ignored(ignored, rsd, trace):
+    """So nohup keeps a run alive whose terminal is closed, and Ctrl-C for a script spares what it put behind."""
+    process = rsd.start(
+        "ask",
+        "What?",
+        *LONG,
+        "--trace",
+        str(trace),
+        preexec_fn=lambda: signal.signal(ignored, signal.SIG_IGN),
+    )
+    child = wait_until_it_writes(process.pid)
+    os.killpg(process.pid, ignored)
+    time.sleep(1)
+    is_alive = not gone(child, 0.1)
+    os.kill(process.pid, signal.SIGTERM)
+    assert ended(process)[0] == 143
+    assert is_alive
+    assert the_record(trace)["ended_by"] == "interrupted"
+
+
 def test_a_process_killed_by_the_system_is_explained(rsd, trace):
     process = rsd.start("ask", "What?", *LONG, "--trace", str(trace))
     os.kill(wait_until_it_writes(process.pid), signal.SIGKILL)
