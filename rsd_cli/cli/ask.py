@@ -91,10 +91,12 @@ def ask(
             converse(talk, crashed=True)
             return
         record = talk.ask(text, began)
-        if traced:
-            traced.append(record.to_json())
-            traced.close()
-        talk.screen.deliver(record)
+        try:
+            if traced:
+                traced.append(record.to_json())
+                traced.close()
+        finally:  # a trace that can't be written costs nobody the answer
+            talk.screen.deliver(record)
         if goes_on and not talk.interrupt():
             talk.screen = replace(talk.screen, is_brief=True)
             converse(talk)

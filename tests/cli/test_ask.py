@@ -226,6 +226,13 @@ def test_a_trace_may_go_to_a_device(rsd):
     assert rsd("ask", QUESTION, "-n", "5", "--trace", os.devnull).code == 0
 
 
+def test_a_trace_that_finds_no_room_costs_nobody_the_answer(rsd):
+    done = rsd("ask", QUESTION, "-n", "20", "--trace", "/dev/full")
+    assert done.code == 4
+    assert "No room left to write /dev/full." in done.err
+    assert done.out == rsd("ask", QUESTION, "-n", "20").out
+
+
 def test_a_judge_of_nan_rejects_every_step_and_says_so(rsd, tiny):
     judge = str(tiny("qwen2", seed=3, nan=True))
     done = rsd("ask", QUESTION, "--trio", "tiny", "--prm", judge, "--threshold", "0", "--json", "-n", "40")
