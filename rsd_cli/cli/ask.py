@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rsd_cli.cli import options
+
+if TYPE_CHECKING:
+    from rsd_cli.cli.conversing import Talk
 
 
 def ask(
@@ -97,8 +100,22 @@ def ask(
                 traced.close()
         finally:  # a trace that can't be written costs nobody the answer
             talk.screen.deliver(record)
+            _say_what_is_not_kept(talk)
         if goes_on and not talk.interrupt():
             talk.screen = replace(talk.screen, is_brief=True)
             converse(talk)
     if talk.interrupt():
         raise typer.Exit(talk.interrupt.exit_code)
+
+
+def _say_what_is_not_kept(talk: Talk) -> None:
+    """Without it the next -c would go on with an older conversation, and nobody would know why."""
+    failure = talk.journal.failure
+    if failure and not talk.screen.quiet:
+        from rsd_cli.display.chat import notice
+
+        talk.journal.failure = None  # rsd chat says it otherwise, when it goes on
+        notice(
+            talk.screen.console,
+            f"This conversation is not kept on disk, so -c can't go on with it: {failure.message}",
+        )

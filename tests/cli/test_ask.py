@@ -233,6 +233,23 @@ def test_a_trace_that_finds_no_room_costs_nobody_the_answer(rsd):
     assert done.out == rsd("ask", QUESTION, "-n", "20").out
 
 
+def test_a_conversation_that_is_not_kept_is_one_line_behind_the_answer(rsd):
+    (rsd.home / "rsd_home").mkdir()
+    (rsd.home / "rsd_home" / "chats").write_text("a file where the folder should be")
+    done = rsd("ask", QUESTION, "-n", "20")
+    assert done.code == 0
+    assert done.out.strip()
+    assert [
+        line for line in done.err.splitlines() if "-c can't go on with it" in line
+    ] == done.err.splitlines()
+    assert "can't be written" in done.err
+    assert (
+        rsd("ask", QUESTION, "-n", "20", "--quiet").err
+        == rsd("ask", QUESTION, "-n", "20", "--no-log").err
+        == ""
+    )
+
+
 def test_a_judge_of_nan_rejects_every_step_and_says_so(rsd, tiny):
     judge = str(tiny("qwen2", seed=3, nan=True))
     done = rsd("ask", QUESTION, "--trio", "tiny", "--prm", judge, "--threshold", "0", "--json", "-n", "40")
