@@ -218,6 +218,27 @@ class Requests:
                 if fed:
                     yield Reading(trajectory.problem.id, each.role, fed.done, fed.total)
 
+    def unfinished(self, trajectory: Trajectory) -> list[Proposal]:
+        """What is there of the steps being written or judged, of several the first."""
+        request = next(iter(trajectory.requests), None)
+        if isinstance(request, Judge):
+            return [*request.after, request.step]
+        if isinstance(request, Grade | Likelihood):
+            return [request.step]
+        if isinstance(request, Propose | Check):
+            return [request.begun] if request.begun.text.strip() else []
+        if not isinstance(request, Write):
+            return []
+        first = trajectory.answers[0] if trajectory.answers else None
+        step = first if isinstance(first, Proposal) else self._partial(trajectory, request)
+        return [*request.after, step] if step and step.text.strip() else [*request.after]
+
+    def _partial(self, trajectory: Trajectory, request: Write) -> Proposal | None:
+        if request.author not in trajectory.participants:
+            return None
+        written = self._trio.engine(request.author).partial(trajectory.seats[request.lane])
+        return proposal(request, written) if written else None
+
     def answer(self, trajectory: Trajectory, pending: Pending, update: Found) -> Answer:
         """What an engine found out, as an answer to the request that it was asked for."""
         request = trajectory.asked(pending)

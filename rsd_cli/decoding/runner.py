@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from rsd_cli.decoding import events
 from rsd_cli.decoding.participants import UnanswerableError
-from rsd_cli.decoding.policies import Check, Grade, Judge, Keep, Likelihood, Proposal, Propose, Request, Write
-from rsd_cli.decoding.requests import Requests, proposal
+from rsd_cli.decoding.policies import Grade, Judge, Keep, Request
+from rsd_cli.decoding.requests import Requests
 from rsd_cli.decoding.speculative import speculating
 from rsd_cli.decoding.strategies import Rulebook, parse
 from rsd_cli.decoding.trajectory import Pending, Trajectory
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from rsd_cli.decoding.participants import Trio
+    from rsd_cli.decoding.policies import Proposal
     from rsd_cli.decoding.trajectory import Answer, Problem, Settings
     from rsd_cli.engine.seat import Seat
     from rsd_cli.errors import RSDError
@@ -228,30 +229,10 @@ class Runner:
 
     def _stop(self, trajectory: Trajectory, ended_by: EndedBy) -> Iterator[Happened]:
         """Keep what is there of the steps being written or judged, of several the first, and end."""
-        for step in self._unfinished(trajectory):
+        for step in self._requests.unfinished(trajectory):
             trajectory.keep(Keep(step))
             yield events.Kept(trajectory.problem.id, trajectory.steps[-1])
         yield self._finish(trajectory, ended_by)
-
-    def _unfinished(self, trajectory: Trajectory) -> list[Proposal]:
-        request = next(iter(trajectory.requests), None)
-        if isinstance(request, Judge):
-            return [*request.after, request.step]
-        if isinstance(request, Grade | Likelihood):
-            return [request.step]
-        if isinstance(request, Propose | Check):
-            return [request.begun] if request.begun.text.strip() else []
-        if not isinstance(request, Write):
-            return []
-        first = trajectory.answers[0] if trajectory.answers else None
-        step = first if isinstance(first, Proposal) else self._partial(trajectory, request)
-        return [*request.after, step] if step and step.text.strip() else [*request.after]
-
-    def _partial(self, trajectory: Trajectory, request: Write) -> Proposal | None:
-        if request.author not in trajectory.participants:
-            return None
-        written = self._trio.engine(request.author).partial(trajectory.seats[request.lane])
-        return proposal(request, written) if written else None
 
     def _finish(self, trajectory: Trajectory, ended_by: EndedBy) -> Finished:
         """Free the seats in every engine; what they hold beyond the final text counts as discarded."""
