@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -102,9 +102,11 @@ class Runner:
         except DecodeAborted:
             for trajectory in self._trajectories():
                 yield from self._stop(trajectory, "interrupted")
-        finally:
+        finally:  # an error, or whoever closed this, leaves seats that the next run would decode beside its own
             if self._threads:
                 self._threads.shutdown()
+            for trajectory in self._trajectories():
+                self._drop(trajectory)
 
     def _step(self) -> Iterator[tuple[Role, jobs.Update]]:
         """One decode of the engine whose batch is fullest: the others' seats wait until theirs is worth one."""
@@ -114,6 +116,7 @@ class Runner:
             yield from ((role, update) for update in busy[role].step())
         elif self._threads:
             steps = {role: self._threads.submit(engine.step) for role, engine in busy.items()}
+            wait(steps.values())  # also where one fails: nobody touches a seat of an engine that is stepping
             done = [(role, step.result()) for role, step in steps.items()]
             yield from ((role, update) for role, updates in done for update in updates)
 
@@ -251,10 +254,14 @@ class Runner:
         return [self._trio.engine(role).release(seat, kept) for seat in trajectory.seats]
 
     def _fail(self, trajectory: Trajectory, error: RSDError) -> Failed:
+        self._drop(trajectory)
+        return Failed(trajectory.problem, error)
+
+    def _drop(self, trajectory: Trajectory) -> None:
+        """Free the seats in every engine, whatever is in them."""
         for role in trajectory.participants:
             self._released(role, trajectory, ())
         self._leave(trajectory)
-        return Failed(trajectory.problem, error)
 
     def _leave(self, trajectory: Trajectory) -> None:
         for seat in trajectory.seats:

@@ -157,8 +157,8 @@ class Context:
         return np.ctypeslib.as_array(C.llama_get_logits_ith(self.pointer, row), (self.model.n_vocab,))
 
     def cut(self, stream: int, n: int) -> bool:
-        """Drop all cells from position n on; false if this kind of memory can't."""
-        return bool(C.llama_memory_seq_rm(self._memory, stream, n, -1))
+        """Drop all cells from position n on; false if this kind of memory can't, or is freed already."""
+        return bool(self.pointer) and bool(C.llama_memory_seq_rm(self._memory, stream, n, -1))
 
     def snapshot(self, stream: int) -> bytes:
         """The state of one stream, for `restore`."""

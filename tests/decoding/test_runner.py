@@ -17,7 +17,7 @@ from rsd_cli.engine.jobs import Read
 from rsd_cli.engine.sampling import Sampling
 from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.templates import Message
-from rsd_cli.errors import UsageError
+from rsd_cli.errors import ResourceError, UsageError
 from rsd_cli.records import ModelId
 from rsd_cli.rewards.families import Confidence, Solution
 from tests.decoding.tiny_trio import TinyTrio
@@ -399,6 +399,62 @@ def test_weights_that_compute_nonsense_fail_every_problem_and_free_the_seats(tin
     happened = list(Runner(made, replace(SETTINGS, strategy="draft"), 2).run(PROBLEMS[:5]))
     made.close()
     assert [type(one) for one in happened if not isinstance(one, Reading)] == [Failed] * 5
+
+
+def taken(trio):
+    """The seats that engines hold for somebody."""
+    return [
+        (role, seat.index) for role, engine in trio.loaded().items() for seat in engine.seats if seat.taken
+    ]
+
+
+def test_an_error_that_ends_a_run_leaves_no_seat_behind(trio, monkeypatch):
+    """As in a conversation, where the target may fail to load and the person asks again."""
+    made = trio(favour=ENDLESS, seats=3)
+    engine = made.engine
+
+    def broken(role):
+        if role == "target":
+            raise ResourceError("llama.cpp could not load the target.")
+        return engine(role)
+
+    monkeypatch.setattr(made, "engine", broken)
+    with pytest.raises(ResourceError):
+        answered(made, seats=3)
+    assert taken(made) == []
+    assert not any(engine.busy for engine in made.loaded().values())
+    monkeypatch.undo()
+    again, _ = answered(made, PROBLEMS[:1], seats=3)
+    assert [one.trajectory.problem.id for one in again] == ["p0"]
+    steps = again[0].trajectory.steps
+    rejected = sum(step.rejected.tokens for step in steps if step.rejected)
+    assert again[0].usage["draft"].generated == rejected + sum(
+        step.tokens for step in steps if step.author == "draft"
+    )
+
+
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_a_run_that_nobody_reads_to_the_end_leaves_no_seat_behind(side_by_side, trio):
+    made = trio(favour=ENDLESS, seats=3)
+    runner = Runner(made, SETTINGS, 3, side_by_side=side_by_side)
+    run = runner.run(PROBLEMS)
+    while not isinstance(next(run), Judged):
+        pass
+    assert len(taken(made)) >= 3
+    run.close()
+    assert taken(made) == []
+
+
+def test_a_run_may_end_after_its_engines_were_freed(trio):
+    """An error's traceback holds the generator, and is let go when all is closed."""
+    made = trio(favour=ENDLESS, seats=3, reproducible=True)
+    run = Runner(made, SETTINGS, 3).run(PROBLEMS)
+    while not isinstance(next(run), Judged):
+        pass
+    for engine in made.loaded().values():
+        engine.close()
+    run.close()
+    assert taken(made) == []
 
 
 def test_a_problem_has_its_own_settings_where_it_brings_some(trio):
