@@ -13,6 +13,7 @@ from rsd_cli.decoding.runner import Runner
 from rsd_cli.decoding.strategies import parse
 from rsd_cli.engine.llama import DecodeAborted
 from rsd_cli.engine.pace import Pace
+from rsd_cli.engine.sampling import Sampling
 from rsd_cli.evaluation.samples import read_samples
 from rsd_cli.evaluation.sharing import can_give, shared
 from rsd_cli.evaluation.speed import COUNTING, engine_rates
@@ -118,7 +119,9 @@ class Pass:
         alike = replace(self.settings, strategy=other.settings.strategy)
         if other.strategy.choice == "majority":
             alike = replace(alike, aggregate=other.settings.aggregate)
-        return self.data is other.data and can_give(self.strategy, other.strategy) and alike == other.settings
+        if self.data is not other.data or alike != other.settings:
+            return False
+        return can_give(self.strategy, other.strategy, self.settings.sampling or Sampling())
 
     def take(self, tell: Tell) -> None:
         """Choose anew among the giver's answers."""

@@ -28,13 +28,21 @@ PENALTY_WINDOW = 64
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn; temperature 0 takes the most probable one. `top_k` 0 and `top_p` 1 switch off."""
+    """How tokens are drawn; temperature 0 takes the most probable one. `top_k` 0 and `top_p` 1 switch off.
+
+    Where somebody watches, a `top_k` of 0 means the best `CANDIDATES`.
+    """
 
     temperature: float = 0.0
     top_k: int = 40
     top_p: float = 1.0
     min_p: float = 0.0
     repeat_penalty: float = 1.0
+
+    @property
+    def is_alike_when_watched(self) -> bool:
+        """Whether the same seed draws the same tokens when somebody watches."""
+        return self.top_k > 0 or self.temperature <= 0
 
 
 def _rows(candidates: Any) -> NDArray[np.void]:

@@ -1,6 +1,7 @@
 """One set of drawn answers for several strategies that choose among them: the first n, with or without rewards.
 
-The n-th answer to a question is drawn from a seed of its own, so a strategy would draw just these again.
+The n-th answer to a question is drawn from a seed of its own, so a strategy would draw just these again. Not so where
+`top_k` is 0: judged answers are watched while they are drawn, and then from fewer tokens.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from rsd_cli.records import RoleTime, Usage
 
 if TYPE_CHECKING:
     from rsd_cli.decoding.strategies import Strategy
+    from rsd_cli.engine.sampling import Sampling
     from rsd_cli.evaluation.samples import Branch
     from rsd_cli.records import Record
 
 
-def can_give(giver: Strategy, taker: Strategy) -> bool:
+def can_give(giver: Strategy, taker: Strategy, sampling: Sampling) -> bool:
     """Whether all that one strategy needs is among what another one draws under the same settings."""
     both_choose = giver.choice is not None and taker.choice is not None
-    judges = giver.choice == "best" or taker.choice == "majority"
-    return both_choose and judges and giver.author == taker.author and giver.n >= taker.n
+    judges = giver.choice == "best" and sampling.is_alike_when_watched
+    fits = giver.choice == taker.choice or judges
+    return both_choose and fits and giver.author == taker.author and giver.n >= taker.n
 
 
 def shared(sample: Sample, name: str, taker: Strategy) -> Sample:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from rsd_cli.engine.sampling import CANDIDATES, PENALTY_WINDOW
+from rsd_cli.engine.sampling import CANDIDATES, PENALTY_WINDOW, Sampling
 from tests.engine.driving import NO_END, job, logits_after, write
 
 TEXT = "Hello World. The sum of 1 and 2 is"
@@ -75,12 +75,23 @@ def test_the_watched_probability_is_that_of_the_logits(sampling, by, tiny_engine
     assert step.logprob < 0
 
 
-@pytest.mark.parametrize("sampling", [{}, WARM, {"repeat_penalty": 1.3}])
-def test_watching_does_not_change_what_is_drawn(sampling, tiny_engine):
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {},
+        WARM,
+        {"top_k": 0},
+        {"repeat_penalty": 1.3},
+        {"temperature": 3.0, "top_k": 0},
+        {"temperature": 3.0, "top_k": 100},
+    ],
+)
+def test_watching_changes_what_is_drawn_only_where_that_is_said(sampling, tiny_engine):
     engine = tiny_engine(favour=NO_END)
     context = engine.model.tokenize(TEXT)
     watched = write(engine, context, sampling=sampling, seed=3, watch=True)
-    assert watched.tokens == write(engine, context, sampling=sampling, seed=3).tokens
+    is_alike = watched.tokens == write(engine, context, sampling=sampling, seed=3).tokens
+    assert is_alike is Sampling(**sampling).is_alike_when_watched
 
 
 def test_a_repeat_penalty_sees_the_tokens_of_the_prompt_and_of_the_step(tiny_engine):

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from rsd_cli.decoding.strategies import parse
+from rsd_cli.engine.sampling import Sampling
 from rsd_cli.evaluation.choosing import choose
 from rsd_cli.evaluation.sharing import can_give, shared
 from tests.evaluation.made import sample_of
@@ -28,7 +29,19 @@ GIVEN = [sample_of("best-of-n@8", "judged", i, n=8) for i in range(20)]
     ],
 )
 def test_who_can_give_to_whom(giver, taker, can):
-    assert can_give(parse(giver), parse(taker)) is can
+    assert can_give(parse(giver), parse(taker), Sampling(0.7)) is can
+
+
+@pytest.mark.parametrize(
+    ("giver", "taker", "can"),
+    [
+        ("best-of-n@8", "majority@4", False),
+        ("best-of-n@8", "best-of-n@4", True),
+        ("majority@8", "majority@4", True),
+    ],
+)
+def test_what_is_drawn_from_fewer_tokens_is_not_given_to_who_would_draw_from_all(giver, taker, can):
+    assert can_give(parse(giver), parse(taker), Sampling(0.7, top_k=0)) is can
 
 
 @pytest.mark.parametrize("given", GIVEN, ids=range(20))
