@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     # What an engine answers: to a Write, to whatever asks for a number, to a Propose, to a Check.
     Answer = Proposal | float | Proposed | Checked
 
+BETWEEN = re.compile(r"(?<=\n\n)(?!\n)")  # behind the last of two newlines or more
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -76,9 +78,12 @@ class Problem:
 
 
 def solved(before: Sequence[Message]) -> tuple[Solution, ...]:
-    """Earlier turns as a PRM reads them: what a user asked, and the steps of the answer right behind it."""
+    """Earlier turns as a PRM reads them: what a user asked, and the steps of the answer right behind it.
+
+    All that stands between two steps ends the first of them; generators read the messages as they are.
+    """
     return tuple(
-        Solution(asked.content, tuple(re.findall(r".+?(?:\n\n|$)", told.content, re.DOTALL)))
+        Solution(asked.content, tuple(step for step in BETWEEN.split(told.content) if step.strip()))
         for asked, told in itertools.pairwise(before)
         if (asked.role, told.role) == ("user", "assistant")
     )

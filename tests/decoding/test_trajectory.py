@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rsd_cli.decoding.policies import Keep, Proposal, alone
-from rsd_cli.decoding.trajectory import Answerer, Problem, Settings, Trajectory
+from rsd_cli.decoding.trajectory import Answerer, Problem, Settings, Trajectory, solved
+from rsd_cli.engine.templates import Message
+from rsd_cli.rewards.families import Solution
 from tests.engine.driving import text_of
 
 
@@ -104,3 +106,20 @@ def test_a_kept_step_remembers_author_reward_tokens_and_time():
     kept = made.steps[0]
     assert (kept.text, kept.author, kept.reward, kept.tokens, kept.ms) == ("So.", "draft", 0.9, 2, 12.3)
     assert kept.rejected is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "steps"),
+    [
+        ("Step 1\n\nStep 2", ("Step 1\n\n", "Step 2")),
+        ("Step 1\n\nStep 2\n", ("Step 1\n\n", "Step 2\n")),
+        ("a\nb\n\n", ("a\nb\n\n",)),
+        ("a\n\n\n\n  b", ("a\n\n\n\n", "  b")),
+        ("\n\na\n\n \n\nb", ("a\n\n", "b")),
+        ("", ()),
+        (" \n\n\n", ()),
+    ],
+)
+def test_an_earlier_answer_has_the_steps_that_say_something(answer, steps):
+    before = (Message("system", "Be brief."), Message("user", "What?"), Message("assistant", answer))
+    assert solved((*before, Message("user", "And?"))) == (Solution("What?", steps),)
