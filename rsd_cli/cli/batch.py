@@ -117,18 +117,10 @@ def batch(
     from rsd_cli.decoding.prompts import MATHS
     from rsd_cli.decoding.trajectory import Settings
 
-    if reproducible and parallel > 1:
-        raise UsageError(
-            f"--reproducible answers one row at a time, --parallel asks for {parallel}.",
-            "Leave out --parallel, or --reproducible.",
-        )
+    if reproducible:
+        _check_reproducible(parallel, kv_type, has_budget=target_share is not None and share_per != "problem")
     wishes = Wishes(strategy, threshold, weighting, target_share, share_per, beta, aggregate, speculative)
     method = method_of(wishes)
-    if reproducible and target_share is not None and share_per != "problem":
-        raise UsageError(
-            "--target-share of a run depends on which rows came before, which --reproducible must not.",
-            "Add --share-per problem.",
-        )
     source, part = Source(questions), _shard(shard)
     fields = Fields(input_field, id_field)
     place = _place(output, source)
@@ -203,6 +195,27 @@ def _samples(samples: int, strategy: Strategy, settings: Settings) -> int:
             "Add --temperature 0.7.",
         )
     return samples
+
+
+def _check_reproducible(parallel: int, kv_type: str, *, has_budget: bool) -> None:
+    """Refuse what can't be had together with the same bytes in every run."""
+    from rsd_cli.engine.context import QUANTIZED
+
+    if parallel > 1:
+        raise UsageError(
+            f"--reproducible answers one row at a time, --parallel asks for {parallel}.",
+            "Leave out --parallel, or --reproducible.",
+        )
+    if has_budget:
+        raise UsageError(
+            "--target-share of a run depends on which rows came before, which --reproducible must not.",
+            "Add --share-per problem.",
+        )
+    if kv_type in QUANTIZED:
+        raise UsageError(
+            f"--kv-type {kv_type} needs flash attention, which --reproducible does without.",
+            "Leave out --kv-type, or --reproducible.",
+        )
 
 
 def _format(name: str) -> Format:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rsd_cli.engine.llama import Model
 
 KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}  # ggml_type
+QUANTIZED = frozenset({"q4_0", "q8_0"})  # llama.cpp has such memory with flash attention only
 _NO_SLOT, _ABORTED = 1, 2  # positive return codes of llama_decode
 
 
@@ -70,13 +71,19 @@ class Context:
             raise ResourceError(
                 f"llama.cpp could not make a context of {options.n_ctx:,} tokens x {self.n_streams} "
                 f"for {model.path.name}{reason()}.",
-                "Try a smaller --ctx, or --kv-type q8_0.",
+                self._way_out(options),
             )
         C.llama_set_abort_callback(self.pointer, self._abort, None)
         self._memory: Any = C.llama_get_memory(self.pointer)
         self.n_ctx = int(C.llama_n_ctx_seq(self.pointer))
         self._batch = C.llama_batch_init(self.n_batch, 0, 1)
         self._view_batch(self.n_batch)
+
+    @staticmethod
+    def _way_out(options: ContextOptions) -> str:
+        if options.kv_type in QUANTIZED:
+            return "Try --kv-type f16, or a smaller --ctx."
+        return "Try a smaller --ctx" + ("." if options.flash_attention is False else ", or --kv-type q8_0.")
 
     def _params(self, options: ContextOptions) -> Any:
         if not 1 <= self.n_streams <= MAX_SEATS:

@@ -361,6 +361,15 @@ def test_two_runs_do_not_write_to_one_file(rsd, ask, out):
     process.communicate()
 
 
+@pytest.mark.parametrize("kind", ["q8_0", "q4_0"])
+def test_reproducible_runs_have_no_quantized_memory(kind, rsd, ask):
+    """llama.cpp has that with flash attention only."""
+    rsd("batch", ask(rows(1)), "-o", "a.jsonl", "--reproducible", "--kv-type", kind).refused(
+        2, f"--kv-type {kind} needs flash attention", "Leave out --kv-type"
+    )
+    assert not (rsd.home / "a.jsonl").exists()
+
+
 def test_reproducible_runs_give_the_same_bytes(rsd, ask):
     ask(rows(12))
     for name in ("a.jsonl", "b.jsonl"):

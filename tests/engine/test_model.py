@@ -92,4 +92,4 @@ def test_a_context_that_llama_cpp_refuses_is_a_resource_error_with_a_hint(tiny_m
     with pytest.raises(RSDError) as caught:
         Engine(tiny_model(), ContextOptions(256, 1, 64, 1, kv_type="q8_0", flash_attention=False))
     assert caught.value.exit_code == 4
-    assert caught.value.hint
+    assert caught.value.hint == "Try --kv-type f16, or a smaller --ctx."
