@@ -42,8 +42,10 @@ class Interrupt:
     def at_rest(self) -> Iterator[None]:
         """While nothing is computed signals have their usual effect: an exception, whoever holds the terminal.
 
-        An earlier signal was answered by now, and is forgotten.
+        An earlier Ctrl-C was answered by now, and is forgotten; what asked for the end of all gets it here at last.
         """
+        if self() and self.exit_code != 130:
+            raise SystemExit(self.exit_code)
         self.signal = None
         calm: dict[int, Handler] = dict.fromkeys(heeded(), _leave)
         if signal.SIGINT in calm:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 
 import pytest
+import typer
 
 from rsd_cli.chat.journal import Journal, Kept
 from rsd_cli.cli.conversing import Talk
 from rsd_cli.cli.interrupt import Interrupt
 from rsd_cli.cli.read_ahead import WRITERS, alike
+from rsd_cli.cli.repl import Repl
 from rsd_cli.cli.screen import Screen
 from rsd_cli.cli.trio import LoadedTrio, Shape
 from rsd_cli.cli.warm import FoundModel
@@ -112,3 +114,32 @@ def test_a_signal_that_comes_before_the_answer_begins_is_not_lost(talk):
     with talk.interrupt.at_rest():
         pass
     assert talk.ask("And now?").ended_by != "interrupted"
+
+
+class Typed:
+    """Lines, each followed by a signal at once."""
+
+    def __init__(self, talk, number, *lines):
+        self._talk, self._number, self.lines = talk, number, [*lines]
+
+    def read(self, _default=""):
+        if not self.lines:
+            raise EOFError
+        self._talk.interrupt.signal = self._number
+        return self.lines.pop(0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("line", ["/compare", "And now?"])
+def test_what_ends_all_is_not_forgotten_whatever_it_meets(line, number, talk, capsys):
+    with pytest.raises((SystemExit, typer.Exit)) as left:
+        Repl(talk).run(Typed(talk, number, line))
+    assert getattr(left.value, "code", getattr(left.value, "exit_code", 0)) == 143
+    capsys.readouterr()
+
+
+def test_ctrl_c_in_a_comparison_ends_nothing_else(talk, capsys):
+    typed = Typed(talk, signal.SIGINT, "/compare", "/stats")
+    Repl(talk).run(typed)
+    assert typed.lines == []
+    capsys.readouterr()
