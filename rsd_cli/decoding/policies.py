@@ -52,7 +52,8 @@ class Proposal:
 class Write:
     """Let a role write a step behind the kept ones and `after`, or go on with one that it has `begun`.
 
-    `watch` asks for its probabilities; `max_tokens` bounds it besides the answer's own limit.
+    `watch` asks for its probabilities; `max_tokens` bounds it besides the answer's own limit. `beside` is a step
+    that stays, whatever is written here.
     """
 
     author: Author
@@ -61,15 +62,17 @@ class Write:
     begun: Proposal | None = None
     watch: bool = False
     max_tokens: int | None = None
+    beside: Proposal | None = None
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Let the PRM score a proposed step, which follows the kept ones and `after`."""
+    """Let the PRM score a proposed step, which follows the kept ones and `after`; `beside` as in `Write`."""
 
     step: Proposal
     lane: int = 0
     after: tuple[Proposal, ...] = ()
+    beside: Proposal | None = None
 
 
 @dataclass(frozen=True)
@@ -168,8 +171,8 @@ def audit() -> Policy:
         due, earned = due + AUDITED, None
         if due >= 1:
             due -= 1
-            step: Proposal = yield Write("target", watch=True)
-            earned = known((yield Judge(step)))
+            step: Proposal = yield Write("target", watch=True, beside=draft)
+            earned = known((yield Judge(step, beside=draft)))
         ended: EndedBy | None = yield Keep(draft, known(reward), audited=earned)
         if ended:
             return ended

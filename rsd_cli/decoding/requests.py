@@ -221,6 +221,8 @@ class Requests:
     def unfinished(self, trajectory: Trajectory) -> list[Proposal]:
         """What is there of the steps being written or judged, of several the first."""
         request = next(iter(trajectory.requests), None)
+        if isinstance(request, Judge | Write) and request.beside:
+            return [request.beside]
         if isinstance(request, Judge):
             return [*request.after, request.step]
         if isinstance(request, Grade | Likelihood):

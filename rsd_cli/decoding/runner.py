@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rsd_cli.decoding import events
 from rsd_cli.decoding.participants import UnanswerableError
-from rsd_cli.decoding.policies import Grade, Judge, Keep, Request
+from rsd_cli.decoding.policies import Grade, Judge, Keep, Request, Write
 from rsd_cli.decoding.requests import Requests
 from rsd_cli.decoding.speculative import speculating
 from rsd_cli.decoding.strategies import Rulebook, parse
@@ -209,8 +209,8 @@ class Runner:
         if step.author == "draft":
             then = trajectory.request
             known = None if math.isnan(reward) else reward
-            accepted = isinstance(then, Keep) and then.step is step
-            yield events.Judged(trajectory.problem.id, step.text, len(step.ids), known, accepted)
+            stays = then.beside if isinstance(then, Write) else then.step if isinstance(then, Keep) else None
+            yield events.Judged(trajectory.problem.id, step.text, len(step.ids), known, stays is step)
 
     def _route(self, role: Role, update: jobs.Update) -> Iterator[Happened]:
         """Turn what an engine did for a seat into events, and its results into answers for the policy."""

@@ -42,7 +42,7 @@ def speculating(policy: Policy, pace: Pace | None = None) -> Policy:
     """The same policy, but the target writes its steps over tokens that the draft proposes.
 
     Where the draft has written a step in the same place, that is proposed first: it costs the draft nothing more.
-    Requests side by side, and those for parts of a step, stay what they are.
+    Requests side by side, those for parts of a step and those beside one that stays are what they were.
     """
     pace, answer, there = pace or Pace(), None, NOTHING
     while True:

@@ -102,10 +102,12 @@ def test_an_audit_keeps_the_draft_and_asks_what_the_target_would_have_earned():
     while len(kept) < 10:
         if request == Write("draft"):
             request = policy.send(DRAFT)
-        elif request == Write("target", watch=True):
+        elif request == Write("target", watch=True, beside=DRAFT):
             request = policy.send(TARGET)
-        elif isinstance(request, Judge):
-            request = policy.send(0.3 if request.step is DRAFT else 0.8)
+        elif request == Judge(DRAFT):
+            request = policy.send(0.3)
+        elif request == Judge(TARGET, beside=DRAFT):
+            request = policy.send(0.8)
         else:
             assert isinstance(request, Keep)
             kept.append(request)

@@ -348,6 +348,31 @@ def test_an_interrupt_while_a_step_is_judged_keeps_that_step_unjudged(trio):
     assert not any(engine.busy for engine in made.loaded().values())
 
 
+def test_an_audited_step_is_told_as_accepted(trio):
+    made = trio(favour=ENDLESS)
+    finished, happened = answered(made, PROBLEMS[:3], replace(SETTINGS, strategy="audit"))
+    verdicts = [one for one in happened if isinstance(one, Judged)]
+    assert any(step.audited is not None for one in finished for step in one.trajectory.steps)
+    assert [one.text for one in verdicts] == [step.text for one in finished for step in one.trajectory.steps]
+    assert all(one.accepted for one in verdicts)
+
+
+@pytest.mark.parametrize("moment", [Streamed, Judging])
+def test_an_interrupted_audit_keeps_the_drafts_step(moment, trio):
+    """While the target shows what it would have written, or that is judged."""
+    flag = Flag()
+    made = trio(favour=ENDLESS, aborted=flag)
+    happened, by_target = [], False
+    for one in Runner(made, replace(SETTINGS, strategy="audit")).run(PROBLEMS[:1]):
+        happened.append(one)
+        by_target = by_target or (isinstance(one, Streamed) and one.author == "target")
+        flag.raised = flag.raised or (by_target and isinstance(one, moment))
+    steps = happened[-1].trajectory.steps
+    assert happened[-1].ended_by == "interrupted"
+    assert {step.author for step in steps} == {"draft"}
+    assert [step.text for step in steps] == [one.text for one in happened if isinstance(one, Judged)]
+
+
 def record_of(trio, finished):
     models = {role: ModelId(role, None, engine.model.parameters) for role, engine in trio.loaded().items()}
     now = time.perf_counter()
