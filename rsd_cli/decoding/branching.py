@@ -68,7 +68,7 @@ class Field:
         return tuple(candidate(*pair) for i, pair in enumerate(pairs) if i != self.picked)
 
 
-def rsd_n(accepts: Accepts, n: int, pick: Pick = best) -> Policy:
+def rsd_n(accepts: Accepts, n: int, pick: Pick) -> Policy:
     """RSD with n drafts for each step, of which one is picked before the criterion decides about it.
 
     What RSD is compared with in GSI (arXiv 2506.04118, there with soft best-of-n).
@@ -129,7 +129,7 @@ def _rewritten(drafts: Field, n: int, pick: Pick) -> Kept:
     return ended
 
 
-def process_best_of_n(author: Author, n: int, pick: Pick = best) -> Policy:
+def process_best_of_n(author: Author, n: int, pick: Pick) -> Policy:
     """Of n candidates for each step the PRM's favourite stays: one model alone (paper, Table 3)."""
     while True:
         steps: list[Proposal] = yield [Write(author, lane, watch=True) for lane in range(n)]

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from rsd_cli.decoding import branching
 from rsd_cli.decoding.policies import known
 from rsd_cli.decoding.strategies import parse
 from rsd_cli.evaluation.grading import alike
@@ -49,8 +50,7 @@ def score(record: Record, how: Aggregate) -> float:
 
 def best(records: Sequence[Record], how: Aggregate) -> int:
     """The place of the answer with the highest score, the first of equals (best-of-n); NaN is below all."""
-    scores = [score(record, how) for record in records]
-    return max(range(len(scores)), key=lambda i: -math.inf if math.isnan(scores[i]) else scores[i])
+    return branching.best([score(record, how) for record in records])
 
 
 def chosen(records: Sequence[Record]) -> int:

@@ -19,7 +19,7 @@ NOTHING = Proposal("target", "", (), "max_tokens", 0.0, 0.0, drafted=0)  # of a 
 
 
 @dataclass
-class Pace:
+class Stride:
     """How many tokens are proposed next: two more where all were accepted, one less where one was refused.
 
     A balance where a third of the proposals is accepted as a whole; proposals cost a decode of the draft each, and a
@@ -38,13 +38,13 @@ class Pace:
             self.n = min(self.most, self.n + 2)
 
 
-def speculating(policy: Policy, pace: Pace | None = None) -> Policy:
+def speculating(policy: Policy, stride: Stride | None = None) -> Policy:
     """The same policy, but the target writes its steps over tokens that the draft proposes.
 
     Where the draft has written a step in the same place, that is proposed first: it costs the draft nothing more.
     Requests side by side, those for parts of a step and those beside one that stays are what they were.
     """
-    pace, answer, there = pace or Pace(), None, NOTHING
+    stride, answer, there = stride or Stride(), None, NOTHING
     while True:
         try:
             request = policy.send(answer)
@@ -52,7 +52,7 @@ def speculating(policy: Policy, pace: Pace | None = None) -> Policy:
             ended: EndedBy = stop.value
             return ended
         if asked := _whole_step(request, "target"):
-            answer = yield from _step(pace, there.ids, watch=asked.watch)
+            answer = yield from _step(stride, there.ids, watch=asked.watch)
         else:
             answer = yield request
         if isinstance(request, Keep):
@@ -68,15 +68,17 @@ def _whole_step(request: Request | Sequence[Request], author: Author) -> Write |
     return None
 
 
-def _step(pace: Pace, there: tuple[int, ...], *, watch: bool) -> Generator[Propose | Check, Any, Proposal]:
+def _step(
+    stride: Stride, there: tuple[int, ...], *, watch: bool
+) -> Generator[Propose | Check, Any, Proposal]:
     step = NOTHING
     while True:
-        guesses = _ahead(there, step.ids, pace.n)
+        guesses = _ahead(there, step.ids, stride.n)
         if not guesses:
-            proposed: Proposed = yield Propose(step, pace.n)
+            proposed: Proposed = yield Propose(step, stride.n)
             guesses, step = proposed.guesses, replace(step, ms=step.ms + proposed.ms)
         checked: Checked = yield Check(step, guesses, watch)
-        pace.learn(len(guesses), checked)
+        stride.learn(len(guesses), checked)
         step = replace(
             step,
             text=step.text + checked.text,

@@ -53,7 +53,7 @@ def test_rsd_n_lets_the_best_of_n_drafts_stand_before_the_criterion(n):
     rewards = [0.2, 0.6, 0.5, 0.6][:n]
     writes = scoring(draft=rewards, target=[1.0])
     for delta, author in ((max(rewards), "draft"), (max(rewards) + 0.01, "target")):
-        made = play(rsd_n(accepts(delta), n), writes, steps=2)
+        made = play(rsd_n(accepts(delta), n, best), writes, steps=2)
         assert made.asked[0] == [Write("draft", lane) for lane in range(n)]
         assert [judge.lane for judge in made.asked[1]] == list(range(n))
         place = rewards.index(max(rewards))
@@ -69,10 +69,10 @@ def test_rsd_n_lets_the_best_of_n_drafts_stand_before_the_criterion(n):
 
 
 def test_process_best_of_n_keeps_the_prms_favourite():
-    made = play(process_best_of_n("target", 3), scoring(target=[0.2, 0.9, math.nan]))
+    made = play(process_best_of_n("target", 3, best), scoring(target=[0.2, 0.9, math.nan]))
     assert [keep.reward for keep in made.kept] == [0.9] * 3
     assert [each.reward for each in made.kept[0].others] == [0.2, None]
-    nothing = play(process_best_of_n("draft", 2), scoring(draft=[math.nan, math.nan]), steps=1)
+    nothing = play(process_best_of_n("draft", 2, best), scoring(draft=[math.nan, math.nan]), steps=1)
     assert nothing.kept[0].reward is None
 
 

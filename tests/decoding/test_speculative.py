@@ -9,7 +9,7 @@ import pytest
 from rsd_cli.decoding.events import Judging, Kept, Streamed
 from rsd_cli.decoding.policies import Check, Judge, Keep, Propose, Write, alone, rsd
 from rsd_cli.decoding.runner import Failed, Finished, Runner, finished
-from rsd_cli.decoding.speculative import NOTHING, Pace, speculating
+from rsd_cli.decoding.speculative import NOTHING, Stride, speculating
 from rsd_cli.decoding.strategies import PAIR, STRATEGIES, Kind
 from rsd_cli.decoding.trajectory import Answerer, Problem, Settings
 from rsd_cli.engine.jobs import Checked, Drawn, Proposed
@@ -89,7 +89,7 @@ def test_a_step_is_made_of_what_is_proposed_and_checked():
     request = policy.send(checked((5,), " 1.\n\n", 1, "separator"))
     step = replace(begun, text="1 is 1.\n\n", ids=(5, 6, 9, 5), ended="separator", ms=22.0, drafted=3)
     assert request == Keep(step)
-    assert policy.send(None) == Propose(NOTHING, 3), "the pace goes on with the next step"
+    assert policy.send(None) == Propose(NOTHING, 3), "the stride goes on with the next step"
     policy.send(proposed())
     policy.send(checked(ended="eog"))
     with pytest.raises(StopIteration) as stop:
@@ -118,7 +118,7 @@ def test_in_rsd_only_the_targets_steps_are_speculative():
 
 def test_a_rejected_step_is_proposed_piece_by_piece_and_never_for_a_later_step():
     draft = proposal("draft", ids=range(1, 10))
-    policy = speculating(rsd(lambda reward: reward >= 0.7), Pace(4, 4, 4))
+    policy = speculating(rsd(lambda reward: reward >= 0.7), Stride(4, 4, 4))
     next(policy)
     policy.send(draft)
     assert policy.send(0.1) == Check(NOTHING, tuple(map(Guess, (1, 2, 3, 4))))
@@ -187,18 +187,18 @@ def test_what_is_no_whole_step_by_itself_stays_what_it_is(request_):
         (4, 4, 2, 2, 4),  # the step ended at an accepted token: none was refused
     ],
 )
-def test_the_pace_grows_by_two_and_shrinks_by_one(n, guesses, accepted, tokens, then):
-    pace = Pace(n)
-    pace.learn(guesses, checked(range(tokens), accepted=accepted))
-    assert pace.n == then
+def test_the_stride_grows_by_two_and_shrinks_by_one(n, guesses, accepted, tokens, then):
+    stride = Stride(n)
+    stride.learn(guesses, checked(range(tokens), accepted=accepted))
+    assert stride.n == then
 
 
 @pytest.mark.parametrize("seats", [1, 3])
 @pytest.mark.parametrize("cast", [SAME, NEAR, OTHER])
 @pytest.mark.parametrize("k", [1, 2, 5, 16, None])
 def test_a_greedy_text_is_the_targets_own(k, cast, seats, trio, monkeypatch):
-    pace = Pace if k is None else lambda: Pace(k, k, k)
-    strategy = Kind(lambda _: speculating(alone("target"), pace()), PAIR)
+    stride = Stride if k is None else lambda: Stride(k, k, k)
+    strategy = Kind(lambda _: speculating(alone("target"), stride()), PAIR)
     monkeypatch.setitem(STRATEGIES, "speculative", strategy)
     few = PROBLEMS[:4]
     own, _ = answered(trio({"target": cast["target"]}), replace(GREEDY, strategy="target"), problems=few)
