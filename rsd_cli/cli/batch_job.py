@@ -102,8 +102,9 @@ class Job:
         tally.skipped = self._count_done(done)
         if tally.left == 0:
             return tally
+        to_stdout = isinstance(sink, Stdout)
         # What a pipe gave is gone with the process that read it, and standard output can't be read again.
-        again = self.source.rereadable and not isinstance(sink, Stdout)
+        again = self.source.rereadable and not to_stdout
         run = BatchRun(self.plan, self.source, done, sink, tally, self.brake)
         run.crash = Crash(notes.read(), takes_notes=again)
         prm = self.found.prm if "prm" in self.plan.roles else None
@@ -112,7 +113,9 @@ class Job:
             loaded.load_all()
             if speculates(self.plan.settings):  # every row would fail for the same reason
                 loaded.check_pair()
-            with watching(tally, self.shape.n_seats, quiet=self.quiet, color=self.color) as run.display:
+            with watching(
+                tally, self.shape.n_seats, quiet=self.quiet, color=self.color, to_stdout=to_stdout
+            ) as run.display:
                 run.run(loaded)
         finally:
             tally.paces = {role: engine.pace for role, engine in loaded.loaded().items()}

@@ -132,13 +132,18 @@ def _one_line(text: str) -> str:
 
 
 @contextlib.contextmanager
-def watching(tally: Tally, n_seats: int, *, quiet: bool, color: bool) -> Iterator[BatchDisplay]:
-    """Show a batch while it runs; nothing of the region stays."""
+def watching(
+    tally: Tally, n_seats: int, *, quiet: bool, color: bool, to_stdout: bool = False
+) -> Iterator[BatchDisplay]:
+    """Show a batch while it runs; nothing of the region stays.
+
+    Answers that go `to_stdout` may come to the same screen, where a region would erase them: lines then.
+    """
     console = stderr_console(color=color)
     display = BatchDisplay(tally, n_seats, console=None if quiet else console)
     if quiet:
         yield display
-    elif console.is_interactive:
+    elif console.is_interactive and not to_stdout:
         with LiveRegion(console, display.lines):
             yield display
     else:

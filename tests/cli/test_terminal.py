@@ -1,4 +1,4 @@
-"""`rsd ask` on a terminal: pexpect gives it one, pyte shows what a person would see."""
+"""`rsd ask`, and a batch, on a terminal: pexpect gives it one, pyte shows what a person would see."""
 
 from __future__ import annotations
 
@@ -35,7 +35,13 @@ class Seen:
 
 
 def on_a_terminal(rsd, *arguments, columns=80, rows=24, env=None, shell=None):
-    command = [*ENTRY, "ask", QUESTION, *arguments]
+    return run_on_a_terminal(
+        rsd, "ask", QUESTION, *arguments, columns=columns, rows=rows, env=env, shell=shell
+    )
+
+
+def run_on_a_terminal(rsd, *arguments, columns=80, rows=24, env=None, shell=None):
+    command = [*ENTRY, *arguments]
     if shell:
         command = ["sh", "-c", f'exec "$@" {shell}', "sh", *command]
     terminal = pexpect.spawn(
@@ -132,6 +138,18 @@ def test_no_question_on_a_terminal_is_refused_at_once(rsd):
         b"\x1b[0m", b""
     )
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("shell", [None, "| cat"])
+def test_no_picture_of_a_batch_is_drawn_over_its_answers(shell, rsd):
+    """Behind a pipe, too, answers can come to the screen: `| jq -r .answer`."""
+    lines = [json.dumps({"id": f"row{i}", "question": f"What is {i} + 1?"}) for i in range(12)]
+    (rsd.home / "questions.jsonl").write_text("\n".join(lines))
+    options = ("--trio", "tiny", "--max-tokens", "10", "--threads", "1", "--format", "plain")
+    seen = run_on_a_terminal(rsd, "batch", "questions.jsonl", "-o", "-", *options, shell=shell, rows=50)
+    assert b"\x1b[?25l" not in seen.raw
+    assert [seen.text().count(f'"id": "row{i}"') for i in range(12)] == [1] * 12
+    assert "12 answered" in seen.text()
 
 
 @pytest.mark.parametrize("strategy", ["majority@3", "process-best-of-n@3", "judge", "glimpse"])
