@@ -133,14 +133,19 @@ class BatchRun:
                 yield from self._begin(row)
 
     def _suspects(self) -> Iterator[Problem | None]:
-        """Rows that were in flight when the engine crashed: one at a time, but for one that crashed it alone."""
+        """Rows that were in flight when the engine crashed: one at a time, but for one that crashed it alone.
+
+        In order, those between them as well: their answers waited for the suspects', and are lost.
+        """
         for row in self._rows() if self.crash.ids else ():
+            if self.brake():
+                return
             if row and row.id == self.crash.alone:
                 place, self._places = self._places, self._places + 1
                 self._write(Problematic(row, "engine_crash", CRASHED), place)
-            elif row and row.id in self.crash.suspects and is_due(row, self.done, retry_errors=True):
+            elif row and self.crash.is_next(row.id, ordered=self.plan.ordered):
                 self.crash.try_alone(row.id)
-                yield from self._begin(row)
+                yield from self._begin(row) if self._is_due(row) else ()
                 while self._open and not self.brake():
                     yield None
         self.crash.over()

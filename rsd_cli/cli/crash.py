@@ -16,7 +16,8 @@ MOST_CRASHES = 5  # in a row, with no answer between them: then it is not the ro
 class Crash:
     """What an earlier process left when the engine crashed, and what this one would leave.
 
-    `suspects` were in flight, `alone` is the row that crashed it all by itself, and `killers` did so earlier.
+    `suspects` were in flight, `alone` is the row that crashed it all by itself, and `killers` did so earlier;
+    `ids` are all that this process tries alone or not at all.
     """
 
     def __init__(self, left: dict[str, Any] | None = None, *, takes_notes: bool = False) -> None:
@@ -35,8 +36,13 @@ class Crash:
             self.killers = [*self.killers, self.alone]
         self.ids = self.suspects | set(self.killers)
 
+    def is_next(self, row: str, *, ordered: bool) -> bool:
+        """Whether the next row of the input is to be tried alone; in order, every one before the last suspect is."""
+        return bool(self.suspects) if ordered else row in self.suspects
+
     def try_alone(self, row: str) -> None:
-        """Only this row will be in flight."""
+        """Only this row will be in flight, and it is not tried again."""
+        self.ids.add(row)
         self.suspects.discard(row)
         self._trying = row
 

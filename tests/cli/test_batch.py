@@ -394,26 +394,36 @@ main()
 """
 
 
-def test_rows_that_crash_the_engine_are_found_and_the_others_answered(rsd, ask, out):
-    script = rsd.home / "crashes.py"
-    script.write_text(CRASHES)
-    done = subprocess.run(
-        [ENTRY[0], str(script), "batch", ask(rows(40)), "-o", "answers.jsonl", *FEW, "--overwrite"],
+def crashing(rsd, script, *arguments):
+    (rsd.home / "crashes.py").write_text(script)
+    return subprocess.run(
+        [ENTRY[0], "crashes.py", "batch", "-o", "answers.jsonl", *FEW, *arguments],
         capture_output=True, env=rsd.env(), cwd=rsd.home, timeout=120, check=False,
     )  # fmt: skip
+
+
+def test_rows_that_crash_the_engine_are_found_and_the_others_answered(rsd, ask, out):
+    done = crashing(rsd, CRASHES, ask(rows(40)), "--overwrite")
     assert done.returncode == 1, done.stderr
     assert sorted(names(out)) == sorted(row["id"] for row in rows(40))
     failed = {r["custom_id"]: r["error"]["code"] for r in written(out) if r["error"]}
     assert failed == {"r7": "engine_crash", "r30": "engine_crash"}
 
 
+def test_answers_in_order_stay_in_order_over_a_crash(rsd, ask, out):
+    """Row 2 is still written when row 7 crashes; those between them were done, and not yet in the output."""
+    these = [{**row, "max_tokens": 60 if row["id"] == "r2" else 2} for row in rows(12)]
+    these.insert(4, {"id": "bad", "question": ""})
+    script = CRASHES.replace('("r7", "r30")', '("r7",)')
+    done = crashing(rsd, script, ask(these), "--ordered", "--parallel", "3", "--trio", "endless")
+    assert done.returncode == 1, done.stderr
+    assert names(out) == [row["id"] for row in these]
+    failed = {r["custom_id"]: r["error"]["code"] for r in written(out) if r["error"]}
+    assert failed == {"bad": "no_question", "r7": "engine_crash"}
+
+
 def test_an_engine_that_always_crashes_is_given_up(rsd, ask):
-    script = rsd.home / "crashes.py"
-    script.write_text(CRASHES.replace('in ("r7", "r30")', "!= ''"))
-    done = subprocess.run(
-        [ENTRY[0], str(script), "batch", ask(rows(40)), "-o", "answers.jsonl", *FEW],
-        capture_output=True, env=rsd.env(), cwd=rsd.home, timeout=120, check=False,
-    )  # fmt: skip
+    done = crashing(rsd, CRASHES.replace('in ("r7", "r30")', "!= ''"), ask(rows(40)))
     assert done.returncode == 6
     assert b"times in a row" in done.stderr
 
