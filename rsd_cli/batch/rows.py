@@ -249,18 +249,20 @@ def _text(text: str, what: str) -> str:
 
 
 def _gold(values: dict[str, Any]) -> str | None:
-    given = next((values[name] for name in GOLDS if values.get(name) is not None), None)
-    if isinstance(given, list):
-        given = given[0] if given else None
-    if given is None or isinstance(given, (dict, list)):
-        return None
-    return _text(str(given), "answer")
+    """The known answer; Inspect writes a target that is not known as an empty string."""
+    for name in GOLDS:
+        given = values.get(name)
+        if isinstance(given, list):
+            given = given[0] if given else None
+        if given is not None and not isinstance(given, (dict, list)) and str(given).strip():
+            return _text(str(given), "answer")
+    return None
 
 
 def _own(given: dict[str, Any], system: str | None) -> Own:
     longest = _number(given, "max_completion_tokens", int, lambda n: n >= 1)
     longest = longest or _number(given, "max_tokens", int, lambda n: n >= 1)
-    set_system = given.get("system", system)
+    set_system = system if given.get("system") is None else given["system"]
     if set_system is not None and not isinstance(set_system, str):
         raise _BadRowError("bad_value", f"system is a {type(set_system).__name__}, not a string.")
     strategy = given.get("strategy")

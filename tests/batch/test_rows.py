@@ -86,6 +86,13 @@ def test_a_system_prompt_beside_the_messages_wins():
     )
 
 
+def test_a_system_prompt_that_is_null_leaves_that_of_the_messages():
+    turns = [{"role": "system", "content": "B"}, user("Q")]
+    assert row_of({"system": None, "messages": turns}).own.system == "B"
+    assert row_of(openai(system=None, messages=turns)).own.system == "B"
+    assert row_of({"system": "", "messages": turns}).own.system == ""
+
+
 @pytest.mark.parametrize(
     ("given", "longest"),
     [
@@ -143,6 +150,11 @@ def test_fields_can_have_other_names():
         ({"target": None, "answer": "a"}, "a"),
         ({"target": "t", "answer": "a"}, "t"),
         ({"target": []}, None),
+        ({"answer": ""}, None),
+        ({"answer": " \n"}, None),
+        ({"target": [""]}, None),
+        ({"target": "", "answer": "a"}, "a"),
+        ({"answer": 0}, "0"),
         ({"target": {"a": 1}}, None),
         ({"target": [["a"]]}, None),
         ({}, None),
