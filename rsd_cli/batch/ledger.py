@@ -66,11 +66,6 @@ class Done:
         """How many rows have a record."""
         return len(self._contents)
 
-    @property
-    def n_failed(self) -> int:
-        """How many of them failed."""
-        return len(self._failed)
-
 
 class Ledger(LineFile):
     """An output file that this process alone writes to, with what it had in it.

@@ -13,7 +13,7 @@ from rsd_cli.batch.ledger import difference, manifest_path, read_manifest, write
 from rsd_cli.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Sequence, Set
     from pathlib import Path
 
 
@@ -74,6 +74,13 @@ class Merged:
                     "Name each shard's file once; shards of one input share no rows.",
                 )
             self.records[name] = record
+
+    def leave_out_all_but(self, rows: Set[str]) -> list[str]:
+        """Drop the records of other rows, such as of one that was a failure before it had an id; says which."""
+        strangers = sorted(self.records.keys() - rows, key=lambda name: self.records[name].line)
+        for name in strangers:
+            del self.records[name]
+        return strangers
 
     def write(self, output: Path) -> None:
         """Every record, in the order of the input; the file is there whole or not at all."""

@@ -83,11 +83,15 @@ class Steps:
 
 @dataclass
 class Tally:
-    """Counts of one run. `total` is None while the input's length is not known; `skipped` rows were done before."""
+    """Counts of one run. `total` is None while the input's length is not known.
+
+    `skipped` rows were done before; `failed_before` of them have an error as their record, and stay that way.
+    """
 
     clock: Callable[[], float]
     total: int | None = None
     skipped: int = 0
+    failed_before: int = 0
     answered: int = 0
     failed: int = 0
     truncated: int = 0
@@ -117,6 +121,11 @@ class Tally:
         """A generator drew a token."""
         self.drawn += 1
         self.window.add(self.clock(), 0, 1)
+
+    def skip(self, *, failed: bool) -> None:
+        """Count a row that was done before."""
+        self.skipped += 1
+        self.failed_before += failed
 
     def add(self, outcome: Outcome) -> None:
         """Count a row that is over."""

@@ -13,7 +13,6 @@ from rsd_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from rsd_cli.batch.answers import Format
-    from rsd_cli.batch.ledger import Done
     from rsd_cli.batch.source import Source
     from rsd_cli.batch.tally import Tally
     from rsd_cli.cli.batch_job import Job
@@ -161,10 +160,10 @@ def batch(
         job = Job(plan, shape, found, source, total, Brake(interrupt), quiet=quiet, color=not no_color)
         sink, done = job.open(place, overwrite=overwrite)
         tally = job.run(sink, done)
-        _tell(job, tally, done, place, interrupted=interrupt())
+        _tell(job, tally, place, interrupted=interrupt())
         if summary:
             summary.write_text(json.dumps(tally.summary(), indent=1) + "\n", "utf-8")
-    if interrupt() or tally.failed or (done.n_failed and not retry_errors):
+    if interrupt() or tally.failed or tally.failed_before:
         raise typer.Exit(interrupt.exit_code if interrupt() else 1)
 
 
@@ -246,22 +245,20 @@ def _place(output: str, source: Source) -> Path | None:
     return Path(output)
 
 
-def _tell(job: Job, tally: Tally, done: Done, place: Path | None, *, interrupted: bool) -> None:
+def _tell(job: Job, tally: Tally, place: Path | None, *, interrupted: bool) -> None:
     """The summary, and how to go on."""
     from rsd_cli.display.batch import show_summary
     from rsd_cli.display.consoles import stderr_console
+    from rsd_cli.display.steps import counted
 
     if job.quiet:
         return
     show_summary(stderr_console(color=job.color), tally, reproducible=job.plan.reproducible)
-    failed = tally.failed + (0 if job.plan.retry_errors else done.n_failed)
+    failed = tally.failed + tally.failed_before
     if failed and place:
-        typer.echo(
-            f"{failed:,} rows failed and are kept as errors; --retry-errors tries them again.", err=True
-        )
+        told = f"{counted(failed, 'row')} failed, with an error in the output; --retry-errors tries again."
+        typer.echo(told, err=True)
     if interrupted and place:
-        left = "the rest is" if tally.left is None else f"{tally.left:,} are"
-        typer.echo(
-            f"{tally.answered + tally.failed:,} rows were done, {left} left; the same command goes on.",
-            err=True,
-        )
+        over = counted(tally.answered + tally.failed, "row")
+        left = "the rest" if tally.left is None else f"{tally.left:,}"
+        typer.echo(f"{over} done, {left} left; the same command goes on.", err=True)

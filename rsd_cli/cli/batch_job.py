@@ -99,7 +99,7 @@ class Job:
     def run(self, sink: Sink, done: Done) -> Tally:
         """Answer what is left; loads no model where nothing is."""
         tally = Tally(time.perf_counter, self.total)
-        tally.skipped = self._count_done(done)
+        self._count_done(done, tally)
         if tally.left == 0:
             return tally
         to_stdout = isinstance(sink, Stdout)
@@ -122,10 +122,12 @@ class Job:
             loaded.close()
         return tally
 
-    def _count_done(self, done: Done) -> int:
-        """Rows of a file that need nothing more; refuses rows that were asked something else before."""
+    def _count_done(self, done: Done, tally: Tally) -> None:
+        """Count rows of a file that need nothing more; refuses rows that were asked something else before."""
         if not (self.source.rereadable and done.n_rows):
-            return 0
+            return
         lines = (line for line in self.source.lines() if line and self.plan.shard.has(line.number))
         rows = (parse_row(line, self.plan.fields) for line in lines)
-        return sum(not is_due(row, done, retry_errors=self.plan.retry_errors) for row in rows if row)
+        for row in rows:
+            if row and not is_due(row, done, retry_errors=self.plan.retry_errors):
+                tally.skip(failed=done.failed(row.id))

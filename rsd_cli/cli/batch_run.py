@@ -160,7 +160,8 @@ class BatchRun:
     def _is_due(self, row: Row | BadRow) -> bool:
         """Whether a row is still to be answered; refuses one that was asked something else before."""
         if not is_due(row, self.done, retry_errors=self.plan.retry_errors):
-            self.tally.skipped += not self.source.rereadable  # else they were counted beforehand
+            if not self.source.rereadable:  # else they were counted beforehand
+                self.tally.skip(failed=self.done.failed(row.id))
             return False
         return True
 
@@ -240,12 +241,17 @@ def is_due(row: Row | BadRow, done: Done, *, retry_errors: bool) -> bool:
         return True
     if done.failed(row.id) and retry_errors:
         return True
-    if not done.is_same(row.id, row.content):
+    if done.is_same(row.id, row.content):
+        return False
+    if done.failed(row.id):
         raise OutputError(
-            f"Line {row.line} has the id {row.id!r}, under which the output holds the answer to another question.",
-            "Give changed rows another id, or start anew with --overwrite.",
+            f"Line {row.line} with the id {row.id!r} was changed since it failed.",
+            "Add --retry-errors, which asks it as it is now.",
         )
-    return False
+    raise OutputError(
+        f"Line {row.line} has the id {row.id!r}, under which the output holds the answer to another question.",
+        "Give changed rows another id, or start anew with --overwrite.",
+    )
 
 
 def code_of(error: RSDError) -> str:

@@ -12,7 +12,9 @@ from rsd_cli.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rsd_cli.batch.merging import Part
+    from rsd_cli.batch.merging import Merged, Part
+
+NAMED = 5  # records that are named when they are left out
 
 
 def merge(
@@ -29,7 +31,8 @@ def merge(
     """Put shards together.
 
     Checks that they were made with the same settings and that every row of the input is there once; writes them in
-    the order of the input. A single output can be given as well: what --retry-errors appended is sorted out.
+    the order of the input, without what is no row of it. A single output can be given as well: what --retry-errors
+    appended is sorted out.
     """
     from rsd_cli.batch.merging import Merged, read_parts, write_merged_manifest
 
@@ -50,16 +53,26 @@ def merge(
             f"{len(missing):,} of {len(asked):,} rows have no record, {missing[0]!r} for one.",
             "Run the same rsd batch once more for each shard.",
         )
+    strangers = merged.leave_out_all_but(asked) if asked else []
     merged.write(output)
     write_merged_manifest(output, known[0])
-    checked = (
+    _tell(output, merged, strangers, checked=bool(asked))
+
+
+def _tell(output: Path, merged: Merged, strangers: list[str], *, checked: bool) -> None:
+    from rsd_cli.display.steps import counted
+
+    rows, errors = counted(len(merged.records), "row"), counted(merged.n_failed, "error")
+    found = (
         "every row of the input is there once"
-        if asked
+        if checked
         else "the input is gone, so nothing could be checked by it"
     )
-    typer.echo(
-        f"{output}: {len(merged.records):,} rows, {merged.n_failed:,} of them errors; {checked}.", err=True
-    )
+    typer.echo(f"{output}: {rows}, with {errors}; {found}.", err=True)
+    if strangers:
+        more = f" and {len(strangers) - NAMED:,} more" if len(strangers) > NAMED else ""
+        named = ", ".join(repr(name) for name in strangers[:NAMED])
+        typer.echo(f"Left out, for the input has no such rows: {named}{more}.", err=True)
 
 
 def _check_output(output: Path, read: list[Path], *, overwrite: bool) -> None:

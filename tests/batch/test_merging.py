@@ -120,6 +120,14 @@ def test_retried_errors_are_sorted_out(lines, failed_rows, shard, tmp_path):
     assert lines_of(tmp_path / "whole") == [1, 2]
 
 
+def test_records_of_no_row_of_the_input_are_left_out(shard, tmp_path):
+    whole = merged(shard("1/1", [3, -2, 1, -1, -4]))
+    assert whole.leave_out_all_but({"q1", "q3", "q5"}) == ["q2", "q4"]
+    assert whole.n_failed == 0
+    whole.write(tmp_path / "whole")
+    assert lines_of(tmp_path / "whole") == [1, 3]
+
+
 def test_the_whole_is_a_file_that_can_be_continued(shard, tmp_path):
     paths = [shard("1/2", [3, 1]), shard("2/2", [-2])]
     parts = read_parts(paths)
@@ -128,7 +136,7 @@ def test_the_whole_is_a_file_that_can_be_continued(shard, tmp_path):
     write_merged_manifest(output, parts[0])
     assert (read_manifest(output) or {})["input"] == "/in.jsonl"
     ledger = Ledger(output, SETTINGS, "/in.jsonl")
-    assert (ledger.torn, ledger.done.n_rows, ledger.done.n_failed) == (0, 3, 1)
+    assert (ledger.torn, ledger.done.n_rows, ledger.done.failed("q2")) == (0, 3, True)
     ledger.append(line_of(answered("1", id="q2", line=2), "plain", "starter", 0))
     ledger.close()
     assert merged(output).n_failed == 0

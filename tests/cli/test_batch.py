@@ -174,6 +174,32 @@ def test_rows_that_failed_are_tried_again_if_that_is_asked_for(rsd, ask, out):
     ]
 
 
+def test_a_failure_is_over_when_its_line_has_got_an_id(rsd, ask, out):
+    command = ("batch", "questions.jsonl", "-o", "answers.jsonl", *FEW)
+    ask([rows(1)[0], b'{"id": "b", "question": "wh'])
+    assert rsd(*command).code == 1
+    assert sorted(names(out)) == ["line-2", "r0"]
+    failed_before = rsd(*command)
+    assert failed_before.code == 1
+    assert "1 row failed, with an error in the output; --retry-errors tries again." in failed_before.err
+    ask([rows(1)[0], {"id": "b", "question": "What?"}])
+    mended = rsd(*command)
+    assert (mended.code, "--retry-errors" in mended.err) == (0, False), mended.err
+    done = rsd("merge", "answers.jsonl", "-o", "clean.jsonl")
+    assert (done.code, "no such rows: 'line-2'." in done.err) == (0, True), done.err
+    assert names(rsd.home / "clean.jsonl") == ["r0", "b"]
+
+
+def test_a_failed_row_that_was_changed_can_be_tried_again(rsd, ask, out):
+    command = ("batch", "questions.jsonl", "-o", "answers.jsonl", *FEW)
+    ask([b"{"])
+    assert rsd(*command).code == 1
+    ask([{"question": "What?"}])
+    rsd(*command).refused(5, "'line-1' was changed since it failed", "--retry-errors")
+    assert rsd(*command, "--retry-errors").code == 0
+    assert [record["error"] is None for record in written(out)] == [False, True]
+
+
 @pytest.mark.parametrize(("flags", "failures"), [(("--fail-fast",), 1), (("--max-errors", "2"), 2)])
 def test_a_run_stops_at_as_many_errors_as_were_asked_for(flags, failures, rsd, ask, out):
     these = [{"id": f"bad{i}", "question": ""} for i in range(5)] + rows(200)
