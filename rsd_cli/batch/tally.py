@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.answers import CUT_SHORT, Answered
-from rsd_cli.decoding.strategies import unrewarded
+from rsd_cli.decoding.strategies import parse, unrewarded
 from rsd_cli.evaluation.grading import gsm8k_gold, is_right, same_answer
 from rsd_cli.evaluation.verdict import make_verdict, spent_tariff
 from rsd_cli.evaluation.workload import Workload
@@ -64,7 +64,8 @@ class Steps:
     unrewarded: int = 0
 
     def add(self, record: Record) -> None:
-        """Count an answer's steps; rejected drafts were judged as well."""
+        """Count an answer's steps; rejected drafts were judged as well. Where one of several is selected, none is."""
+        is_gated = not parse(record.strategy).selects
         self.unrewarded += unrewarded(record)
         for step in record.steps:
             by_target = step.author == "target"
@@ -75,8 +76,8 @@ class Steps:
             self.by_target += by_target
             self.tokens += step.tokens
             self.target_tokens += step.tokens * by_target
-            self.judged += rejected or step.reward is not None
-            self.accepted += step.reward is not None and not rejected
+            self.judged += is_gated and (rejected or step.reward is not None)
+            self.accepted += is_gated and step.reward is not None and not rejected
             self.rewards += sum(known)
             self.rewarded += len(known)
 
@@ -86,6 +87,7 @@ class Tally:
     """Counts of one run. `total` is None while the input's length is not known.
 
     `skipped` rows were done before; `failed_before` of them have an error as their record, and stay that way.
+    `truncated` and `empty` are rows with such an answer among their samples.
     """
 
     clock: Callable[[], float]
@@ -135,6 +137,8 @@ class Tally:
             self.errors[outcome.code] = self.errors.get(outcome.code, 0) + 1
             return
         self.answered += 1
+        self.truncated += any(sample.ended_by in CUT_SHORT for sample in outcome.samples)
+        self.empty += not all(sample.answer.strip() for sample in outcome.samples)
         self.unanswered += outcome.final_answer is None
         if outcome.row.gold is not None:
             self.graded += 1
@@ -143,8 +147,6 @@ class Tally:
             self._add_sample(sample)
 
     def _add_sample(self, record: Record) -> None:
-        self.truncated += record.ended_by in CUT_SHORT
-        self.empty += not record.answer.strip()
         self.steps.add(record)
         self.workload.add(record)
         for role, used in record.usage.items():

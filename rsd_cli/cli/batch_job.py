@@ -108,14 +108,14 @@ class Job:
         run = BatchRun(self.plan, self.source, done, sink, tally, self.brake)
         run.crash = Crash(notes.read(), takes_notes=again)
         prm = self.found.prm if "prm" in self.plan.roles else None
+        samples = self.plan.samples
+        watched = watching(tally, samples, quiet=self.quiet, color=self.color, to_stdout=to_stdout)
         loaded = LoadedTrio(self.found.models, prm, self.shape, self.brake)
         try:
             loaded.load_all()
             if speculates(self.plan.settings):  # every row would fail for the same reason
                 loaded.check_pair()
-            with watching(
-                tally, self.shape.n_seats, quiet=self.quiet, color=self.color, to_stdout=to_stdout
-            ) as run.display:
+            with watched as run.display:
                 run.run(loaded)
         finally:
             tally.paces = {role: engine.pace for role, engine in loaded.loaded().items()}

@@ -114,7 +114,7 @@ class BatchRun:
                     self._collect(happened, loaded)
             elif isinstance(happened, Failed):
                 self._fail(happened)
-            elif self.display:
+            elif self.display and happened.id in self._open:  # a failed row's other samples go on
                 self.display.handle(happened)
 
     def _problems(self, seats: int) -> Iterator[Problem | None]:
@@ -210,6 +210,8 @@ class BatchRun:
 
     def _write(self, outcome: Outcome, place: int) -> None:
         """Write a row that is over; in order, those before it come first."""
+        if self.display:
+            self.display.forget(outcome.row.id)
         self._held[place] = outcome
         ready = self._written if self.plan.ordered else place
         while ready in self._held:
@@ -220,8 +222,6 @@ class BatchRun:
         self.sink.append(self._line(outcome))
         self._written += 1
         self.tally.add(outcome)
-        if self.display:
-            self.display.forget(outcome.row.id)
         if self.display and isinstance(outcome, Problematic):
             self.display.fail(outcome.row.line, outcome.row.id, outcome.message)
         if self.plan.max_errors and self.tally.failed >= self.plan.max_errors:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from rsd_cli.decoding.events import Kept, Streamed
-from rsd_cli.display import steps
 from rsd_cli.display.consoles import stderr_console
 from rsd_cli.display.live import LiveRegion
 from rsd_cli.display.sanitise import visible
+from rsd_cli.display.steps import badge, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,10 +46,13 @@ class Newest:
 
 @dataclass
 class BatchDisplay:
-    """What a batch looks like now. `handle` takes the runner's events."""
+    """What a batch looks like now. `handle` takes the runner's events of rows that are not over.
+
+    Of several samples no text is shown: their tokens come mixed.
+    """
 
     tally: Tally
-    n_seats: int
+    samples: int = 1
     newest: dict[str, Newest] = field(default_factory=dict)
     console: Console | None = None
 
@@ -81,7 +84,7 @@ class BatchDisplay:
     def lines(self, size: ConsoleDimensions) -> list[Text]:
         """The region: a bar, counts, and some rows."""
         shown = [self._bar(size.width), Text(" · ").join([Text(part) for part in self._figures()])]
-        room = max(0, min(SHOWN, size.height - 4))
+        room = max(0, min(SHOWN, size.height - 4)) if self.samples == 1 else 0
         return shown + [_row(name, step) for name, step in list(self.newest.items())[:room]]
 
     def line(self) -> str:
@@ -107,23 +110,23 @@ class BatchDisplay:
         return counts + ([f"ETA {_duration(seconds)}"] if seconds is not None else [])
 
     def _figures(self) -> list[str]:
-        tally, counted = self.tally, self.tally.steps
+        tally, steps = self.tally, self.tally.steps
         rows, tokens = tally.rates()
         figures = [f"{rows:.2f} rows/s" if rows < 10 else f"{rows:.0f} rows/s", f"{tokens:.0f} tokens/s"]
-        if counted.kept:
-            figures.append(f"target {counted.by_target / counted.kept:.0%} of steps")
-        if counted.judged:
-            figures.append(f"accepted {counted.accepted / counted.judged:.0%}")
-        if counted.rewarded:
-            figures.append(f"reward {counted.rewards / counted.rewarded:.2f}")
-        return [*figures, f"{len(self.newest)} of {self.n_seats} seats"]
+        if steps.kept:
+            figures.append(f"target {steps.by_target / steps.kept:.0%} of steps")
+        if steps.judged:
+            figures.append(f"accepted {steps.accepted / steps.judged:.0%}")
+        if steps.rewarded:
+            figures.append(f"reward {steps.rewards / steps.rewarded:.2f}")
+        return [*figures, f"{counted(len(self.newest), 'row')} in flight"]
 
 
 def _row(name: str, step: Newest) -> Text:
     short = name if len(name) <= NAME else f"{name[: NAME - 1]}…"
     text = visible(" ".join(step.text.split()))
     return Text.assemble(
-        steps.badge(step.author), f" {_one_line(short):{NAME}} ", (f"{step.number:>2} ", "bold"), text
+        badge(step.author), f" {_one_line(short):{NAME}} ", (f"{step.number:>2} ", "bold"), text
     )
 
 
@@ -133,21 +136,21 @@ def _one_line(text: str) -> str:
 
 @contextlib.contextmanager
 def watching(
-    tally: Tally, n_seats: int, *, quiet: bool, color: bool, to_stdout: bool = False
+    tally: Tally, samples: int, *, quiet: bool, color: bool, to_stdout: bool = False
 ) -> Iterator[BatchDisplay]:
     """Show a batch while it runs; nothing of the region stays.
 
     Answers that go `to_stdout` may come to the same screen, where a region would erase them: lines then.
     """
     console = stderr_console(color=color)
-    display = BatchDisplay(tally, n_seats, console=None if quiet else console)
+    display = BatchDisplay(tally, samples, console=None if quiet else console)
     if quiet:
         yield display
     elif console.is_interactive and not to_stdout:
         with LiveRegion(console, display.lines):
             yield display
     else:
-        yield _Lines(tally, n_seats, console=console)
+        yield _Lines(tally, samples, console=console)
 
 
 @dataclass
@@ -173,6 +176,23 @@ def show_summary(console: Console, tally: Tally, *, reproducible: bool) -> None:
         console.print(Text.assemble((f"{label:10}", "dim"), text), soft_wrap=not console.is_terminal)
 
 
+def _odd(tally: Tally) -> str:
+    odd = {
+        "with an answer cut short": tally.truncated,
+        "with an empty one": tally.empty,
+        "without a final one": tally.unanswered,
+    }
+    return ", ".join(f"{count:,} {what}" for what, count in odd.items() if count)
+
+
+def _judged(tally: Tally) -> Iterator[tuple[str, str]]:
+    steps = tally.steps
+    if steps.judged:
+        yield "accepted", f"{steps.accepted / steps.judged:.0%} of the draft's steps, {_rewards(tally)}"
+    elif steps.rewarded:
+        yield "judged", _rewards(tally)
+
+
 def _rewards(tally: Tally) -> str:
     steps = tally.steps
     if not steps.rewarded:
@@ -186,17 +206,14 @@ def _summary(tally: Tally, *, reproducible: bool) -> Iterator[tuple[str, str]]:
     yield "rows", _rows(tally)
     if not tally.answered:
         return
-    odd = {"cut short": tally.truncated, "empty": tally.empty, "without a final answer": tally.unanswered}
-    found = [f"{count:,} {what}" for what, count in odd.items() if count]
-    if found:
-        yield "of these", ", ".join(found)
+    if odd := _odd(tally):
+        yield "of these", odd
     if tally.graded:
         yield (
             "right",
             f"{tally.right:,} of {tally.graded:,} with a known answer ({tally.right / tally.graded:.0%})",
         )
-    if tally.steps.judged:
-        yield "accepted", f"{summary['acceptance']:.0%} of the draft's steps, {_rewards(tally)}"
+    yield from _judged(tally)
     if tally.steps.tokens:
         of_steps, of_tokens = summary["target_share_of_steps"], summary["target_share_of_tokens"]
         yield "by target", f"{of_steps:.0%} of steps, {of_tokens:.0%} of tokens"

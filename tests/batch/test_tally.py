@@ -38,10 +38,11 @@ def test_nothing_is_left_below_zero_and_nothing_is_known_without_a_total(clock):
 
 
 @pytest.mark.parametrize("ended_by", ["max_tokens", "max_steps", "context", "timeout"])
-def test_answers_that_were_cut_short_and_empty_ones_are_counted(ended_by, clock):
+def test_rows_with_answers_that_were_cut_short_or_are_empty_are_counted_once(ended_by, clock):
     tally = Tally(clock)
     short = a_record(None, ended_by=ended_by, answer=" \n")
-    tally.add(Answered(a_row(), (short, a_record(), short)))
+    for samples in ((short, a_record(), short), (a_record(), a_record()), (short,)):
+        tally.add(Answered(a_row(), samples))
     assert (tally.truncated, tally.empty) == (2, 2)
 
 
@@ -70,6 +71,15 @@ def test_steps_that_nobody_judged_have_no_acceptance(clock):
     summary = tally.summary()
     assert summary["acceptance"] is summary["mean_reward"] is None
     assert summary["target_share_of_steps"] == 1
+
+
+@pytest.mark.parametrize("strategy", ["best-of-n", "process-best-of-n@2", "beam"])
+def test_where_one_of_several_is_selected_nothing_was_accepted(strategy, clock):
+    tally = Tally(clock)
+    tally.add(Answered(a_row(), (a_record(steps=(a_step(), a_step()), strategy=strategy),)))
+    summary = tally.summary()
+    assert summary["acceptance"] is None
+    assert summary["mean_reward"] == pytest.approx(0.9)
 
 
 def test_tokens_times_and_compute_add_up_over_samples(clock):

@@ -38,7 +38,7 @@ def tally(clock):
 
 @pytest.fixture
 def display(tally):
-    return BatchDisplay(tally, 8)
+    return BatchDisplay(tally)
 
 
 def drawn(display, width, height=24):
@@ -66,7 +66,7 @@ def test_the_region_has_a_bar_counts_and_figures(width, display):
     assert row.endswith("…")
     if width == 160:
         assert bar.endswith("499 of 1,000 done · 1 failed · 500 left · ETA 16:40")
-        assert figures.endswith("target 50% of steps · accepted 50% · reward 0.60 · 1 of 8 seats")
+        assert figures.endswith("target 50% of steps · accepted 50% · reward 0.60 · 1 row in flight")
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -124,6 +124,15 @@ def test_a_row_shows_the_newest_of_its_step(display, tally):
     assert tally.drawn == 5
 
 
+def test_of_several_samples_no_text_is_shown_and_rows_are_counted(tally):
+    display = BatchDisplay(tally, samples=2)
+    for name in ("q1", "q1", "q2", "q2"):
+        display.handle(Streamed(name, "draft", "text"))
+    lines = [line.plain for line in display.lines(ConsoleDimensions(160, 24))]
+    assert len(lines) == 2
+    assert lines[1].endswith(" · 2 rows in flight")
+
+
 def test_a_long_id_is_shortened(display):
     display.handle(Streamed("x" * 500, "draft", "text"))
     assert " x" + "x" * 10 + "…  1 text" in display.lines(ConsoleDimensions(160, 24))[2].plain
@@ -134,19 +143,19 @@ def test_the_bar_grows_with_what_is_done(done, full, clock):
     tally = Tally(clock, total=4)
     for _ in range(done):
         tally.add(answered())
-    bar = BatchDisplay(tally, 1).lines(ConsoleDimensions(160, 24))[0].plain
+    bar = BatchDisplay(tally).lines(ConsoleDimensions(160, 24))[0].plain
     assert bar.startswith("━" * full + "─" * (30 - full) + "  ")
 
 
 def test_without_a_total_there_is_no_bar(clock):
-    lines = BatchDisplay(Tally(clock), 1).lines(ConsoleDimensions(80, 24))
-    assert [line.plain for line in lines] == ["0 done", "0.00 rows/s · 0 tokens/s · 0 of 1 seats"]
+    lines = BatchDisplay(Tally(clock)).lines(ConsoleDimensions(80, 24))
+    assert [line.plain for line in lines] == ["0 done", "0.00 rows/s · 0 tokens/s · 0 rows in flight"]
 
 
 def test_off_a_terminal_a_line_comes_every_five_seconds(tally, clock):
     file = io.StringIO()
     console = console_on(file, 40, 24, force_terminal=False)
-    display = batch._Lines(tally, 8, console=console, clock=clock)
+    display = batch._Lines(tally, console=console, clock=clock)
     times = []
     for _ in range(300):
         before = file.tell()
@@ -159,19 +168,19 @@ def test_off_a_terminal_a_line_comes_every_five_seconds(tally, clock):
     lines = file.getvalue().splitlines()
     assert len(lines) == len(times)
     assert all(line.startswith("499 of 1,000 done · 1 failed · 500 left · ETA ") for line in lines)
-    assert all(line.endswith("1 of 8 seats") for line in lines)
+    assert all(line.endswith("1 row in flight") for line in lines)
     assert "\x1b" not in file.getvalue()
 
 
 def test_a_quiet_batch_shows_nothing(tally, capsys):
-    with watching(tally, 8, quiet=True, color=True) as display:
+    with watching(tally, 1, quiet=True, color=True) as display:
         display.handle(Streamed("q1", "draft", "text"))
         assert tally.drawn == 1
     assert capsys.readouterr() == ("", "")
 
 
 def test_without_a_terminal_there_is_no_region(tally, capsys):
-    with watching(tally, 8, quiet=False, color=True) as display:
+    with watching(tally, 1, quiet=False, color=True) as display:
         assert isinstance(display, batch._Lines)
         display.handle(Streamed("q1", "draft", "text"))
     assert capsys.readouterr() == ("", "")
@@ -180,7 +189,7 @@ def test_without_a_terminal_there_is_no_region(tally, capsys):
 def test_the_first_failures_say_why(clock):
     tally, file = Tally(clock), io.StringIO()
     console = console_on(file, 40, 24, force_terminal=False)
-    display = BatchDisplay(tally, 8, console=console)
+    display = BatchDisplay(tally, console=console)
     for number in range(1, 3 * batch.TOLD):
         tally.add(failed())
         display.fail(number, f"q{number}{PAYLOAD}", f"No room {PAYLOAD} [bold]here[/bold].")
@@ -229,7 +238,7 @@ def test_a_summary_tells_what_is_odd(clock):
     clock.now += 3_700
     tally.add(Answered(a_row(), (a_record(None, answer="", ended_by="max_tokens"),)))
     text = summary(tally, force_terminal=False)
-    assert "of these  1 cut short, 1 empty, 1 without a final answer\n" in text
+    assert "of these  1 with an answer cut short, 1 with an empty one, 1 without a final one\n" in text
     assert "1:01:40 (" in text
 
 
@@ -240,6 +249,15 @@ def test_a_summary_tells_of_steps_that_the_prm_gave_no_reward(clock):
     tally.add(Answered(a_row(), (a_record(steps=(a_step(), unrewarded)),)))
     text = summary(tally, force_terminal=False)
     assert "50% of the draft's steps, mean reward 0.90, 1 without a reward\n" in text
+
+
+def test_a_summary_of_selected_answers_has_rewards_and_no_acceptance(clock):
+    tally = Tally(clock)
+    clock.now += 1
+    tally.add(Answered(a_row(), (a_record(steps=(a_step(),), strategy="best-of-n"),) * 2))
+    text = summary(tally, force_terminal=False)
+    assert "judged    mean reward 0.90\n" in text
+    assert "accepted" not in text
 
 
 def test_a_summary_without_answers_is_short(clock):

@@ -1,0 +1,69 @@
+"""What a batch makes of its runner's events, which are made by hand."""
+
+import json
+from types import SimpleNamespace
+
+from rsd_cli.batch.ledger import Done
+from rsd_cli.batch.rows import Fields
+from rsd_cli.batch.source import Source
+from rsd_cli.batch.tally import Tally
+from rsd_cli.cli import batch_run
+from rsd_cli.cli.batch_plan import Plan, Shard
+from rsd_cli.cli.batch_run import BatchRun, Brake
+from rsd_cli.decoding.events import Streamed
+from rsd_cli.decoding.runner import Failed
+from rsd_cli.decoding.trajectory import Settings
+from rsd_cli.display.batch import BatchDisplay
+from rsd_cli.engine.sampling import Sampling
+from rsd_cli.errors import EngineError
+from tests.batch.made import Clock
+
+
+class Lines:
+    """An output in memory."""
+
+    def __init__(self) -> None:
+        self.codes: list[str] = []
+
+    def append(self, line: str) -> None:
+        self.codes.append(json.loads(line)["error"]["code"])
+
+
+def test_samples_of_a_row_that_failed_do_not_bring_it_back(tmp_path, monkeypatch):
+    class Runner:
+        def __init__(self, *_, **__):
+            pass
+
+        def run(self, problems):
+            first, second = problems
+            yield Streamed("a", "draft", "One")
+            assert len(display.newest) == 1
+            yield Failed(first, EngineError("No room."))
+            yield Streamed("a", "draft", "Two")
+            yield Failed(second, EngineError("No room."))
+
+    monkeypatch.setattr(batch_run, "Runner", Runner)
+    (tmp_path / "questions.jsonl").write_text('{"id": "a", "question": "What?"}\n')
+    plan = Plan(
+        settings=Settings(sampling=Sampling(temperature=0.7)),
+        described={"trio": "tiny"},
+        roles=("draft", "prm", "target"),
+        fields=Fields(),
+        seats=2,
+        samples=2,
+        form="plain",
+        shard=Shard(),
+        ordered=False,
+        retry_errors=False,
+        max_errors=0,
+        reproducible=False,
+    )
+    tally, lines = Tally(Clock(), total=1), Lines()
+    source = Source(str(tmp_path / "questions.jsonl"))
+    display = BatchDisplay(tally, samples=2)
+    run = BatchRun(plan, source, Done(), lines, tally, Brake(lambda: False), display)
+    loaded = SimpleNamespace(shape=SimpleNamespace(n_seats=2), on_several_devices=False)
+    run.run(loaded)  # type: ignore[arg-type]
+    assert display.newest == {}
+    assert lines.codes == ["engine_error"]
+    assert tally.failed == 1
