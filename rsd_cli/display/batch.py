@@ -6,10 +6,12 @@ Shows what a tally counts, and the newest text of a few rows; knows no files.
 from __future__ import annotations
 
 import contextlib
+import textwrap
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from rsd_cli.decoding.events import Kept, Streamed
@@ -32,7 +34,10 @@ TOLD = 10  # failures that are told as they happen
 SHOWN = 4  # rows whose newest step is shown
 TAIL = 300  # characters of a step that are kept
 BAR = 30
+SHORT_BAR = 5
 NAME = 12  # characters of a row's id that are shown
+LABEL = 10  # cells beside which the summary stands
+DOT = " · "
 
 
 @dataclass
@@ -79,23 +84,26 @@ class BatchDisplay:
         if self.console and self.tally.failed <= TOLD:
             more = "; failures from here on are only in the output" if self.tally.failed == TOLD else ""
             text = f"line {line}, {_one_line(name)}: {_one_line(message)}{more}"
-            self.console.print(Text(text, style="red"), soft_wrap=True)
+            self.console.print(Text(text, style="red"), soft_wrap=not self.console.is_terminal)
 
     def lines(self, size: ConsoleDimensions) -> list[Text]:
-        """The region: a bar, counts, and some rows."""
-        shown = [self._bar(size.width), Text(" · ").join([Text(part) for part in self._figures()])]
-        room = max(0, min(SHOWN, size.height - 4)) if self.samples == 1 else 0
-        return shown + [_row(name, step) for name, step in list(self.newest.items())[:room]]
+        """The region: a bar, counts and figures in as many lines as they take, and some rows."""
+        beside = size.width - SHORT_BAR - 2 if self.tally.total else size.width
+        first, *more = _folded(self._counts(), beside)
+        more += _folded(self._figures(), size.width)
+        shown = [self._bar(first, size.width), *map(Text, more)]
+        room = max(0, min(SHOWN, size.height - 2 - len(shown))) if self.samples == 1 else 0
+        return shown + [_row(name, step, size.width) for name, step in list(self.newest.items())[:room]]
 
     def line(self) -> str:
         """The same in one plain line."""
-        return " · ".join([*self._counts(), *self._figures()])
+        return DOT.join([*self._counts(), *self._figures()])
 
-    def _bar(self, width: int) -> Text:
-        tally, counts = self.tally, Text(" · ").join([Text(part) for part in self._counts()])
+    def _bar(self, counts: str, width: int) -> Text:
+        tally = self.tally
         if not tally.total:
-            return counts
-        cells = min(BAR, max(5, width - counts.cell_len - 2))
+            return Text(counts)
+        cells = min(BAR, max(SHORT_BAR, width - len(counts) - 2))
         full = int(cells * (tally.total - (tally.left or 0)) / tally.total)
         return Text.assemble(("━" * full, "green"), ("─" * (cells - full), "dim"), "  ", counts)
 
@@ -122,12 +130,29 @@ class BatchDisplay:
         return [*figures, f"{counted(len(self.newest), 'row')} in flight"]
 
 
-def _row(name: str, step: Newest) -> Text:
+def _folded(parts: list[str], width: int) -> list[str]:
+    """As many parts to a line as fit."""
+    lines = parts[:1]
+    for part in parts[1:]:
+        if len(lines[-1] + DOT + part) <= width:
+            lines[-1] += DOT + part
+        else:
+            lines.append(part)
+    return lines
+
+
+def _row(name: str, step: Newest, width: int) -> Text:
     short = name if len(name) <= NAME else f"{name[: NAME - 1]}…"
     text = visible(" ".join(step.text.split()))
-    return Text.assemble(
-        badge(step.author), f" {_one_line(short):{NAME}} ", (f"{step.number:>2} ", "bold"), text
-    )
+    row = Text.assemble(badge(step.author), f" {_one_line(short):{NAME}} ", (f"{step.number:>2} ", "bold"))
+    return row.append(_end_of(text, max(1, width - row.cell_len)))
+
+
+def _end_of(text: str, width: int) -> str:
+    """As much of the newest text as fits."""
+    if cell_len(text) <= width:
+        return text
+    return "…" + set_cell_size(text[::-1], width - 1)[::-1]
 
 
 def _one_line(text: str) -> str:
@@ -167,13 +192,18 @@ class _Lines(BatchDisplay):
         self.shown_at = now if self.shown_at is None else self.shown_at
         if self.console and now - self.shown_at >= LINE_SECONDS:
             self.shown_at = now
-            self.console.print(Text(self.line()), soft_wrap=True)
+            self.console.print(Text(self.line()), soft_wrap=not self.console.is_terminal)
 
 
 def show_summary(console: Console, tally: Tally, *, reproducible: bool) -> None:
-    """What a batch came to."""
+    """What a batch came to; on a terminal folded beside its labels."""
     for label, text in _summary(tally, reproducible=reproducible):
-        console.print(Text.assemble((f"{label:10}", "dim"), text), soft_wrap=not console.is_terminal)
+        told = f"{label:{LABEL}}{text}"
+        if console.is_terminal:
+            told = textwrap.fill(told, console.width, subsequent_indent=" " * LABEL, break_on_hyphens=False)
+        shown = Text(told)
+        shown.stylize("dim", 0, LABEL)
+        console.print(shown, soft_wrap=True)
 
 
 def _odd(tally: Tally) -> str:
@@ -252,10 +282,15 @@ def _time(tally: Tally, summary: dict[str, Any]) -> str:
 
 
 def _rows(tally: Tally) -> str:
-    counts = {"failed": tally.failed, "done before": tally.skipped, "left": tally.left or 0}
+    counts = {
+        "failed": tally.failed,
+        "done before": tally.skipped - tally.failed_before,
+        "failed before": tally.failed_before,
+        "left": tally.left or 0,
+    }
     shown = [f"{tally.answered:,} answered"]
     shown += [f"{count:,} {what}" for what, count in counts.items() if count]
-    errors = ", ".join(f"{count} {code}" for code, count in sorted(tally.errors.items()))
+    errors = ", ".join(f"{count:,} {code}" for code, count in sorted(tally.errors.items()))
     return ", ".join(shown) + (f" ({errors})" if errors else "")
 
 

@@ -28,7 +28,7 @@ def clock():
 
 @pytest.fixture
 def tally(clock):
-    tally = Tally(clock, total=1_000, skipped=490)
+    tally = Tally(clock, total=1_000, skipped=490, failed_before=2)
     clock.now += 20
     for _ in range(9):
         tally.add(answered("72", gold="#### 72"))
@@ -56,17 +56,17 @@ def drawn(display, width, height=24):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_region_has_a_bar_counts_and_figures(width, display):
     display.handle(Streamed("q1", "draft", "Half of 48 is 24. " * 30))
-    bar, figures, row = drawn(display, width)
+    bar, *figures, row = drawn(display, width)
     cells = re.match(r"(━*)(─*)  ", bar)
     assert cells
     assert len(cells[1]) == len(cells[1] + cells[2]) // 2 >= 2
     assert "499 of 1,000 done" in bar
-    assert figures.startswith("0.50 rows/s · 0 tokens/s · target")
-    assert row.startswith(" D  q1")
-    assert row.endswith("…")
-    if width == 160:
-        assert bar.endswith("499 of 1,000 done · 1 failed · 500 left · ETA 16:40")
-        assert figures.endswith("target 50% of steps · accepted 50% · reward 0.60 · 1 row in flight")
+    assert row.startswith(" D  q1            1 …")
+    assert row.endswith("Half of 48 is 24.")
+    told = " · ".join([bar, *figures])
+    counts = "499 of 1,000 done · 1 failed · 500 left · ETA 16:40 · 0.50 rows/s · 0 tokens/s"
+    assert told.endswith(f"  {counts} · target 50% of steps · accepted 50% · reward 0.60 · 1 row in flight")
+    assert len(figures) == {40: 4, 60: 2, 160: 1}[width]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -74,13 +74,15 @@ def test_every_line_of_the_region_takes_one_line_of_the_screen(width, display):
     for i in range(8):
         display.handle(Streamed(f"{i} {PAYLOAD} 中文", "target", f"{PAYLOAD} 中文字 \n\n\t {PAYLOAD}" * 20))
     lines = display.lines(ConsoleDimensions(width, 24))
-    assert len(drawn(display, width)) == len(lines) == 2 + 4
+    shown = drawn(display, width)
+    assert len(shown) == len(lines)
+    assert [line[:3] for line in shown].count(" T ") == 4
 
 
 @pytest.mark.parametrize("name", ["a\tb", pytest.param("a\nb"), pytest.param("\n\n\n\n")])
 def test_an_id_takes_no_line_of_its_own(name, display):
     display.handle(Streamed(name, "draft", "text"))
-    assert len(drawn(display, 60)) == 3
+    assert len(drawn(display, 60)) == 4
 
 
 @pytest.mark.parametrize(("height", "rows"), [(1, 0), (4, 0), (5, 1), (7, 3), (8, 4), (50, 4)])
@@ -116,12 +118,14 @@ def test_a_row_shows_the_newest_of_its_step(display, tally):
     display.handle(Kept("unknown", REWRITTEN))
     display.handle(Streamed("q1", "draft", "Next"))
     assert row() == " D  q1            2 Next"
+    display.handle(Streamed("q1", "draft", f" {'中' * 200} the end"))
+    assert row() == f" D  q1            2 … {'中' * 65} the end"  # half a character is a space
     display.handle(Streamed("q1", "draft", "x" * 10_000))
     assert len(display.newest["q1"].text) == batch.TAIL
     display.forget("q1")
     display.forget("unknown")
     assert len(display.lines(ConsoleDimensions(160, 24))) == 2
-    assert tally.drawn == 5
+    assert tally.drawn == 6
 
 
 def test_of_several_samples_no_text_is_shown_and_rows_are_counted(tally):
@@ -186,6 +190,15 @@ def test_without_a_terminal_there_is_no_region(tally, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_failure_is_folded_between_words(clock):
+    terminal, tally = Terminal(40, 24), Tally(clock)
+    tally.add(failed())
+    BatchDisplay(tally, console=console_on(terminal, 40, 24)).fail(
+        1, "q1", "The question is longer than that."
+    )
+    assert terminal.shown()[:2] == ["line 1, q1: The question is longer than", "that."]
+
+
 def test_the_first_failures_say_why(clock):
     tally, file = Tally(clock), io.StringIO()
     console = console_on(file, 40, 24, force_terminal=False)
@@ -211,7 +224,7 @@ def summary(tally, *, reproducible=False, width=80, **options):
 def test_a_summary_is_a_line_for_each_fact(width, tally):
     lines = summary(tally, width=width, force_terminal=False).splitlines()
     facts = [
-        "rows      9 answered, 1 failed, 490 done before, 500 left (1 context_overflow)",
+        "rows      9 answered, 1 failed, 488 done before, 2 failed before, 500 left (1 context_overflow)",
         "right     9 of 9 with a known answer (100%)",
         "accepted  50% of the draft's steps, mean reward 0.60",
         "by target 50% of steps, 75% of tokens",
@@ -231,6 +244,7 @@ def test_a_summary_has_no_padding(width, tally):
     assert [line for line in plain.splitlines() if line.endswith("  ")] == []
     assert max(len(line) for line in plain.splitlines()) <= width
     assert "the same bytes" in " ".join(plain.split())
+    assert all(re.match(r"[a-z ]{9} \S", line) for line in plain.splitlines())
 
 
 def test_a_summary_tells_what_is_odd(clock):
