@@ -101,7 +101,6 @@ class Tally:
     unanswered: int = 0
     graded: int = 0
     right: int = 0
-    drawn: int = 0
     steps: Steps = field(default_factory=Steps)
     usage: dict[Role, Usage] = field(default_factory=dict)
     flops: dict[str, float] = field(default_factory=dict)
@@ -121,7 +120,6 @@ class Tally:
 
     def count_token(self) -> None:
         """A generator drew a token."""
-        self.drawn += 1
         self.window.add(self.clock(), 0, 1)
 
     def skip(self, *, failed: bool) -> None:
