@@ -85,14 +85,10 @@ class Ledger(LineFile):
             if os.fstat(self._file).st_size:
                 self._check_settings(settings)
                 self._read()
-            self._write_manifest({"schema": 1, "settings": settings, "input": source, "pid": os.getpid()})
+            write_manifest(path, settings, source, pid=os.getpid())
         except BaseException:
             self.close()
             raise
-
-    def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-        write_whole(manifest_path(self.path), [text.encode("utf-8", "backslashreplace")])
 
     def _lock(self) -> None:
         try:
@@ -204,6 +200,13 @@ def _refuse_what_is_no_file(path: Path) -> None:
         return  # opening it will say why
     if not stat.S_ISREG(mode):
         raise UsageError(f"{path} is no regular file.", "Name a file to write to, or - for standard output.")
+
+
+def write_manifest(output: Path, settings: dict[str, Any], source: str, **more: int) -> None:
+    """Keep how an output file is made, and from which input."""
+    manifest = {"schema": 1, "settings": settings, "input": source, **more}
+    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+    write_whole(manifest_path(output), [text.encode("utf-8", "backslashreplace")])
 
 
 def read_manifest(output: Path) -> dict[str, Any] | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.answers import read_back
-from rsd_cli.batch.ledger import difference, manifest_path, read_manifest, write_whole
+from rsd_cli.batch.ledger import difference, read_manifest, write_manifest, write_whole
 from rsd_cli.errors import OutputError
 
 if TYPE_CHECKING:
@@ -128,8 +127,7 @@ def _part(path: Path) -> Part:
 
 def write_merged_manifest(output: Path, first: Part) -> None:
     """The merged file is one that rsd batch can go on with."""
-    manifest = {"schema": 1, "settings": first.settings | {"shard": "1/1"}, "input": first.source}
-    write_whole(manifest_path(output), [json.dumps(manifest, indent=1).encode() + b"\n"])
+    write_manifest(output, first.settings | {"shard": "1/1"}, first.source)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
