@@ -82,7 +82,7 @@ class _BadRowError(Exception):
 
 def parse_row(line: Line, fields: Fields) -> Row | BadRow | None:
     """The row of a line, None of a blank one."""
-    if line.data is not None and not line.data.strip():
+    if line.is_blank:
         return None
     name = f"line-{line.number}"
     try:

@@ -34,6 +34,11 @@ class Line:
     data: bytes | None
     size: int
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing stands in it."""
+        return self.data is not None and not self.data.strip()
+
 
 class Source:
     """An input file. A regular file is read as it was when it was opened, as often as wanted; a pipe once."""

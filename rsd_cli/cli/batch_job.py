@@ -37,7 +37,7 @@ def count_rows(source: Source, fields: Fields, shard: Shard) -> int:
     seen: set[int] = set()
     rows = 0
     for line in source.lines():
-        if line is None or (line.data is not None and not line.data.strip()):
+        if line is None or line.is_blank:
             continue
         name = row_id(line, fields)
         if number_of(name) in seen:

@@ -99,5 +99,5 @@ def _asked(part: Part, questions: Path | None) -> Iterator[str]:
         return
     names = part.settings.get("fields") or ["", ""]
     for line in Source(place).lines():
-        if line and (line.data is None or line.data.strip()):
+        if line and not line.is_blank:
             yield row_id(line, Fields(*names))
