@@ -89,8 +89,8 @@ class LoadedTrio:
     first_loaded_at: float = 0.0  # time.perf_counter when the first engine was there
 
     def load(self, role: Role) -> Future[Engine]:
-        """Begin to load a role, unless that has begun."""
-        if role not in self._engines:
+        """Begin to load a role, unless that has begun; anew if what was begun was aborted."""
+        if role not in self._engines or _was_aborted(self._engines[role]):
             self._engines[role] = self._loader.submit(self._load, role)
         return self._engines[role]
 
@@ -106,12 +106,12 @@ class LoadedTrio:
 
     def engine(self, role: Role) -> Engine:
         """The engine of a role; waits for it."""
-        loading = self.load(role)
-        if not loading.done():
+        if not self.load(role).done():
             self.on_loading(role, self.models[role].name)
         while True:
+            loading = self.load(role)  # an earlier question's Ctrl-C may end it only now
             done, _ = wait([loading], timeout=0.05)
-            if done:
+            if done and not _was_aborted(loading):
                 return loading.result()
             if self.aborted():
                 raise DecodeAborted
@@ -221,3 +221,8 @@ class LoadedTrio:
             return Confidence()
         model, sha256 = self.engine(self.critic).model, self.models[self.critic].sha256
         return make_reader(spec, model, self.template(self.critic), self.system, sha256)
+
+
+def _was_aborted(loading: Future[Engine]) -> bool:
+    """Whether a load ended because somebody asked for that: it says nothing of the model."""
+    return loading.done() and not loading.cancelled() and isinstance(loading.exception(), DecodeAborted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from typing import Any
 
@@ -14,7 +15,7 @@ from rsd_cli.cli.warm import FoundModel
 from rsd_cli.decoding.recording import Circumstances, make_record
 from rsd_cli.decoding.runner import Finished, Runner
 from rsd_cli.decoding.trajectory import Problem, Settings
-from rsd_cli.engine.llama import DecodeAborted, Device
+from rsd_cli.engine.llama import DecodeAborted, Device, Model
 from rsd_cli.errors import ModelError, UsageError
 from rsd_cli.rewards.families import Confidence
 from rsd_cli.rewards.spec import PrmSpec
@@ -96,6 +97,32 @@ def test_an_aborted_load_leaves_a_trio_that_can_be_described(trio, tiny):
         made.load("draft").result()
     assert made.loaded() == {}
     assert made.ids() == {}
+
+
+def test_what_was_aborted_is_loaded_when_it_is_needed_again(trio, tiny):
+    stopped = threading.Event()
+    made = trio(aborted=stopped.is_set, draft=tiny())
+    stopped.set()
+    with pytest.raises(DecodeAborted):
+        made.load("draft").result()
+    stopped.clear()
+    assert made.engine("draft").n_ctx > 0
+    assert set(made.loaded()) == {"draft"}
+
+
+def test_an_abort_that_takes_effect_late_does_not_end_the_next_question(trio, tiny, monkeypatch):
+    """The loader may be reading a large tensor when it is told to stop, and the next question comes meanwhile."""
+    made, goes_on, load = trio(draft=tiny()), threading.Event(), Model
+
+    def slow(*arguments: Any) -> Model:
+        monkeypatch.setattr("rsd_cli.cli.trio.Model", load)
+        goes_on.wait(10)
+        raise DecodeAborted
+
+    monkeypatch.setattr("rsd_cli.cli.trio.Model", slow)
+    made.load("draft")
+    made.on_loading = lambda _role, _name: goes_on.set()
+    assert made.engine("draft").n_ctx > 0
 
 
 def test_a_prm_with_a_shorter_context_than_its_draft_leaves_long_steps_to_the_target(trio, tiny, capsys):
