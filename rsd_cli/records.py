@@ -124,7 +124,8 @@ class Timings:
 class Flops:
     """Compute as 2 x parameters x tokens (paper, section 4), PRM included.
 
-    `target_only` is what the target alone would have needed for the same text, null if no target was loaded.
+    `target_only` is what the target alone would have needed for the same text. It is null where that is not known: no
+    target was loaded by the end of the answer, its chat template refuses these turns, or the answer was interrupted.
     """
 
     draft: float

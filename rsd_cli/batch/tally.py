@@ -104,6 +104,7 @@ class Tally:
     steps: Steps = field(default_factory=Steps)
     usage: dict[Role, Usage] = field(default_factory=dict)
     flops: dict[str, float] = field(default_factory=dict)
+    compared: float = 0.0  # compute of the answers of which it is known what the target alone needs
     times: dict[Role, RoleTime] = field(default_factory=dict)
     window: Window = field(default_factory=Window)
     errors: dict[str, int] = field(default_factory=dict)
@@ -153,6 +154,7 @@ class Tally:
             self.times[role] = self.times.get(role, RoleTime()) + spent
         for part in ("draft", "target", "prm", "target_only"):
             self.flops[part] = self.flops.get(part, 0.0) + (getattr(record.flops, part) or 0.0)
+        self.compared += record.flops.total if record.flops.target_only is not None else 0.0
 
     def rates(self) -> tuple[float, float]:
         """Rows and tokens a second, lately."""
@@ -180,7 +182,6 @@ class Tally:
         """What `--summary` writes."""
         seconds, steps = self.clock() - self.started, self.steps
         compute = sum(self.flops.get(role, 0.0) for role in ("draft", "target", "prm"))
-        alone = self.flops.get("target_only", 0.0)
         verdict = self.verdict()
         return {
             "rows": {
@@ -202,7 +203,7 @@ class Tally:
             "mean_reward": _share(steps.rewards, steps.rewarded),
             "tokens": {role: asdict(used) for role, used in self.usage.items()},
             "flops": self.flops | {"total": compute},
-            "compute_vs_target_only": _share(compute, alone),
+            "compute_vs_target_only": _share(self.compared, self.flops.get("target_only", 0.0)),
             "time": {role: asdict(spent) for role, spent in self.times.items()},
             "decodes": {role: pace.to_json() for role, pace in self.paces.items()},
             "verdict": asdict(verdict) | {"sentences": list(verdict.sentences)} if verdict else None,

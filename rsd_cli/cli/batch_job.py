@@ -113,6 +113,8 @@ class Job:
         loaded = LoadedTrio(self.found.models, prm, self.shape, self.brake)
         try:
             loaded.load_all()
+            if self.plan.reproducible:  # a record tells which models were there when its answer was over
+                loaded.wait_for_all()
             if speculates(self.plan.settings):  # every row would fail for the same reason
                 loaded.check_pair()
             with watched as run.display:

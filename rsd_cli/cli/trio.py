@@ -100,9 +100,11 @@ class LoadedTrio:
             if role in self.models:
                 self.load(role)
 
-    def has_begun(self, role: Role) -> bool:
-        """Whether a role is loaded or loading."""
-        return role in self._engines
+    def wait_for_all(self) -> None:
+        """Load every role before anything is asked; ends early if that is aborted."""
+        with suppress(DecodeAborted):
+            for role in self.models:
+                self.engine(role)
 
     def engine(self, role: Role) -> Engine:
         """The engine of a role; waits for it."""

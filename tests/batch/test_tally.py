@@ -95,7 +95,7 @@ def test_tokens_times_and_compute_add_up_over_samples(clock):
     assert tally.times["draft"] == RoleTime(300, 600)
     summary = tally.summary()
     assert summary["flops"] == {"draft": 3e9, "target": 4e9, "prm": 2e9, "target_only": 16e9, "total": 9e9}
-    assert summary["compute_vs_target_only"] == pytest.approx(9 / 16)
+    assert summary["compute_vs_target_only"] == pytest.approx(8 / 16), "of the answers where that is known"
 
 
 def test_speeds_are_those_of_the_last_minute(clock):

@@ -61,7 +61,11 @@ def test_json_is_one_object_with_the_documented_keys(trio, rsd):
     assert made["ended_by"] in ("eog", "max_tokens", "max_steps", "context")
     for model in made["models"].values():
         assert set(model) == {"name", "sha256", "parameters"}
-    assert set(made["models"]) == ({"draft", "target"} if trio == "tiny" else {"draft", "target", "prm"})
+    needed = {"draft"} if trio == "tiny" else {"draft", "prm"}
+    needed |= {step["author"] for step in made["steps"]}
+    assert needed <= set(made["models"]) <= needed | {"target"}, (
+        "one that is not needed may not be loaded yet"
+    )
     assert made["timings"]["total_ms"] >= made["timings"]["first_token_ms"] >= made["timings"]["load_ms"] > 0
 
 
