@@ -215,24 +215,31 @@ class Talk:
     def set(self, settings: Settings) -> None:
         """Use other settings from now on; another strategy begins with its own threshold, or the trio's."""
         if settings.strategy != self.settings.strategy:
-            strategy = parse(settings.strategy)
-            if strategy.width > self.loaded.shape.n_seats:
-                raise UsageError(
-                    f"--strategy {strategy} writes {strategy.width} steps side by side, more than there are seats.",
-                    f"Begin with it: rsd chat --strategy {strategy}",
-                )
-            own = strategy.kind.threshold
+            own = parse(settings.strategy).kind.threshold
             settings = replace(settings, threshold=self.threshold if own is None else own)
-        self.kept = replace(self.kept, settings=settings)
-        self.journal.write("set", settings=asdict(settings))
+        self._check_seats(settings)
+        self._use(settings)
 
     def replace_by(self, conversation: Conversation, settings: Settings) -> None:
-        """Go on with another conversation, in the same journal."""
+        """Go on with another conversation and its own settings, in the same journal."""
+        self._check_seats(settings)  # before anything is dropped
         self.drop(len(self.conversation.turns))
-        self.set(settings)
+        self._use(settings)
         for turn in conversation.turns:
             self.journal.write_line(turn_line(turn))
         self._keep(conversation)
+
+    def _check_seats(self, settings: Settings) -> None:
+        strategy = parse(settings.strategy)
+        if strategy.width > self.loaded.shape.n_seats:
+            raise UsageError(
+                f"--strategy {strategy} writes {strategy.width} steps side by side, more than there are seats.",
+                f"Begin with it: rsd chat --strategy {strategy}",
+            )
+
+    def _use(self, settings: Settings) -> None:
+        self.kept = replace(self.kept, settings=settings)
+        self.journal.write("set", settings=asdict(settings))
 
     def _keep(self, conversation: Conversation) -> None:
         self.kept = replace(self.kept, conversation=conversation)

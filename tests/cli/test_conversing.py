@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 
 import pytest
 import typer
 
+from rsd_cli.chat.conversation import Conversation
 from rsd_cli.chat.journal import Journal, Kept
 from rsd_cli.cli.conversing import Talk
 from rsd_cli.cli.interrupt import Interrupt
@@ -106,6 +108,24 @@ def test_a_question_without_room_is_refused_before_anything_is_read(talk):
         talk.ask("is so " * 3000)
     assert "/compact" in refused.value.hint
     assert talk.conversation.turns == turns
+
+
+def test_a_conversation_that_can_not_be_taken_over_replaces_nothing(talk, tmp_path):
+    talk.journal = Journal(tmp_path / "talk.jsonl")
+    turns, settings = talk.conversation.turns, talk.settings
+    assert turns
+    with pytest.raises(UsageError, match="more than there are seats"):
+        talk.replace_by(Conversation(), replace(settings, strategy="beam@4"))
+    talk.journal.close()
+    assert (talk.conversation.turns, talk.settings) == (turns, settings)
+    assert (tmp_path / "talk.jsonl").read_bytes() == b""
+
+
+def test_a_conversation_that_is_taken_over_keeps_its_threshold(talk):
+    talk.replace_by(Conversation(), replace(talk.settings, strategy="judge", threshold=0.3))
+    assert (talk.settings.strategy, talk.settings.threshold) == ("judge", 0.3)
+    talk.set(replace(talk.settings, strategy="rsd"))
+    assert talk.settings.threshold == 0.5, "the trio's, since another strategy means another scale"
 
 
 def test_a_signal_that_comes_before_the_answer_begins_is_not_lost(talk):
