@@ -33,7 +33,10 @@ LEAVING = "Ctrl-D or /bye leaves; Ctrl-C stops an answer."
 
 @dataclass
 class Repl:
-    """Reads turns until the end. The next prompt begins with `default`; `file` goes before the next question."""
+    """Reads turns until the end. The next prompt begins with `default`; `file` goes before the next question.
+
+    While `editing` the next question replaces the last one.
+    """
 
     talk: Talk
     default: str = ""
@@ -65,26 +68,27 @@ class Repl:
             self._take(text)
 
     def _take(self, text: str) -> None:
+        edits, self.editing = self.editing, False  # whatever else comes now ends an edit
         try:
             call = parse(text)
             if call:
                 self._commands[call.name](call.argument)
             elif text.strip():
-                self._ask(text.strip())
+                self._ask(text.strip(), edits=edits)
         except RSDError as error:
             self.has_failed = True
             show_error(error, color=self.talk.screen.color)
         self._warn_of_the_journal()
 
-    def _ask(self, question: str) -> None:
-        question = _checked("\n\n".join(part for part in (self.file, question) if part))
-        again, self.editing = self.editing and bool(self.talk.conversation.turns), False
+    def _ask(self, typed: str, *, edits: bool = False) -> None:
         try:
-            self._told(self.talk.ask_again(question) if again else self.talk.ask(question))
+            question = _checked("\n\n".join(part for part in (self.file, typed) if part))
+            record = self.talk.ask_again(question) if edits else self.talk.ask(question)
         except RSDError:
-            self.default = question if not self.file else ""  # nobody should have to type it again
+            self.default, self.editing = typed, edits  # nobody should have to type it again
             raise
         self.file = ""
+        self._told(record)
 
     def _told(self, record: Record) -> None:
         """Deliver an answer, and say what a person should know after it."""
@@ -117,7 +121,8 @@ class Repl:
     def status(self) -> str:
         """The line below the prompt: trio, threshold, contexts, share by target."""
         talk = self.talk
-        parts = [talk.kept.trio, f"{talk.settings.strategy} at {talk.settings.threshold:g}"]
+        parts = ["this replaces your last question"] if self.editing else []
+        parts += [talk.kept.trio, f"{talk.settings.strategy} at {talk.settings.threshold:g}"]
         parts += [f"{room.role} {room.used:,}/{room.n_ctx:,}" for room in talk.rooms]
         steps = [step for turn in talk.conversation.turns for step in turn.steps]
         tokens = sum(step.tokens for step in steps)
@@ -153,11 +158,12 @@ class Repl:
         self._say(f"Taken back: {_short(undone.question)}")
 
     def _edit(self, argument: str) -> None:
-        last, self.editing = self.talk.last(), True
+        last = self.talk.last()
         if argument:
-            self._ask(argument)
+            self._ask(argument, edits=True)
         else:
-            self.default = last.question
+            self.default, self.editing = last.question, True
+            self._say("What you send now replaces your last question; a blank line leaves it.")
 
     def _set(self, argument: str) -> None:
         if argument:

@@ -13,6 +13,7 @@ from rsd_cli.chat.journal import Journal, opening, read
 from rsd_cli.chat.saving import load
 from rsd_cli.cli.conversing import Answered, Talk
 from rsd_cli.cli.interrupt import Interrupt
+from rsd_cli.cli.question import MAX_BYTES
 from rsd_cli.cli.repl import Repl
 from rsd_cli.cli.screen import Screen
 from tests.chat.talks import a_talk, a_turn
@@ -139,3 +140,39 @@ def test_what_is_saved_after_any_order_is_loaded_into_another_conversation(tmp_p
     assert second.conversation == first.conversation == load(tmp_path / name).conversation
     assert second.settings == first.settings
     assert read(tmp_path / "second.jsonl").conversation == first.conversation
+
+
+@pytest.mark.parametrize(
+    ("lines", "questions"),
+    [
+        (("/edit", "C"), ["A", "C"]),
+        (("/edit", "", "C"), ["A", "B", "C"]),
+        (("/edit", "", "/undo", "C"), ["A", "C"]),
+        (("/edit", "/show settings", "C"), ["A", "B", "C"]),
+        (("/edit", "/nonsense", "C"), ["A", "B", "C"]),
+        (("/show settings", "/edit", "C", "D"), ["A", "C", "D"]),
+    ],
+)
+def test_an_edit_ends_with_whatever_comes_next(tmp_path, capsys, lines, questions):
+    repl = Repl(talking(tmp_path / "talk.jsonl"))
+    for line in ("A", "B", *lines):
+        repl._take(line)
+    assert [turn.question for turn in repl.talk.conversation.turns] == questions
+    capsys.readouterr()
+
+
+def test_an_edit_that_was_refused_goes_on_and_says_so(tmp_path, capsys):
+    repl, long = Repl(talking(tmp_path / "talk.jsonl")), "x" * (MAX_BYTES + 1)
+    for line in ("A", "B", "/edit", long):
+        repl._take(line)
+    assert repl.default == long
+    assert "replaces your last question" in repl.status()
+    repl._take("C")
+    assert "replaces" not in repl.status()
+    repl._take(f"/edit {long}")
+    assert repl.default == long
+    repl._take("D")
+    repl._take(long)
+    repl._take("E")
+    assert [turn.question for turn in repl.talk.conversation.turns] == ["A", "D", "E"]
+    capsys.readouterr()
