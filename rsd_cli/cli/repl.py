@@ -79,6 +79,15 @@ class Repl:
             self.has_failed = True
             show_error(error, color=self.talk.screen.color)
         self._warn_of_the_journal()
+        self._heed_signals()
+
+    def _heed_signals(self) -> None:
+        """End on a signal. Ctrl-C at a terminal only stops an answer; a script would go on by itself."""
+        if not self.talk.interrupt():
+            return
+        if self.talk.interrupt.exit_code != 130 or not sys.stdin.isatty():
+            raise typer.Exit(self.talk.interrupt.exit_code)
+        self._stopped_at = time.monotonic()
 
     def _ask(self, typed: str, *, edits: bool = False) -> None:
         try:
@@ -96,10 +105,6 @@ class Repl:
             self.talk.screen.deliver(record)
         else:
             self._say("Nothing was written; your question is one key up.")
-        if self.talk.interrupt():
-            if self.talk.interrupt.exit_code != 130:
-                raise typer.Exit(self.talk.interrupt.exit_code)
-            self._stopped_at = time.monotonic()
         self.talk.measure()
         room = self.talk.fullest
         if room and room.share >= NEARLY_FULL:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import signal
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import typer
 
 from rsd_cli.chat.journal import Journal, opening, read
 from rsd_cli.chat.saving import load
@@ -175,4 +177,22 @@ def test_an_edit_that_was_refused_goes_on_and_says_so(tmp_path, capsys):
     repl._take(long)
     repl._take("E")
     assert [turn.question for turn in repl.talk.conversation.turns] == ["A", "D", "E"]
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("line", ["two", "/regen", "/compare"])
+def test_a_signal_in_whatever_takes_time_ends_a_script(tmp_path, capsys, monkeypatch, line, number, code):
+    talk = talking(tmp_path / "talk.jsonl")
+    repl, answer = Repl(talk), talk._answer
+    repl._take("one")
+
+    def interrupted(*asked: Any) -> Answered:
+        talk.interrupt.signal = number
+        return answer(*asked)
+
+    monkeypatch.setattr(talk, "_answer", interrupted)
+    with pytest.raises(typer.Exit) as left:
+        repl._take(line)
+    assert left.value.exit_code == code
     capsys.readouterr()

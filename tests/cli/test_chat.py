@@ -15,6 +15,7 @@ import pytest
 
 from tests.cli.command import ENTRY, declared, trio
 from tests.cli.conftest import BIG
+from tests.cli.test_signals import ended, wait_until_it_writes
 from tests.engine.driving import NO_END
 
 pexpect = pytest.importorskip("pexpect")
@@ -435,6 +436,27 @@ def test_a_refused_turn_of_a_script_is_an_error_at_the_end(rsd):
     assert done.code == 1
     assert "/nonsense is no command." in done.err
     assert done.out.strip()
+
+
+def test_ctrl_c_ends_a_script_and_keeps_what_was_written(slow, rsd):
+    (rsd.home / "turns").write_bytes(lines("What?", "And?", "And then?"))
+    with (rsd.home / "turns").open("rb") as turns:
+        process = subprocess.Popen(
+            [*ENTRY, "chat", *slow("drafting")], stdin=turns, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=rsd.env(), cwd=rsd.home, start_new_session=True,
+        )  # fmt: skip
+    try:
+        wait_until_it_writes(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
+        code, out, err = ended(process)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert code == 130, err
+    assert out.strip()
+    (path,) = journals(rsd)
+    assert kinds(path) == ["chat", "asked", "answered"]
+    assert records(path)[0]["ended_by"] == "interrupted"
 
 
 def test_a_full_context_is_said_and_nothing_is_cut_silently(rsd):
