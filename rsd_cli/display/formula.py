@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rsd_cli.display.symbols import DOUBLE_STRUCK, MARKS, lowered, raised, symbol
 
-_DEEPEST = 24
+_DEEPEST = 50  # pieces within pieces: what a macro applies to is one, a group there another
 _TOKEN = re.compile(
     r"\\\\(?:\[-?[\d.]{1,6} ?(?:pt|em|ex|mm|cm)\])?|\\[A-Za-z]+\*?|\\.|[{}^_&~]|[^\\{}^_&~]+|\\", re.DOTALL
 )
@@ -51,7 +51,7 @@ _LAYOUTS = {
 
 
 class TooDeepError(Exception):
-    """Braces are nested deeper than a formula's would be."""
+    """Braces, scripts or macros are nested deeper than a formula's would be."""
 
 
 def read_formula(source: str) -> str:
@@ -101,6 +101,14 @@ class _Reader:
         return before_group if _is_applied(name) else name in ("left", "right") or bool(symbol(name))
 
     def _item(self, word: str) -> str:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise TooDeepError
+        piece = self._piece(word)
+        self._depth -= 1
+        return piece
+
+    def _piece(self, word: str) -> str:
         if word == "{":
             return self._group()
         if word in ("^", "_"):
@@ -114,15 +122,11 @@ class _Reader:
         return self._macro(word) if word.startswith("\\") and len(word) > 1 else word
 
     def _group(self) -> str:
-        self._depth += 1
-        if self._depth > _DEEPEST:
-            raise TooDeepError
         out = ""
         while self._tokens and self._tokens[-1] != "}":
             out = _joined(out, self._item(self._tokens.pop()))
         if self._tokens:
             self._tokens.pop()
-        self._depth -= 1
         return out
 
     def _argument(self) -> str:

@@ -82,6 +82,22 @@ def test_what_is_too_long_or_too_deep_stays():
 
 
 @pytest.mark.parametrize(
+    "nested", ["x" + "^" * 600 + "2", "\\sqrt" * 280 + "2", "\\frac" * 280, "\\pmod^" * 200 + "3"]
+)
+def test_what_is_nested_without_braces_is_too_deep_as_well(nested):
+    assert readable(f"${nested}$") == f"${nested}$"
+    assert formula(nested) == nested
+    assert readable(f"\\boxed{{{nested}}}") == f"\\boxed{{{nested}}}"
+
+
+def test_a_deep_formula_is_read():
+    deep = "1"
+    for _ in range(12):
+        deep = rf"\sqrt{{\frac{{{deep}}}{{2}}}}"
+    assert "\\" not in readable(f"${deep}$")
+
+
+@pytest.mark.parametrize(
     "piece",
     ["{", "$", "\\(", "\\frac", "\\boxed{", "^", "^{", "\\begin{a}", "`", "$a", "$$a", "\\begin", "\\$"],
 )
