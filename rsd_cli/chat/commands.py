@@ -31,7 +31,7 @@ class Command:
 COMMANDS = (
     Command("help", "what can be typed here", aliases=("?",)),
     Command("bye", "leave; Ctrl-D does it too", aliases=("exit", "quit")),
-    Command("clear", "begin a new conversation; the system prompt stays"),
+    Command("clear", "begin a new conversation, without a file of /read; the system prompt stays"),
     Command("regen", "answer the last question again, with the next seed"),
     Command("undo", "take the last question and its answer back"),
     Command("edit", "change the last question, here or as TEXT", "[TEXT]"),
@@ -44,7 +44,7 @@ COMMANDS = (
     Command("compact", "drop the oldest turns: N, or until half of the context is free", "[N]"),
     Command("save", "keep the conversation: .md reads well, any other name is JSONL", "FILE"),
     Command("load", "go on with a saved conversation", "FILE"),
-    Command("read", "put a text file before your next question", "FILE"),
+    Command("read", "put a text file before your next question; alone: leave it out again", "[FILE]"),
     Command("copy", "the last answer to the clipboard, through the terminal"),
 )
 LONGEST_NUMBER = 18  # digits; Python refuses to read some thousands

@@ -1,8 +1,12 @@
-"""The question of `rsd ask`: the argument, standard input, or both. Refuses what no model should read."""
+"""The question of `rsd ask`: the argument, standard input, or both; and the file before a question of `rsd chat`.
+
+Refuses what no model should read.
+"""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from rsd_cli.errors import UsageError
 
@@ -18,6 +22,28 @@ def read_question(argument: str | None) -> str:
         return _checked(_read_stdin())
     piped = "" if typed else _read_stdin()
     return _checked("\n\n".join(part for part in (_argument(argument), piped.strip()) if part))
+
+
+def read_file(name: str) -> str:
+    """The text of a regular file: another one may have no end, or nobody at its other end."""
+    try:
+        path = Path(name).expanduser()
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{name} is no regular file.", "Name a file with text in it.")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise UsageError(f"{name} is longer than {MAX_BYTES:,} bytes.", "Name a shorter file.")
+        return data.decode()
+    except OSError as error:
+        raise UsageError(
+            f"{name} can't be read: {error.strerror}.", "Name a file with text in it."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{name} is no text: byte {error.start + 1:,} is not UTF-8.",
+            "Convert it, for example with iconv.",
+        ) from error
 
 
 def _argument(text: str) -> str:

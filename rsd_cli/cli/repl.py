@@ -17,7 +17,7 @@ from rsd_cli.chat.commands import COMMANDS, SHOWN, parse, whole_number
 from rsd_cli.chat.saving import load, save
 from rsd_cli.chat.settings import KEYS, change
 from rsd_cli.cli.conversing import NEARLY_FULL
-from rsd_cli.cli.question import MAX_BYTES
+from rsd_cli.cli.question import MAX_BYTES, read_file
 from rsd_cli.display import chat as shown
 from rsd_cli.display.consoles import show_error
 from rsd_cli.errors import RSDError, UsageError
@@ -93,8 +93,11 @@ class Repl:
         try:
             question = _checked("\n\n".join(part for part in (self.file, typed) if part))
             record = self.talk.ask_again(question) if edits else self.talk.ask(question)
-        except RSDError:
+        except RSDError as error:
             self.default, self.editing = typed, edits  # nobody should have to type it again
+            if self.file:
+                self.default = ""  # what comes next is a command
+                error.hint = f"{error.hint} /read without a name leaves the file out.".strip()
             raise
         self.file = ""
         self._told(record)
@@ -150,6 +153,7 @@ class Repl:
         self.talk.drop(len(self.talk.conversation.turns))
         self.talk.measure()
         self._say("A new conversation; the system prompt stays.")
+        self._drop_file()
 
     def _regen(self, _argument: str) -> None:
         last = self.talk.last()
@@ -250,14 +254,18 @@ class Repl:
         self._say(f"{len(kept.conversation.turns)} turns from {argument}.")
 
     def _read(self, argument: str) -> None:
-        try:
-            data = Path(argument).expanduser().read_bytes()
-            self.file = _checked(data.decode())
-        except OSError as error:
-            raise UsageError(f"{argument} can't be read: {error.strerror}.") from error
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{argument} is no text: byte {error.start + 1:,} is not UTF-8.") from error
-        self._say(f"{self.file.count(chr(10)) + 1:,} lines of {argument} go before your next question.")
+        if argument:
+            self.file = read_file(argument)
+            self._say(f"{self.file.count(chr(10)) + 1:,} lines of {argument} go before your next question.")
+        elif self.file:
+            self._drop_file()
+        else:
+            raise UsageError("No file goes with your next question.", "/read FILE puts one before it.")
+
+    def _drop_file(self) -> None:
+        if self.file:
+            self.file = ""
+            self._say("No file goes with your next question any more.")
 
     def _copy(self, _argument: str) -> None:
         text = self.talk.last().answer.strip()
