@@ -6,12 +6,14 @@ import io
 import os
 import sys
 
+from rsd_cli.cli.streams import fill_gaps
 from rsd_cli.cli.supervisor import supervised
 from rsd_cli.errors import DISK_FULL, ModelError, ResourceError, RSDError
 
 
 def main() -> None:
     """Run the command line; never returns."""
+    fill_gaps()
     debug = _take_debug(sys.argv)
     supervised(lambda: run(debug=debug))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -99,7 +98,6 @@ def converse(talk: Talk, *, crashed: bool = False) -> None:
 
     talk.load()
     repl = Repl(talk, talk.kept.unanswered)
-    sys.stdin = sys.stdin or io.StringIO()  # closed: there is nothing to read
     if not sys.stdin.isatty():
         repl.run(Lines(sys.stdin))
         raise typer.Exit(int(repl.has_failed))

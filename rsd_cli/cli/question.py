@@ -15,7 +15,7 @@ MAX_BYTES = 4_000_000
 
 def read_question(argument: str | None) -> str:
     """The argument, `-` for standard input; piped input is appended to an argument."""
-    typed = sys.stdin is None or sys.stdin.isatty()  # nobody pipes anything in
+    typed = sys.stdin.isatty()  # nobody pipes anything in
     if argument is None and typed:
         raise UsageError("No question is given.", 'Ask one: rsd ask "What is 3 x 4?"')
     if argument is None or argument == "-":
@@ -58,8 +58,6 @@ def _argument(text: str) -> str:
 
 
 def _read_stdin() -> str:
-    if sys.stdin is None:
-        raise UsageError("Standard input is closed.", "Pipe the question in, or pass it as an argument.")
     data = sys.stdin.buffer.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise _too_long()
