@@ -59,14 +59,15 @@ def cached(source: HubSource) -> Path | None:
 
 
 def address(source: HubSource) -> Address:
-    """Where to download it, with the user's token."""
+    """Where to download it, with the user's token. A branch or a tag may be another file by the next run."""
     from huggingface_hub import constants, get_token, hf_hub_url
 
     if constants.HF_HUB_OFFLINE:
         raise SourceError("HF_HUB_OFFLINE is set")
     url = hf_hub_url(source.repo, source.file, revision=source.revision)
     token = get_token()
-    return Address(url, {"Authorization": f"Bearer {token}"} if token else {}, CONNECT_TIMEOUT)
+    secret = {"Authorization": f"Bearer {token}"} if token else {}
+    return Address(url, secret, CONNECT_TIMEOUT, resumable=COMMIT.fullmatch(source.revision) is not None)
 
 
 def fetch_checkpoint(repo: str, revision: str) -> Path:

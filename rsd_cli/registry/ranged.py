@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from email.message import Message
 
+    from rsd_cli.registry.entries import ModelEntry
     from rsd_cli.registry.part import Part
 
 CHUNK = 1 << 18
@@ -35,7 +36,10 @@ EXPLAINED = {
 
 @dataclass(frozen=True)
 class Address:
-    """What to ask for. Secret headers don't follow a redirect to another host."""
+    """What to ask for. Secret headers don't follow a redirect to another host.
+
+    `resumable`: what it gives never changes, so that a later run may go on where an earlier one stopped.
+    """
 
     url: str
     secret_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -53,7 +57,7 @@ class _PassingError(Exception):
 
 def download(address: Address, part: Part) -> None:
     """Fetch what is missing; a server that does not continue is started over."""
-    resume = address.resumable
+    resume = _may_continue(address, part.entry)
     for attempt in range(RETRIES + 1):
         try:
             return _attempt(address, part, resume=resume)
@@ -62,8 +66,13 @@ def download(address: Address, part: Part) -> None:
             if attempt == RETRIES:
                 raise SourceError(str(error)) from None
             time.sleep(min(error.pause * 2**attempt, LONGEST_PAUSE))
-            resume = True  # what this process wrote comes from this very address
+            resume = resume or part.done > 0  # what this process wrote comes from this very address
     return None
+
+
+def _may_continue(address: Address, entry: ModelEntry) -> bool:
+    """Whether the bytes that an earlier run left are this address's too; a hash would tell if they are not."""
+    return entry.sha256 is not None or (address.resumable and len(entry.sources) == 1)
 
 
 def read_range(address: Address, start: int, length: int) -> bytes:

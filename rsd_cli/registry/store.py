@@ -244,7 +244,7 @@ class Store:
         elif isinstance(source, HubSource):
             ranged.download(hub.address(source), part)
         else:
-            ranged.download(ranged.Address(source.url, resumable=part.entry.sha256 is not None), part)
+            ranged.download(ranged.Address(source.url, resumable=False), part)
 
     def _make_directory(self) -> None:
         try:

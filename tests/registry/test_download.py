@@ -110,6 +110,69 @@ def test_an_earlier_run_is_continued_or_started_over(site, ignore_range):
     assert site.ranges == ["bytes=2000000-"]
 
 
+COMMIT = "ab" * 20
+UNPINNED = {"sha256": None, "unverified": "a test"}
+
+
+def from_the_hub(revision: str, **more: object) -> ModelEntry:
+    source = {"kind": "hf", "repo": "some/repo", "revision": revision, "file": "m.gguf"}
+    return ModelEntry.model_validate({"name": "m", "unverified": "a test", "sources": [source], **more})
+
+
+@pytest.fixture
+def hub_site(site, monkeypatch):
+    """The site in the hub's place."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.hf_hub_url", lambda *_, **__: site.url)
+    return site
+
+
+def left(store: Store, wanted: ModelEntry, content: bytes) -> None:
+    """An earlier run was interrupted."""
+    store.directory.mkdir(parents=True)
+    (store.directory / (wanted.file_name + ".part")).write_bytes(content)
+
+
+OLDER = b"another version's " * 1000
+
+
+@pytest.mark.parametrize("answers", [[], [503]])
+def test_a_branch_may_have_moved_so_an_earlier_run_is_not_continued(hub_site, answers):
+    hub_site.answers = answers
+    store, wanted = Store(), from_the_hub("main", size=len(CONTENT))
+    left(store, wanted, OLDER)
+    assert store.fetch(wanted).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(("revision", "sha256"), [(COMMIT, None), ("main", HASH)])
+def test_a_commit_and_a_hash_are_continued(hub_site, revision, sha256):
+    store, wanted = Store(), from_the_hub(revision, sha256=sha256, size=len(CONTENT))
+    left(store, wanted, CONTENT[:2_000_000])
+    assert store.fetch(wanted).read_bytes() == CONTENT
+    assert hub_site.ranges == ["bytes=2000000-"]
+
+
+def test_a_commit_does_not_continue_what_may_be_of_another_source(hub_site):
+    wanted = from_the_hub(COMMIT)
+    both = wanted.model_copy(update={"sources": [*wanted.sources, *entry("http://127.0.0.1:9/m").sources]})
+    store = Store()
+    left(store, both, OLDER)
+    assert store.fetch(both).read_bytes() == CONTENT
+
+
+def test_an_unpinned_address_is_started_over_but_within_a_run_continued(site):
+    site.answers, site.cut_after = [503], None
+    store, wanted = Store(), entry(site.url, **UNPINNED)
+    left(store, wanted, OLDER)
+    assert store.fetch(wanted).read_bytes() == CONTENT
+    assert site.ranges == [None, None]
+    store.remove(wanted)
+    site.ranges.clear()
+    site.cut_after = 1_000_000
+    assert store.fetch(wanted).read_bytes() == CONTENT
+    assert site.ranges == [None, "bytes=1000000-"]
+
+
 def test_a_wrong_file_never_gets_the_name(site):
     site.content = CONTENT[:-1] + b"!"
     store = Store()
