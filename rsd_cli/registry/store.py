@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rsd_cli.errors import ModelError, UsageError
 from rsd_cli.registry.entries import ConvertSource, HubSource, PathSource, UrlSource, WheelSource
 from rsd_cli.registry.gguf import UnusableFileError, read_header
-from rsd_cli.registry.names import size_text
+from rsd_cli.registry.names import shard_names, size_text
 from rsd_cli.registry.part import Part, Progress, SourceError, silent
 from rsd_cli.registry.verdicts import Verdicts, hash_file, store_directory
 
@@ -73,7 +73,7 @@ class Store:
     def find(self, entry: ModelEntry) -> Path | None:
         """A file of the right size, without reading it."""
         for path in self._places(entry):
-            if path.is_file() and entry.size in {None, path.stat().st_size} and self._has_shards(entry):
+            if path.is_file() and entry.size in {None, path.stat().st_size} and _has_shards(entry, path):
                 return path
         return None
 
@@ -87,8 +87,8 @@ class Store:
         path = self._present(entry, progress or silent, failures)
         if path is None:
             path = self._download(entry, progress or silent, failures)
-            for shard in entry.further_shards:
-                self.fetch(shard, progress)
+            for shard in entry.further_shards:  # llama.cpp looks for them beside the first, nowhere else
+                self._download(shard, progress or silent, [])
         if entry.shard is not None and entry.shard.index == 1:
             read_header(path)  # only now are all the shards there
         return path
@@ -156,17 +156,14 @@ class Store:
                 if found:
                     yield found
 
-    def _has_shards(self, entry: ModelEntry) -> bool:
-        return all(self.find(shard) for shard in entry.further_shards)
-
     def _present(self, entry: ModelEntry, progress: Progress, failures: list[Failure]) -> Path | None:
         for path in self._places(entry):
             if not path.exists() and path == self._own(entry):
                 continue
             problem = self._problem(entry, path, progress)
-            if problem is None and self._has_shards(entry):
+            if problem is None and _has_shards(entry, path):
                 return path
-            failures.append(Failure(str(path), problem or "further parts are missing"))
+            failures.append(Failure(str(path), problem or "further parts are missing beside it"))
         return None
 
     def _problem(self, entry: ModelEntry, path: Path, progress: Progress) -> str | None:
@@ -268,6 +265,15 @@ class Store:
                 return lock.acquire(timeout=0.5)
             except Timeout:  # noqa: PERF203 - a clock
                 progress(entry.name, "waiting", self.partial(entry), entry.size)
+
+
+def _has_shards(entry: ModelEntry, path: Path) -> bool:
+    """Whether all further files of a split model lie beside the first one."""
+    beside = [path.with_name(name) for name in shard_names(path.name)[1:]] if entry.further_shards else []
+    pairs = zip(entry.further_shards, beside, strict=False)
+    return len(beside) == len(entry.further_shards) and all(
+        file.is_file() and shard.size in {None, file.stat().st_size} for shard, file in pairs
+    )
 
 
 def _check_header(part: Part) -> None:

@@ -4,6 +4,7 @@ import json
 import struct
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,60 @@ def test_a_split_model_of_the_hub_is_fetched_in_all_its_parts(monkeypatch):
         assert Store(offline=True).fetch(entry) == path
         assert len(site.ranges) == 2
     assert Store().remove(entry) == 2 * len(content)
+
+
+@pytest.fixture
+def split(monkeypatch, tmp_path):
+    """A split model of the hub, whose cache holds the parts that lie in this directory."""
+    content = File().with_values(split__count=Value(2, struct.pack("<H", 3))).build()
+    names = [f"x-Q4_K_M-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
+    listing = Listing(COMMIT, [HubFile(name, len(content)) for name in names])
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    monkeypatch.setattr(hub, "list_files", lambda *_, **__: listing)
+    monkeypatch.setattr(hub, "cached", lambda source: p if (p := cache / source.file).is_file() else None)
+    with serving(Site(content)) as site:
+        monkeypatch.setattr(hub, "address", lambda _: Address(site.url))
+        yield Split(site, content, cache, names)
+
+
+@dataclass
+class Split:
+    site: Site
+    content: bytes
+    cache: Path
+    names: list[str]
+
+    def cached(self, *numbers: int) -> None:
+        for number in numbers:
+            (self.cache / self.names[number - 1]).write_bytes(self.content)
+
+
+@pytest.mark.parametrize("cached", [(1,), (2,), (1, 2), (2, 3)])
+def test_a_split_model_that_the_cache_has_in_part_is_fetched_into_one_directory(split, cached):
+    split.cached(*cached)
+    entry = load_registry().model("hf://a/b")
+    assert Store(offline=True).locate(entry) is None
+    path = Store().fetch(entry)
+    assert len(list(path.parent.glob("*.gguf"))) == 3
+    assert read_header(path).tensor_bytes
+    assert Store(offline=True).locate(entry) == path
+    assert Store().find(entry) == path
+
+
+def test_a_part_that_is_gone_is_fetched_again_and_only_that(split):
+    entry = load_registry().model("hf://a/b")
+    path = Store().fetch(entry)
+    path.with_name(path.name.replace("-00001-of", "-00002-of")).unlink()
+    assert Store().fetch(entry) == path
+    assert len(split.site.ranges) == 4
+
+
+def test_a_split_model_that_the_cache_has_is_used_there(split):
+    split.cached(1, 2, 3)
+    entry = load_registry().model("hf://a/b")
+    assert Store().fetch(entry) == split.cache / split.names[0]
+    assert split.site.ranges == []
 
 
 def test_an_odd_file_name_stays_inside_the_store(monkeypatch):
