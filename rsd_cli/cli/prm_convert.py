@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rsd_cli.cli.prm_import import SeparatorOption, checkpoint_files, separator_text, warn_of_guess
-from rsd_cli.errors import ModelError, OutputError
+from rsd_cli.errors import DISK_FULL, ModelError, OutputError, ResourceError, RSDError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rsd_cli.cli.interrupt import Interrupt
     from rsd_cli.registry.entries import ConvertSource
+    from rsd_cli.registry.part import Progress
     from rsd_cli.registry.schema import Registry
+    from rsd_cli.registry.store import Convert
     from rsd_cli.rewards.checkpoints import Checkpoint
 
 
@@ -53,6 +53,7 @@ def convert_checkpoint(
     """
     from rsd_cli.cli import setup
     from rsd_cli.cli.interrupt import Interrupt
+    from rsd_cli.display.progress import transfer_progress
     from rsd_cli.engine.llama import DecodeAborted
     from rsd_cli.engine.quantize import check_quantization
     from rsd_cli.rewards.checkpoints import Checkpoint
@@ -61,78 +62,74 @@ def convert_checkpoint(
     check_quantization(quant)
     found = setup.find_model(base, setup.Access(models, offline))
     source = Checkpoint(checkpoint_files(checkpoint, revision))
-    with Interrupt() as interrupt:
+    with Interrupt() as interrupt, transfer_progress() as progress:
         try:
-            made = make_gguf(source, found.path, output, quant, interrupt, separator_text(separator))
+            work = Work(output, quant, interrupt, progress, separator_text(separator))
+            made = make_gguf(source, found.path, work)
         except DecodeAborted:
             raise typer.Exit(interrupt.exit_code) from None
     for path in made:
         typer.echo(str(path))
 
 
-def converter(registry: Registry, *, offline: bool = False) -> Callable[[ConvertSource, Path], None]:
+def converter(registry: Registry, *, offline: bool = False) -> Convert:
     """How a model store gets what has to be made here: base and checkpoint fetched, converted, the head beside."""
 
-    def convert(source: ConvertSource, output: Path) -> None:
+    def convert(source: ConvertSource, output: Path, folder: Path, progress: Progress) -> None:
         from rsd_cli.cli.interrupt import Interrupt
-        from rsd_cli.display.progress import transfer_progress
         from rsd_cli.engine.llama import DecodeAborted
         from rsd_cli.engine.quantize import check_quantization
-        from rsd_cli.registry.hub import fetch_checkpoint
         from rsd_cli.registry.store import Store
+        from rsd_cli.registry.weights import fetch_weights
         from rsd_cli.rewards.checkpoints import Checkpoint, LocalFiles
 
         check_quantization(source.quant)
-        with transfer_progress() as progress:
-            base = Store(offline=offline).fetch(registry.model(source.base), progress)
-        checkpoint = Checkpoint(LocalFiles(fetch_checkpoint(source.repo, source.revision)))
+        base = Store(offline=offline).fetch(registry.model(source.base), progress)
+        checkpoint = Checkpoint(LocalFiles(fetch_weights(source, folder, progress)))
         with Interrupt() as interrupt:
             try:
-                make_gguf(checkpoint, base, output, source.quant, interrupt)
+                make_gguf(checkpoint, base, Work(output, source.quant, interrupt, progress))
             except DecodeAborted:
                 raise typer.Exit(interrupt.exit_code) from None
 
     return convert
 
 
-def make_gguf(
-    checkpoint: Checkpoint,
-    base: Path,
-    output: Path,
-    quant: str,
-    interrupt: Interrupt,
-    separator: str | None = None,
-) -> list[Path]:
+@dataclass(frozen=True)
+class Work:
+    """What a conversion is to write, who may stop it, and who hears how far it is."""
+
+    output: Path
+    quant: str
+    interrupt: Interrupt
+    progress: Progress
+    separator: str | None = None
+
+    def told(self, phase: str, done: int, total: int | None) -> None:
+        """Say it, and end here if that is asked for."""
+        from rsd_cli.engine.llama import DecodeAborted
+
+        self.progress(self.output.stem, phase, done, total)
+        if self.interrupt():
+            raise DecodeAborted
+
+
+def make_gguf(checkpoint: Checkpoint, base: Path, work: Work) -> list[Path]:
     """Convert, quantize, load and check; what was written. Nothing has its name before it is right."""
-    from rsd_cli.display.counting import counting
-    from rsd_cli.engine.llama import DecodeAborted
-    from rsd_cli.engine.quantize import AS_WRITTEN, quantize
+    from rsd_cli.engine.quantize import AS_WRITTEN
     from rsd_cli.registry.verdicts import hash_file
-    from rsd_cli.rewards.convert import convert, matched, open_base
     from rsd_cli.rewards.published import has_head, take_head
 
-    description = open_base(base)
+    output = work.output
     whole = output.with_name(output.name + ".f16.part")
-    part = whole if quant == AS_WRITTEN else output.with_name(output.name + ".part")
-    head = take_head(checkpoint, output.name, separator) if has_head(checkpoint) else None
+    part = whole if work.quant == AS_WRITTEN else output.with_name(output.name + ".part")
+    head = take_head(checkpoint, output.name, work.separator) if has_head(checkpoint) else None
     with ExitStack() as stack:
         for path in (whole, part):
             stack.callback(path.unlink, missing_ok=True)
-        total = len(matched(checkpoint, description))
-        try:
-            with counting("tensors", total) as tell:
-
-                def told(name: str) -> None:
-                    if interrupt():
-                        raise DecodeAborted
-                    tell(name)
-
-                convert(checkpoint, description, whole, told)
-            if part != whole:
-                typer.echo(f"Quantizing to {quant} …", err=True)
-                quantize(whole, part, quant, interrupt)
-        except OSError as error:
-            raise OutputError(f"{whole} can't be written: {error.strerror or error}.") from error
+        _write(checkpoint, base, whole, work)
+        if part != whole:
+            _quantize(whole, part, work)
         check_loads(part, head.hidden_size if head else None)
         beside = output.with_name(f"{output.stem}.head.safetensors")
         if head is not None:  # first: a GGUF that has its name is never made again
@@ -140,6 +137,43 @@ def make_gguf(
             warn_of_guess(head)
         os.replace(part, output)  # noqa: PTH105  # atomic on every system, also over an older file
     return [output, beside] if head is not None else [output]
+
+
+def _write(checkpoint: Checkpoint, base: Path, whole: Path, work: Work) -> None:
+    """The weights as 16-bit floats."""
+    from rsd_cli.rewards.convert import convert, open_base, sizes
+
+    description = open_base(base)
+    left = sizes(checkpoint, description)
+    total = sum(left.values())
+
+    def told(name: str) -> None:
+        del left[name]
+        work.told("converting", total - sum(left.values()), total)
+
+    try:
+        convert(checkpoint, description, whole, told)
+    except OSError as error:
+        raise _not_written(whole, error) from error
+
+
+def _quantize(whole: Path, part: Path, work: Work) -> None:
+    from rsd_cli.engine.quantize import quantize
+
+    def told() -> bool:
+        work.told("quantizing", part.stat().st_size if part.is_file() else 0, None)
+        return False
+
+    quantize(whole, part, work.quant, told)
+
+
+def _not_written(path: Path, error: OSError) -> RSDError:
+    """numpy says a full disk without a number."""
+    if error.errno in DISK_FULL or error.errno is None:
+        return ResourceError(
+            f"{path} can't be written: {error.strerror or error}.", "Free some space, or choose another disk."
+        )
+    return OutputError(f"{path} can't be written: {error.strerror or error}.")
 
 
 def check_loads(path: Path, hidden_size: int | None) -> None:

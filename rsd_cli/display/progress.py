@@ -35,7 +35,7 @@ QUIETEST_SECONDS = 0.5
 
 
 class Report(Protocol):
-    """What the model store calls; phases are downloading, verifying and waiting."""
+    """What the model store calls; phases are those of its own `Progress`."""
 
     def __call__(self, name: str, phase: str, done: int, total: int | None) -> None:
         """Done and total are bytes."""

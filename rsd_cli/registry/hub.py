@@ -12,16 +12,13 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rsd_cli.errors import ModelError
+from rsd_cli.registry.entries import HubSource
 from rsd_cli.registry.names import SHARD
 from rsd_cli.registry.part import SourceError
 from rsd_cli.registry.ranged import Address
 from rsd_cli.registry.verdicts import store_directory
-
-if TYPE_CHECKING:
-    from rsd_cli.registry.entries import HubSource
 
 CONNECT_TIMEOUT = 5.0
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -70,21 +67,20 @@ def address(source: HubSource) -> Address:
     return Address(url, secret, CONNECT_TIMEOUT, resumable=COMMIT.fullmatch(source.revision) is not None)
 
 
-def fetch_checkpoint(repo: str, revision: str) -> Path:
-    """A checkpoint's weights in the hub's own cache, continued if they are there in part; their directory."""
-    from huggingface_hub import hf_hub_download
+def cached_directory(repo: str, commit: str, files: list[str]) -> Path | None:
+    """Where the local cache holds these files of a commit, if it holds them all."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
 
-    listing = list_files(repo, revision, offline=False)
-    names = [file.path for file in listing.files if "/" not in file.path]
-    ending = ".safetensors" if any(name.endswith(".safetensors") for name in names) else ".bin"
-    wanted = [name for name in names if name.removesuffix(".index.json").endswith(ending)]
-    if not wanted:
-        raise SourceError(f"{repo} has no weights among its {len(names)} files")
-    try:
-        paths = [hf_hub_download(repo, name, revision=listing.revision) for name in wanted]
-    except Exception as error:  # noqa: BLE001 - which one depends on the http library that the hub package uses
-        raise SourceError(f"{repo}: {error}", network=True) from None
-    return Path(paths[0]).parent
+    sources = [HubSource(kind="hf", repo=repo, revision=commit, file=file) for file in files]
+    if not all(cached(source) for source in sources):
+        return None
+    return (
+        Path(constants.HF_HUB_CACHE)
+        / repo_folder_name(repo_id=repo, repo_type="model")
+        / "snapshots"
+        / commit
+    )
 
 
 def dataset_commit(repo: str) -> str:

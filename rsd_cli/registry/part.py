@@ -26,7 +26,7 @@ LARGEST = 1 << 40  # where no size is declared, a limit all the same
 
 
 class Progress(Protocol):
-    """Told how far a file is; phases are downloading, verifying and waiting."""
+    """Told how far a file is; phases are downloading, verifying, waiting, converting and quantizing."""
 
     def __call__(self, name: str, phase: str, done: int, total: int | None) -> None:
         """`total` is None where nobody knows it."""
@@ -170,13 +170,7 @@ class Part:
         if self.total is None:
             return
         needed = int(self.total * 1.05) - max(present, self.present)
-        directory = self.path.parent
-        free = shutil.disk_usage(directory).free
-        if free < needed:
-            raise ResourceError(
-                f"{self.entry.name} needs {size_text(needed)}, and {size_text(free)} are free in {directory}.",
-                "Free some space, or set RSD_HOME to a directory on a larger disk.",
-            )
+        require_space(self.entry.name, needed, self.path.parent)
 
     def _stop(self, error: OSError) -> NoReturn:
         """The disk's fault, not the source's, so no other source is tried."""
@@ -186,3 +180,13 @@ class Part:
             f"Cannot write {self.entry.name} to {self.path.parent}: {error.strerror}.",
             "Free some space, or set RSD_HOME to a directory on a larger disk.",
         ) from None
+
+
+def require_space(name: str, needed: int, directory: Path) -> None:
+    """Raise ResourceError where fewer bytes are free."""
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise ResourceError(
+            f"{name} needs {size_text(needed)}, and {size_text(free)} are free in {directory}.",
+            "Free some space, or set RSD_HOME to a directory on a larger disk.",
+        )

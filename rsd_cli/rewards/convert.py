@@ -99,6 +99,11 @@ def convert(checkpoint: Checkpoint, base: Base, output: Path, told: Callable[[st
             writer.close()
 
 
+def sizes(checkpoint: Checkpoint, base: Base) -> dict[str, int]:
+    """The bytes of each tensor that `convert` will write, by name."""
+    return {name: _n_bytes(base.shapes[name]) for name in matched(checkpoint, base)}
+
+
 def matched(checkpoint: Checkpoint, base: Base) -> dict[str, str]:
     """For each tensor of the base the checkpoint's name of it, checked for its shape; raises ModelError."""
     shapes, stored = base.shapes, checkpoint.shapes()

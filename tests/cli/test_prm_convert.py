@@ -171,6 +171,20 @@ def test_values_that_are_not_finite_are_refused(rsd, base):
     assert not list(rsd.home.glob("out*"))
 
 
+def test_a_full_disk_is_no_conflict_of_output(rsd, base):
+    """numpy reports a short write without an error number."""
+    resource = pytest.importorskip("resource")
+    checkpoint(rsd.home / "hf", as_checkpoint(base))
+    running = rsd.start(
+        *("prm", "convert", "hf", "--base", "base.gguf", "-o", "out.gguf"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+    )
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 4, errors.decode()
+    assert b"out.gguf.f16.part can't be written" in errors
+    assert not list(rsd.home.glob("out*"))
+
+
 def test_an_unknown_quantization_is_refused_with_common_ones(rsd, base):
     converted(rsd, as_checkpoint(base), "--quant", "q3").refused(2, "q3", "q4_k_m")
 
@@ -203,15 +217,21 @@ def test_a_trio_pulls_what_has_to_be_converted(rsd, base):
     }
     rsd.write_models(yaml.safe_dump(models))
     with serving("some/prm") as hub:
+        hub.files["config.json"] = b"{}"
         hub.files["model.safetensors"] = safetensors(tensors, "F32")
-        env = {
-            "HF_ENDPOINT": hub.url,
-            "HF_HUB_OFFLINE": "0",
-            "HF_HOME": str(rsd.home / "hf-home"),
-            "HF_HUB_DISABLE_XET": "1",
-        }
-        done = rsd("models", "pull", "made", env=env)
+        hub.files["model.safetensors.index.json"] = b"{}"
+        hub.missing = {"model.safetensors.index.json"}
+        env = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
+        rsd("models", "pull", "made", "--quiet", env=env).refused(3, "index.json: HTTP 404")
+        assert hub.sent == len(hub.files["model.safetensors"])
+        assert "partial" in rsd("models", "list").out
+        hub.missing = set()
+        done = rsd("models", "pull", "made", "--quiet", env=env)
+        assert hub.sent == len(hub.files["model.safetensors"]) + 2
     assert done.code == 0, done.err
+    assert done.err.startswith("The separator")  # a warning, and no progress
+    assert done.err.count("\n") == 1
+    assert not list((rsd.home / "rsd_home").rglob("*.checkpoint"))
     lines = json.dumps({"problem": "1 + 2?", "steps": ["We add", "so 3"]})
     scored = rsd("prm", "score", "-", "--prm", "stepwise", "--json", "--threads", "1", stdin=lines.encode())
     assert scored.code == 0, scored.err

@@ -272,9 +272,9 @@ def test_two_processes_fetch_it_once(site, tmp_path):
 
 def test_the_lock_of_a_killed_process_is_free(site):
     code = (
-        "import sys, time; from rsd_cli.registry.store import Store; "
+        "import sys, time; from rsd_cli.registry.store import Store; from rsd_cli.registry.shelf import Shelf;"
         "from rsd_cli.registry.entries import ModelEntry; from rsd_cli.registry.part import silent;"
-        "lock = Store()._lock(ModelEntry.model_validate_json(sys.argv[1]), silent);"
+        "lock = Shelf(Store().directory).lock(ModelEntry.model_validate_json(sys.argv[1]), silent);"
         "print('held', flush=True);"
         "time.sleep(60)"
     )
@@ -326,3 +326,21 @@ def test_removing_frees_only_our_own_files(site):
     assert store.remove(wanted) == len(CONTENT)
     assert files(store) == []
     assert store.locate(wanted) is None
+
+
+def test_all_that_interrupted_work_left_can_be_removed():
+    source = {"kind": "convert", "repo": "some/prm", "base": "base"}
+    wanted = ModelEntry.model_validate({"name": "m", "unverified": "made here", "sources": [source]})
+    store = Store()
+    assert not store.owns(wanted)
+    name = wanted.file_name
+    left = ("f16.part", "part.json", "part.wheels/w.whl", "checkpoint/abc/model.safetensors.part")
+    for number, ending in enumerate(left):
+        path = store.directory / f"{name}.{ending}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(100))
+        assert store.owns(wanted)
+        assert store.partial(wanted) == (100 if number == 3 else 0)
+    (store.directory / f"other-{name}.part").touch()
+    assert store.remove(wanted) == 400
+    assert files(store) == [f"other-{name}.part"]

@@ -130,10 +130,11 @@ def sharded(files: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, bytes]:
 
 
 class Hub:
-    """What it serves, and how many bytes of files it sent."""
+    """What it serves, what it lists and can't serve, and how many bytes of files it sent."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
+        self.missing: set[str] = set()
         self.sent = 0
         self.url = ""
 
@@ -156,7 +157,7 @@ def serving(repo: str) -> Iterator[Hub]:
                 self.answer(200, json.dumps({"id": repo, "sha": COMMIT, "siblings": siblings}).encode())
                 return
             data = hub.files.get(path.removeprefix(f"/{repo}/resolve/{COMMIT}/"))
-            if data is None:
+            if data is None or path.rsplit("/", 1)[-1] in hub.missing:
                 self.answer(404, b"")
                 return
             if "Range" not in self.headers:
@@ -164,9 +165,9 @@ def serving(repo: str) -> Iterator[Hub]:
                 self.answer(200, data)
                 return
             first, last = self.headers["Range"].removeprefix("bytes=").split("-")
-            part = data[int(first) : int(last) + 1]
+            part = data[int(first) : int(last or len(data)) + 1]
             hub.sent += len(part)
-            self.answer(206, part, f"bytes {first}-{last}/{len(data)}")
+            self.answer(206, part, f"bytes {first}-{int(first) + len(part) - 1}/{len(data)}")
 
         def do_HEAD(self) -> None:
             data = hub.files.get(self.path.split("?")[0].removeprefix(f"/{repo}/resolve/{COMMIT}/"))
