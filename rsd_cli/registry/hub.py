@@ -17,7 +17,7 @@ from rsd_cli.errors import ModelError
 from rsd_cli.registry.entries import HubSource
 from rsd_cli.registry.names import SHARD
 from rsd_cli.registry.part import SourceError
-from rsd_cli.registry.ranged import Address
+from rsd_cli.registry.ranged import PASSING, Address
 from rsd_cli.registry.verdicts import store_directory
 
 CONNECT_TIMEOUT = 5.0
@@ -101,8 +101,11 @@ def list_files(repo: str, revision: str | None, *, offline: bool) -> Listing:
     from huggingface_hub import constants
 
     offline = offline or bool(constants.HF_HUB_OFFLINE)
-    local = _cached_listing(repo, revision)
-    if local and (offline or COMMIT.fullmatch(revision or "")):
+    seen = _remembered(repo, revision)
+    if seen and COMMIT.fullmatch(revision or ""):
+        return seen  # a commit does not change; the hub's own cache, though, lists what was downloaded and no more
+    local = seen or _hub_cache_listing(repo, revision)
+    if offline and local:
         return local
     if offline:
         raise ModelError(
@@ -118,10 +121,10 @@ def _online_listing(repo: str, revision: str | None, local: Listing | None) -> L
     try:
         info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=CONNECT_TIMEOUT)
     except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else "no answer"
-        raise ModelError(
-            f"The hub refuses {repo} ({status}).", "Check the name; set HF_TOKEN if it is private."
-        ) from None
+        status = error.response.status_code if error.response is not None else 0
+        if local and _is_passing(status):
+            return local
+        raise _refused(repo, status) from None
     except Exception as error:  # noqa: BLE001 - which one depends on the http library that the hub package uses
         if local:
             return local
@@ -135,16 +138,27 @@ def _online_listing(repo: str, revision: str | None, local: Listing | None) -> L
     return listing
 
 
-def _cached_listing(repo: str, revision: str | None) -> Listing | None:
-    """What an earlier look-up saw, else what the hub's own cache holds."""
+def _is_passing(status: int) -> bool:
+    """Whether it is the hub's own trouble, which says nothing of the repository."""
+    return status in PASSING or status >= 500 or not status
+
+
+def _refused(repo: str, status: int) -> ModelError:
+    hint = "Try again later." if _is_passing(status) else "Check the name; set HF_TOKEN if it is private."
+    return ModelError(f"The hub refuses {repo} ({status or 'no answer'}).", hint)
+
+
+def _remembered(repo: str, revision: str | None) -> Listing | None:
+    """What an earlier look-up saw: all files that there were."""
     try:
         seen = json.loads(_memory(repo, revision).read_bytes())
         return Listing(str(seen["revision"]), [HubFile(**file) for file in seen["files"]])
     except (OSError, ValueError, KeyError, TypeError):
-        return _hub_cache_listing(repo, revision)
+        return None
 
 
 def _hub_cache_listing(repo: str, revision: str | None) -> Listing | None:
+    """The models that the hub's own cache holds, perhaps not all of the commit."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 

@@ -20,6 +20,7 @@ from rsd_cli.registry.references import HubReference
 from rsd_cli.registry.store import Store
 from tests.registry.gguf_bytes import File, Value
 from tests.registry.server import Site, serving
+from tests.rewards.checkpoint_files import serving as hub_serving
 
 COMMIT = "0123456789" * 4
 FILES = [HubFile("m-Q4_K_M.gguf", 400), HubFile("m-Q8_0.gguf", 800), HubFile("README.md", 1)]
@@ -194,6 +195,31 @@ def hub_cache(tmp_path, monkeypatch):
 def test_the_hubs_own_cache_needs_no_network(hub_cache, reference):
     assert fresh(reference, "offline") == str(hub_cache / "blobs" / "blob")
     assert fresh(reference) == str(hub_cache / "blobs" / "blob")
+
+
+def test_what_the_cache_has_of_a_commit_is_not_taken_for_all_of_it(hub_cache, monkeypatch):
+    """In it is Q4_K_M; the hub knows Q8_0 too, and is asked once."""
+    reference = f"hf://a/b@{COMMIT}:Q8_0"
+    with hub_serving("a/b") as hub:
+        hub.files = {"m-Q4_K_M.gguf": File().build(), "m-Q8_0.gguf": File().build()}
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        path = fresh(reference)
+    assert Path(path).name.startswith("m-Q8_0-")
+    assert fresh(reference) == path
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 520])
+def test_a_hub_in_trouble_is_no_reason_to_do_without_the_cache(hub_cache, monkeypatch, status):
+    with serving(Site(b"", answers=[status] * 9)) as site:
+        monkeypatch.setenv("HF_ENDPOINT", site.url.removesuffix("/m.gguf"))
+        assert fresh("hf://a/b") == str(hub_cache / "blobs" / "blob")
+        assert fresh("hf://a/c") == f"3 The hub refuses a/c ({status})."
+
+
+def test_a_repository_that_the_hub_denies_is_refused(hub_cache, monkeypatch):
+    with serving(Site(b"", answers=[404] * 9)) as site:
+        monkeypatch.setenv("HF_ENDPOINT", site.url.removesuffix("/m.gguf"))
+        assert fresh("hf://a/b") == "3 The hub refuses a/b (404)."
 
 
 def test_a_link_out_of_the_cache_is_not_followed(hub_cache, tmp_path):
