@@ -19,13 +19,13 @@ CHUNK = 1 << 20
 
 
 def store_directory() -> Path:
-    """Where models are kept."""
+    """Where models are kept; absolute, since pip works elsewhere."""
     home = os.environ.get("RSD_HOME")
     if home:
-        return Path(home).expanduser() / "models"
+        return Path(home).expanduser().absolute() / "models"
     from platformdirs import user_cache_path
 
-    return user_cache_path("rsd") / "models"
+    return user_cache_path("rsd").absolute() / "models"
 
 
 def hash_file(path: Path, told: Callable[[int, int], None]) -> str:

