@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from rsd_cli.registry.files import file_size
 from rsd_cli.registry.names import RULE, is_valid_name, suggestion
 
 FAMILIES = ("judge", "confidence", "draft-head", "value-head", "marker", "genprm-direct")
@@ -241,7 +242,7 @@ class PrmEntry(_Declared):
         if not self.head:
             return self
         path = declaration.parent / Path(self.head).expanduser()
-        is_path = len(Path(self.head).parts) > 1 or path.is_file()
+        is_path = len(Path(self.head).parts) > 1 or file_size(path) is not None
         return self.model_copy(update={"head": str(path.absolute())}) if is_path else self
 
     def model_beside(self, draft: str) -> str | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rsd_cli.registry.files import registry_files
+from rsd_cli.registry.files import file_size, registry_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -168,7 +168,9 @@ def places(store: Store, models_file: Path | None, environ: Mapping[str, str]) -
         store_free_bytes=_free_bytes(store.directory),
         verdict_cache=_place(store.directory / "verdicts.json"),
         hub_cache=_place(hub_cache(environ)),
-        config_files=tuple(path.absolute() for path in registry_files(models_file) if path.is_file()),
+        config_files=tuple(
+            path.absolute() for path in registry_files(models_file) if file_size(path) is not None
+        ),
     )
 
 

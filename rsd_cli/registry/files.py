@@ -1,13 +1,23 @@
-"""Where models.yaml files are looked for. Reads none of them."""
+"""Where models.yaml files are looked for, and whether a file is there. Reads none of them."""
 
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+def file_size(path: Path) -> int | None:
+    """Bytes of a regular file; None for anything else, also for what may not be looked at or has no possible name."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # Path.is_file raises some of them, depending on Python's version
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def packed_file() -> Path:
@@ -40,7 +50,7 @@ def registry_files(models_file: Path | None) -> Iterator[Path]:
     ]
     seen: set[Path] = set()
     for path, required in candidates:
-        if not required and not path.is_file():
+        if not required and file_size(path) is None:
             continue
         same = Path(os.path.realpath(path))  # unlike resolve(), survives a loop of links
         if same not in seen:

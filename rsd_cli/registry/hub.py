@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rsd_cli.errors import ModelError
 from rsd_cli.registry.entries import HubSource
+from rsd_cli.registry.files import file_size
 from rsd_cli.registry.names import SHARD
 from rsd_cli.registry.part import SourceError
 from rsd_cli.registry.ranged import PASSING, Address
@@ -162,12 +163,15 @@ def _hub_cache_listing(repo: str, revision: str | None) -> Listing | None:
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
-    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model")
-    reference = folder / "refs" / (revision or "main")
-    commit = reference.read_text().strip() if reference.is_file() else (revision or "main")
-    snapshot = folder / "snapshots" / commit
-    files = [path for path in sorted(snapshot.rglob("*.gguf")) if path.is_file()]
-    found = [HubFile(path.relative_to(snapshot).as_posix(), path.stat().st_size) for path in files]
+    try:
+        folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model")
+        reference = folder / "refs" / (revision or "main")
+        commit = reference.read_text().strip() if file_size(reference) else (revision or "main")
+        snapshot = folder / "snapshots" / commit
+        sizes = {path: file_size(path) for path in sorted(snapshot.rglob("*.gguf"))}
+    except (OSError, ValueError):  # a name that none can have, or a directory of somebody else
+        return None
+    found = [HubFile(path.relative_to(snapshot).as_posix(), size) for path, size in sizes.items() if size]
     return Listing(commit, found) if found else None
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rsd_cli.errors import ModelError, UsageError
 from rsd_cli.registry.entries import HubSource, ModelEntry, PathSource, Shard
+from rsd_cli.registry.files import file_size
 from rsd_cli.registry.names import SHARD, shard_names, size_text
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class HubReference:
 def looks_like_one(name: str) -> bool:
     """Whether this can only be a path or a hub reference; a bare word is one if such a file exists."""
     separators = (os.sep, os.altsep or os.sep)
-    return name.endswith(".gguf") or any(s in name for s in separators) or Path(name).is_file()
+    return name.endswith(".gguf") or any(s in name for s in separators) or file_size(Path(name)) is not None
 
 
 def resolve(name: str, *, offline: bool = False) -> ModelEntry:
@@ -51,7 +52,7 @@ def resolve(name: str, *, offline: bool = False) -> ModelEntry:
         raise UsageError(
             f"{name!r} is not a hub reference.", "Write hf://user/repo[@rev][:QUANT|/file.gguf]."
         )
-    if reference and (name.startswith("hf://") or (reference.quant and not Path(name).exists())):
+    if reference and (name.startswith("hf://") or (reference.quant and not os.path.lexists(name))):
         return _on_hub(reference, offline=offline)
     return _on_disk(Path(name).expanduser())
 

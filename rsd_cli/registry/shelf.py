@@ -9,15 +9,16 @@ import glob
 import os
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsd_cli.errors import UsageError
 from rsd_cli.registry.entries import ConvertSource
+from rsd_cli.registry.files import file_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from rsd_cli.registry.entries import ModelEntry
     from rsd_cli.registry.part import Progress
@@ -100,15 +101,10 @@ class Shelf:
             raise UsageError(f"Cannot write to the model store {self.directory}.", hint)
 
 
-def file_size(path: Path) -> int | None:
-    """Bytes of a regular file; None for anything else."""
-    return path.stat().st_size if path.is_file() else None
-
-
 def _size(path: Path) -> int:
     """Bytes of a file, or of all files below a directory."""
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file_size(file) or 0 for file in files)
+    below = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+    return sum(file_size(file) or 0 for file in (path, *below))
 
 
 def _is_made_here(entry: ModelEntry) -> bool:

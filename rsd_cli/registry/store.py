@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from rsd_cli.errors import ModelError
 from rsd_cli.registry.entries import ConvertSource, HubSource, PathSource, UrlSource, WheelSource
+from rsd_cli.registry.failures import Failure, not_fetched, not_in_cache
+from rsd_cli.registry.files import file_size
 from rsd_cli.registry.gguf import UnusableFileError, read_header
-from rsd_cli.registry.names import shard_names, size_text
+from rsd_cli.registry.names import shard_names
 from rsd_cli.registry.part import Part, Progress, SourceError, silent
 from rsd_cli.registry.shelf import Shelf
 from rsd_cli.registry.verdicts import Verdicts, hash_file, store_directory
@@ -26,11 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress", "Store", "Verification"]
 
-NETWORK_HINT = (
-    "Run `rsd models pull` on a connected machine and copy its store, declare a `path` source, "
-    "set HF_ENDPOINT, or point pip to a package index (PIP_INDEX_URL)."
-)
-
 
 @dataclass(frozen=True)
 class Verification:
@@ -40,18 +37,6 @@ class Verification:
     sha256: str
     ok: bool
     problem: str = ""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why one place or source did not give a usable file."""
-
-    what: str
-    reason: str
-    network: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.reason}"
 
 
 class Convert(Protocol):
@@ -82,7 +67,8 @@ class Store:
     def find(self, entry: ModelEntry) -> Path | None:
         """A file of the right size, without reading it."""
         for path in self._places(entry):
-            if path.is_file() and entry.size in {None, path.stat().st_size} and _has_shards(entry, path):
+            size = file_size(path)
+            if size is not None and entry.size in {None, size} and _has_shards(entry, path):
                 return path
         return None
 
@@ -104,12 +90,15 @@ class Store:
 
     def verify(self, entry: ModelEntry, progress: Progress | None = None) -> Verification | None:
         """Hash again what is present; None if nothing is."""
-        path = self.find(entry) or next((p for p in self._places(entry) if p.is_file()), None)
+        path = self.find(entry) or next((p for p in self._places(entry) if file_size(p) is not None), None)
         if path is None:
             return None
-        found = hash_file(
-            path, lambda done, total: (progress or silent)(entry.name, "verifying", done, total)
-        )
+        try:
+            found = hash_file(
+                path, lambda done, total: (progress or silent)(entry.name, "verifying", done, total)
+            )
+        except OSError as error:
+            return Verification(path, "", ok=False, problem=f"it can't be read: {error.strerror}")
         if entry.sha256 and found != entry.sha256:
             self._verdicts.record(path, found)
             return Verification(path, found, ok=False, problem=f"sha256 is {found}, not {entry.sha256}")
@@ -147,7 +136,7 @@ class Store:
 
     def _present(self, entry: ModelEntry, progress: Progress, failures: list[Failure]) -> Path | None:
         for path in self._places(entry):
-            if not path.exists() and path == self._shelf.file(entry):
+            if path == self._shelf.file(entry) and not os.path.lexists(path):
                 continue
             problem = self._problem(entry, path, progress)
             if problem is None and _has_shards(entry, path):
@@ -157,19 +146,20 @@ class Store:
 
     def _problem(self, entry: ModelEntry, path: Path, progress: Progress) -> str | None:
         """What is wrong with a file, if anything; sound files cost one stat the next time."""
-        if self._verify and entry.sha256 and path.is_file() and self._verdicts.sha256(path) == entry.sha256:
-            return None
+        wanted = entry.sha256 if self._verify else None
         try:
-            if entry.shard is None:
-                read_header(path)
-            elif not path.is_file():
-                return "does not exist"
-            if entry.size not in {None, path.stat().st_size}:
-                return f"has {path.stat().st_size} bytes instead of {entry.size}"
-            if self._verify and entry.sha256 and self._hash(entry, path, progress) != entry.sha256:
-                return f"its sha256 is not {entry.sha256[:12]}…"
+            size = path.stat().st_size
+            if wanted and self._verdicts.sha256(path) == wanted:
+                return None
+            problem = _misfit(entry, path, size)
+            if problem:
+                return problem
+            if wanted and self._hash(entry, path, progress) != wanted:
+                return f"its sha256 is not {wanted[:12]}…"
         except UnusableFileError as error:
             return error.reason
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+            return str(getattr(error, "strerror", None) or error)
         return None
 
     def _hash(self, entry: ModelEntry, path: Path, progress: Progress) -> str:
@@ -180,12 +170,12 @@ class Store:
     def _download(self, entry: ModelEntry, progress: Progress, failures: list[Failure]) -> Path:
         remote = [source for source in entry.sources if not isinstance(source, PathSource)]
         if self._offline and remote:
-            raise _not_in_cache(entry, self.directory, failures)
+            raise not_in_cache(entry, self.directory, failures)
         if remote:
             self._shelf.make()
             with self._shelf.lock(entry, progress):
                 if (
-                    self._shelf.file(entry).exists()
+                    os.path.lexists(self._shelf.file(entry))
                     and self._problem(entry, self._shelf.file(entry), progress) is None
                 ):
                     return self._shelf.file(entry)  # another process fetched it meanwhile
@@ -196,7 +186,7 @@ class Store:
                         return self._from(source, entry, progress)
                     except SourceError as error:  # noqa: PERF203 - the next source is tried
                         failures.append(Failure(source.kind, str(error), error.network))
-        raise _not_fetched(entry, failures)
+        raise not_fetched(entry, failures)
 
     def _converted(self, source: ConvertSource, entry: ModelEntry, progress: Progress) -> Path:
         if self._convert is None:
@@ -238,12 +228,22 @@ class Store:
             ranged.download(ranged.Address(source.url, resumable=False), part)
 
 
+def _misfit(entry: ModelEntry, path: Path, size: int) -> str | None:
+    """What is wrong with a file's kind, header or size; a part of a split model has no header of its own."""
+    if entry.shard is None:
+        read_header(path)
+    elif file_size(path) is None:
+        return "is not a regular file"
+    return None if entry.size in {None, size} else f"has {size} bytes instead of {entry.size}"
+
+
 def _has_shards(entry: ModelEntry, path: Path) -> bool:
     """Whether all further files of a split model lie beside the first one."""
     beside = [path.with_name(name) for name in shard_names(path.name)[1:]] if entry.further_shards else []
     pairs = zip(entry.further_shards, beside, strict=False)
+    sizes = [(shard.size, file_size(file)) for shard, file in pairs]
     return len(beside) == len(entry.further_shards) and all(
-        file.is_file() and shard.size in {None, file.stat().st_size} for shard, file in pairs
+        found is not None and wanted in {None, found} for wanted, found in sizes
     )
 
 
@@ -262,33 +262,3 @@ def _sync(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _not_in_cache(entry: ModelEntry, directory: Path, failures: list[Failure]) -> ModelError:
-    seen = "".join(f"; {failure}" for failure in failures)
-    size = f" ({size_text(entry.size)})" if entry.size else ""
-    hint = f"Run `rsd models pull {entry.name}` once with network, or copy the file there."
-    return ModelError(
-        f"{entry.name}{size} is not in the cache {directory}, and --offline forbids downloads{seen}.", hint
-    )
-
-
-def _not_fetched(entry: ModelEntry, failures: list[Failure]) -> ModelError:
-    if not entry.sources:
-        return ModelError(
-            f"{entry.name} has no source: {entry.unverified}.",
-            f"Choose another model; `rsd models show {entry.name}` says more.",
-        )
-    if len(failures) == len(entry.sources) == 1 and isinstance(entry.sources[0], PathSource):
-        path = entry.sources[0].location
-        named = "" if path.stem == entry.name else f"{entry.name}, "
-        return ModelError(
-            f"{named}{path} can't be used: {failures[0].reason}.", "Check the path and the file."
-        )
-    tried = "; ".join(str(failure) for failure in failures)
-    hint = (
-        NETWORK_HINT
-        if any(failure.network for failure in failures)
-        else f"Look at its sources: rsd models show {entry.name}."
-    )
-    return ModelError(f"{entry.name} could not be fetched; tried {tried}.", hint)

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import pytest
 
 from rsd_cli.errors import ModelError, ResourceError, UsageError
-from rsd_cli.registry import part, ranged
+from rsd_cli.registry import part, ranged, references
 from rsd_cli.registry.entries import ModelEntry
 from rsd_cli.registry.store import Store
 from tests.registry.gguf_bytes import File, text
@@ -303,6 +303,62 @@ def test_a_path_source_is_used_in_place_and_verified(tmp_path):
     assert Store(verify=False).fetch(path_entry(file)) == file
     file.write_bytes(CONTENT[:-1])
     assert "beyond the file" in refused(store, path_entry(file)).message
+
+
+@pytest.fixture
+def forbidden(tmp_path, monkeypatch):
+    """A file in a directory that one may not look into, whoever runs the tests."""
+    path = tmp_path / "forbidden" / "m.gguf"
+    path.parent.mkdir()
+    path.write_bytes(CONTENT)
+    real = os.stat
+
+    def stat(target, *arguments, **more):
+        if str(target) == str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(target))
+        return real(target, *arguments, **more)
+
+    monkeypatch.setattr(os, "stat", stat)
+    return path
+
+
+def test_a_path_that_may_not_be_looked_at_is_refused_with_the_reason(forbidden):
+    assert refused(Store(), path_entry(forbidden)).message == f"{forbidden} can't be used: Permission denied."
+    undeclared = references.resolve(str(forbidden))
+    assert "Permission denied" in refused(Store(), undeclared).message
+    assert Store().verify(undeclared) is None
+
+
+def test_a_path_that_may_not_be_looked_at_keeps_no_other_source_away(site, forbidden):
+    wanted = entry(sources=[{"kind": "path", "path": str(forbidden)}, {"kind": "url", "url": site.url}])
+    assert Store().find(wanted) is None
+    assert Store().fetch(wanted).read_bytes() == CONTENT
+
+
+def test_a_name_that_no_file_can_have_is_refused(tmp_path):
+    long = "x" * 300
+    assert not references.looks_like_one(long)
+    wanted = references.resolve(f"{tmp_path}/{long}.gguf")
+    store = Store()
+    assert (store.find(wanted), store.partial(wanted), store.owns(wanted)) == (None, 0, False)
+    assert "File name too long" in refused(store, wanted).message
+    with pytest.raises(ModelError, match="not in the local cache"):
+        references.resolve(f"hf://a/{long}", offline=True)
+
+
+def test_a_file_that_breaks_while_it_is_read_is_no_sound_one(site, monkeypatch):
+    wanted = entry(site.url)
+    path = Store().fetch(wanted)
+
+    def broken(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("rsd_cli.registry.store.hash_file", broken)
+    verified = Store().verify(wanted)
+    assert verified is not None
+    assert (verified.ok, verified.problem) == (False, "it can't be read: Input/output error")
+    os.utime(path, ns=(0, 0))
+    assert Store(offline=True).locate(wanted) is None
 
 
 def test_a_damaged_copy_is_found_and_replaced(site):
