@@ -81,11 +81,19 @@ def _check_heads(raw: RawHeader, architecture: str) -> None:
     kv_heads = numbers(raw, f"{architecture}.attention.head_count_kv") or heads
     if not heads or max(heads) < 1 or min(heads) < 0 or max(heads) > MAX_WIDTH:
         raise MalformedError(f"{architecture}.attention.head_count is {list(heads)[:8]}")
-    if min(kv_heads) < 0 or any(kv and max(heads) % kv for kv in kv_heads):
-        raise MalformedError(f"{list(kv_heads)[:8]} key-value heads do not divide {max(heads)} heads")
+    if min(kv_heads) < 0:
+        raise MalformedError(f"{architecture}.attention.head_count_kv is {list(kv_heads)[:8]}")
+    for ours, kv in zip(_by_layer(heads, kv_heads), _by_layer(kv_heads, heads), strict=False):
+        if kv and ours % kv:
+            raise MalformedError(f"{kv} key-value heads do not divide {ours} heads")
     width = numbers(raw, f"{architecture}.embedding_length")[0]
     if f"{architecture}.attention.key_length" not in raw.metadata and width % max(heads):
         raise MalformedError(f"{max(heads)} heads do not divide the embedding length {width}")
+
+
+def _by_layer(found: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    """One number is that of all layers for which the other is given."""
+    return found * len(other) if len(found) == 1 else found
 
 
 def _check_vocabulary(raw: RawHeader, architecture: str) -> None:

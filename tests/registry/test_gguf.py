@@ -51,6 +51,23 @@ def test_heads_may_differ_by_layer(written):
     assert read_header(written(file)).kv_heads == 2
 
 
+def per_layer(*numbers: int) -> Value:
+    return array_of(4, len(numbers), struct.pack(f"<{len(numbers)}I", *numbers))
+
+
+def test_heads_and_their_keys_may_both_differ_by_layer(written):
+    """As OpenELM has them."""
+    file = File().with_values(
+        llama__block_count=u32(3),
+        llama__attention__head_count=per_layer(12, 16, 20),
+        llama__attention__head_count_kv=per_layer(3, 4, 5),
+        llama__attention__key_length=u32(64),
+    )
+    assert read_header(written(file)).kv_heads == 12
+    file.with_values(llama__attention__head_count_kv=per_layer(3, 5, 4))
+    assert "5 key-value heads do not divide 16 heads" in problem(written(file))
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
