@@ -6,6 +6,7 @@ Knows nothing about where the bytes come from; a source says at which byte it st
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, NoReturn, Protocol
 
-from rsd_cli.errors import DISK_FULL, ResourceError
+from rsd_cli.errors import DISK_FULL, OutputError, ResourceError
 from rsd_cli.registry.names import size_text
 
 if TYPE_CHECKING:
@@ -80,6 +81,13 @@ class Part:
         self.close()
         self.total = self.entry.size or total
         self.require_space(offset)
+        try:
+            self._reopen(offset)
+        except OSError as error:
+            self._stop(error)
+        self.tick()
+
+    def _reopen(self, offset: int) -> None:
         self.path.touch()
         self._file = self.path.open("r+b")
         self._file.truncate(offset)
@@ -88,7 +96,6 @@ class Part:
             self._hash.update(chunk)
             self.done += len(chunk)
             self._progress(self.entry.name, "verifying", self.done, self.total)
-        self.tick()
 
     def tick(self) -> None:
         """Say how far it is, also when nothing arrived."""
@@ -174,6 +181,11 @@ class Part:
 
     def _stop(self, error: OSError) -> NoReturn:
         """The disk's fault, not the source's, so no other source is tried."""
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise OutputError(
+                f"Cannot write {self.path}: {error.strerror}.",
+                "Delete it, or set RSD_HOME to a directory that you may write to.",
+            ) from None
         if error.errno in DISK_FULL:
             self.discard()
         raise ResourceError(

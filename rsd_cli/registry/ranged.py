@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from rsd_cli.registry.part import SourceError
@@ -36,7 +36,7 @@ EXPLAINED = {
 
 @dataclass(frozen=True)
 class Address:
-    """What to ask for. Secret headers don't follow a redirect to another host.
+    """What to ask for. Secret headers follow no redirect to another scheme, host or port.
 
     `resumable`: what it gives never changes, so that a later run may go on where an earlier one stopped.
     """
@@ -56,18 +56,20 @@ class _PassingError(Exception):
 
 
 def download(address: Address, part: Part) -> None:
-    """Fetch what is missing; a server that does not continue is started over."""
+    """Fetch what is missing; a server that does not continue is started over. Tries in vain are counted."""
     resume = _may_continue(address, part.entry)
-    for attempt in range(RETRIES + 1):
+    furthest, in_vain = part.present if resume else 0, 0
+    while True:
         try:
             return _attempt(address, part, resume=resume)
         except _PassingError as error:  # noqa: PERF203 - a retry
             part.close()
-            if attempt == RETRIES:
+            in_vain = 1 if part.done > furthest else in_vain + 1
+            if in_vain > RETRIES:
                 raise SourceError(str(error)) from None
-            time.sleep(min(error.pause * 2**attempt, LONGEST_PAUSE))
+            time.sleep(min(error.pause * 2 ** (in_vain - 1), LONGEST_PAUSE))
+            furthest = max(furthest, part.done)
             resume = resume or part.done > 0  # what this process wrote comes from this very address
-    return None
 
 
 def _may_continue(address: Address, entry: ModelEntry) -> bool:
@@ -99,7 +101,7 @@ def _range(address: Address, start: int, length: int) -> bytes:
             raise _PassingError(f"HTTP {error.code}", _asked_pause(error.headers)) from None
         raise SourceError(EXPLAINED.get(error.code, f"HTTP {error.code}")) from None
     except (OSError, http.client.HTTPException) as error:
-        raise _PassingError(f"the connection to {_host(address.url)} broke: {_plain(error)}") from None
+        raise _broken(address.url, error) from None
     if len(data) < length:
         raise _PassingError(f"the connection ended after {len(data)} of {length} bytes")
     return data
@@ -110,17 +112,25 @@ def _attempt(address: Address, part: Part, *, resume: bool) -> None:
     if part.entry.size and offset >= part.entry.size:
         part.start_at(part.entry.size)  # complete; the hash decides
         return
+    with _answer(address, offset, part) as response:
+        _copy(response, part, offset)
+
+
+def _answer(address: Address, offset: int, part: Part) -> http.client.HTTPResponse:
     try:
-        with _open(address, offset) as response:
-            _copy(response, part, offset)
+        return _open(address, offset)
     except urllib.error.HTTPError as error:
-        _explain(error, part)
+        raise _explained(error, part) from None
     except urllib.error.URLError as error:
         raise SourceError(
             f"cannot reach {_host(address.url)}: {_plain(error.reason)}", network=True
         ) from None
     except (OSError, http.client.HTTPException) as error:
-        raise _PassingError(f"the connection to {_host(address.url)} broke: {_plain(error)}") from None
+        raise _broken(address.url, error) from None
+
+
+def _broken(url: str, error: Exception) -> _PassingError:
+    return _PassingError(f"the connection to {_host(url)} broke: {_plain(error)}")
 
 
 def _open(address: Address, offset: int, last: int | None = None) -> http.client.HTTPResponse:
@@ -130,7 +140,7 @@ def _open(address: Address, offset: int, last: int | None = None) -> http.client
         request.add_header("Range", f"bytes={offset}-{'' if last is None else last}")
     for name, value in address.secret_headers.items():
         request.add_unredirected_header(name, value)
-    opener = urllib.request.build_opener(_Http, _Https(context=_certificates()))
+    opener = urllib.request.build_opener(_Http, _Https(context=_certificates()), _Redirects)
     response: http.client.HTTPResponse = opener.open(request, timeout=address.connect_timeout)
     return response
 
@@ -142,10 +152,18 @@ def _copy(response: http.client.HTTPResponse, part: Part, asked_offset: int) -> 
     if part.entry.size and total and total != part.entry.size:
         raise SourceError(f"has {total} bytes instead of {part.entry.size}")
     part.start_at(offset, total)
-    while chunk := response.read(CHUNK):
+    while chunk := _chunk(response):
         part.write(chunk)
     if part.total and part.done < part.total:
         raise _PassingError(f"the connection ended after {part.done} of {part.total} bytes")
+
+
+def _chunk(response: http.client.HTTPResponse) -> bytes:
+    """Only what comes over the network may be tried again: what goes wrong on our side stays apart."""
+    try:
+        return response.read(CHUNK)
+    except (OSError, http.client.HTTPException) as error:
+        raise _broken(response.url, error) from None
 
 
 def _offset(response: http.client.HTTPResponse, asked: int) -> int:
@@ -158,13 +176,13 @@ def _offset(response: http.client.HTTPResponse, asked: int) -> int:
     return asked
 
 
-def _explain(error: urllib.error.HTTPError, part: Part) -> None:
+def _explained(error: urllib.error.HTTPError, part: Part) -> _PassingError | SourceError:
     if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         part.discard()
-        raise _PassingError("HTTP 416: the partial download does not fit") from None
+        return _PassingError("HTTP 416: the partial download does not fit")
     if error.code in PASSING:
-        raise _PassingError(f"HTTP {error.code}", _asked_pause(error.headers)) from None
-    raise SourceError(EXPLAINED.get(error.code, f"HTTP {error.code}")) from None
+        return _PassingError(f"HTTP {error.code}", _asked_pause(error.headers))
+    return SourceError(EXPLAINED.get(error.code, f"HTTP {error.code}"))
 
 
 def _asked_pause(headers: Message) -> float:
@@ -192,6 +210,29 @@ def _certificates() -> ssl.SSLContext:
         return context
     context.load_verify_locations(certifi.where())
     return context
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Takes secret headers along within one origin: the hub sends a renamed repository's readers on to itself."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        new = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if new is not None and _origin(new.full_url) == _origin(req.full_url):
+            new.unredirected_hdrs = dict(req.unredirected_hdrs)
+        return new
 
 
 class _HttpConnection(http.client.HTTPConnection):

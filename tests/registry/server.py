@@ -20,10 +20,13 @@ class Site:
     content: bytes
     answers: list[int] = field(default_factory=list)  # status codes to give before it works
     cut_after: int | None = None  # bytes of the next answer, then the connection ends
+    cuts: int = 1  # how many answers are cut
     ignore_range: bool = False
     stall: float = 0.0
     url: str = ""
     ranges: list[str | None] = field(default_factory=list)
+    moved: dict[str, str] = field(default_factory=dict)  # where a path's readers are sent
+    tokens: list[str | None] = field(default_factory=list)
 
 
 @contextlib.contextmanager
@@ -52,6 +55,13 @@ def serving(site: Site) -> Iterator[Site]:
 def _answer(handler: BaseHTTPRequestHandler, site: Site) -> None:
     asked = handler.headers.get("Range")
     site.ranges.append(asked)
+    site.tokens.append(handler.headers.get("Authorization"))
+    if handler.path in site.moved:
+        handler.send_response(307)
+        handler.send_header("Location", site.moved[handler.path])
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+        return
     if site.answers:
         handler.send_response(site.answers.pop(0))
         handler.send_header("Content-Length", "0")
@@ -64,7 +74,9 @@ def _answer(handler: BaseHTTPRequestHandler, site: Site) -> None:
     if start:
         handler.send_header("Content-Range", f"bytes {start}-{len(site.content) - 1}/{len(site.content)}")
     handler.end_headers()
-    cut, site.cut_after = site.cut_after, None
+    cut, site.cuts = site.cut_after, site.cuts - 1
+    if site.cuts <= 0:
+        site.cut_after = None
     handler.wfile.write(body[:cut])
     handler.wfile.flush()
     time.sleep(site.stall)

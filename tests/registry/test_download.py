@@ -13,9 +13,10 @@ from typing import BinaryIO
 
 import pytest
 
-from rsd_cli.errors import ModelError, ResourceError, UsageError
+from rsd_cli.errors import ModelError, OutputError, ResourceError, UsageError
 from rsd_cli.registry import part, ranged, references
 from rsd_cli.registry.entries import ModelEntry
+from rsd_cli.registry.ranged import Address
 from rsd_cli.registry.store import Store
 from tests.registry.gguf_bytes import File, text
 from tests.registry.server import Site, serving
@@ -90,6 +91,48 @@ def test_a_cut_connection_is_continued(site):
     site.cut_after = 1_000_000
     assert Store().fetch(entry(site.url)).read_bytes() == CONTENT
     assert site.ranges == [None, "bytes=1000000-"]
+
+
+def test_a_connection_that_breaks_often_is_continued_as_long_as_something_arrives(site):
+    site.cut_after, site.cuts = 500_000, 5
+    assert Store().fetch(entry(site.url)).read_bytes() == CONTENT
+    assert len(site.ranges) == 6
+
+
+def test_a_server_that_always_breaks_at_the_same_place_is_given_up(site):
+    site.cut_after, site.cuts, site.ignore_range = 500_000, 99, True
+    assert "connection ended after 500000" in refused(Store(), entry(site.url)).message
+    assert len(site.ranges) == 3
+
+
+def test_a_token_stays_with_its_host(site):
+    old = site.url.replace("m.gguf", "old.gguf")
+    with serving(Site(CONTENT)) as other:
+        site.moved = {"/old.gguf": "/older.gguf", "/older.gguf": other.url}
+        other.moved = {"/m.gguf": "/final.gguf"}
+        wanted = entry(old)
+        part_file = part.Part(wanted, Path("m.part").absolute(), part.silent)
+        ranged.download(Address(old, {"Authorization": "Bearer hf_secret"}), part_file)
+        part_file.finish()
+        assert site.tokens == ["Bearer hf_secret"] * 2
+        assert other.tokens == [None, None]
+
+
+def test_a_part_of_somebody_else_is_no_fault_of_the_network(site, monkeypatch):
+    store, wanted = Store(), entry(site.url)
+    left(store, wanted, CONTENT[:1000])
+    real = Path.touch
+
+    def touch(self, *arguments, **more):
+        if self.suffix == ".part":
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        real(self, *arguments, **more)
+
+    monkeypatch.setattr(Path, "touch", touch)
+    with pytest.raises(OutputError, match=r"Cannot write .*\.part: Permission denied\."):
+        store.fetch(wanted)
+    assert len(site.ranges) == 1
+    assert store.partial(wanted) == 1000
 
 
 def test_a_stalled_server_is_given_up(site):
