@@ -5,13 +5,11 @@ Downloads nothing, hashes nothing.
 
 from __future__ import annotations
 
-import mmap
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from rsd_cli.errors import RSDError
-from rsd_cli.registry.gguf import read_header
+from rsd_cli.registry.gguf import read_header, read_tokens
 from rsd_cli.registry.memory import needed_memory
 
 if TYPE_CHECKING:
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 Verdict: TypeAlias = Literal["yes", "no", "unknown"]
 
 KV_TYPE = "f16"  # what the commands take by default
-_TOKENS_KEY = struct.pack("<Q21sII", 21, b"tokenizer.ggml.tokens", 9, 8)  # an array (9) of strings (8)
-_U64 = struct.Struct("<Q")
 
 
 @dataclass(frozen=True)
@@ -166,22 +162,9 @@ def _too_long(paths: Iterable[Path], n_ctx: int) -> str:
 
 
 def compare(draft: Path, target: Path) -> Vocabularies:
-    """Whether a token means the same to both; files whose headers were checked."""
-    first = _tokens(draft)
-    second = first if draft == target else _tokens(target)
+    """Whether a token means the same to both."""
+    first = read_tokens(draft)
+    second = first if draft == target else read_tokens(target)
     pairs = enumerate(zip(first, second, strict=False))
     difference = next((i for i, (one, other) in pairs if one != other), None)
     return Vocabularies(difference is None, len(first), len(second), difference)
-
-
-def _tokens(path: Path) -> list[bytes]:
-    """The vocabulary, which `read_header` does not keep."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        at = data.find(_TOKENS_KEY) + len(_TOKENS_KEY)
-        tokens = []
-        (count,), at = _U64.unpack_from(data, at), at + _U64.size
-        for _ in range(count):
-            start = at + _U64.size
-            at = start + _U64.unpack_from(data, at)[0]
-            tokens.append(data[start:at])
-    return tokens

@@ -52,6 +52,16 @@ def read_header(path: Path) -> Header:
         raise UnusableFileError(path, error) from None
 
 
+def read_tokens(path: Path) -> list[bytes]:
+    """The vocabulary, which `read_header` does not keep; ModelError says what is wrong."""
+    raw = _parsed(path)
+    try:
+        preflight.check_model(raw)
+        return ggufbytes.read_strings(path, raw.arrays[preflight.TOKENS])
+    except MalformedError as error:
+        raise UnusableFileError(path, error) from None
+
+
 def _parsed(path: Path) -> RawHeader:
     try:
         _check_kind(path)

@@ -37,10 +37,11 @@ class MalformedError(Exception):
 
 @dataclass(frozen=True)
 class ArrayValue:
-    """The length of an array, and its numbers if they are few."""
+    """The length of an array, and its numbers if they are few; of strings only where they begin."""
 
     length: int
     numbers: tuple[int | float, ...] = ()
+    strings_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,18 @@ def parse(path: Path) -> RawHeader:
             return _Cursor(data).header()
         except struct.error:
             raise MalformedError("it ends inside its header") from None
+
+
+def read_strings(path: Path, array: ArrayValue) -> list[bytes]:
+    """The strings of an array that `parse` found in this very file."""
+    found: list[bytes] = []
+    at = array.strings_at or 0
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for _ in range(array.length):
+            start = at + _U64.size
+            at = start + _U64.unpack_from(data, at)[0]
+            found.append(data[start:at])
+    return found
 
 
 class _Cursor:
@@ -180,8 +193,9 @@ class _Cursor:
         if code == _ARRAY:
             raise MalformedError(f"the array {key[:80]!r} contains arrays")
         if code == _STRING:
+            start = self._at
             self._skip_strings(key, length)
-            return ArrayValue(length)
+            return ArrayValue(length, strings_at=start)
         kind = _number_type(key, code)
         if length * kind.size > self._left:
             raise MalformedError(f"it claims {length} values for {key[:80]!r} with {self._left} bytes left")

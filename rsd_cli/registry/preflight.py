@@ -103,6 +103,8 @@ def _check_vocabulary(raw: RawHeader, architecture: str) -> None:
     size = raw.arrays[TOKENS].length
     if size < 1:
         raise MalformedError("its vocabulary is empty")
+    if raw.arrays[TOKENS].strings_at is None:
+        raise MalformedError("its vocabulary is numbers instead of text")
     declared = raw.metadata.get(f"{architecture}.vocab_size", size)
     if not isinstance(declared, int) or declared < size:
         raise MalformedError(f"{architecture}.vocab_size is {declared!r}, but {size} tokens are listed")

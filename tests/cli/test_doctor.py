@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from rsd_cli.registry.environment import features, hub_cache, relevant_variables
 from rsd_cli.registry.fitness import Room, TrioFacts, compare, trio_facts
 from rsd_cli.registry.loading import load_registry
 from rsd_cli.registry.store import Store
+from tests.registry.gguf_bytes import ARRAY, U32, File, Value
 
 OMP = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
 KEYS = {
@@ -167,6 +169,14 @@ def test_a_file_that_is_no_model_is_unusable(tmp_path, tiny):
     found = facts(tmp_path, tiny("llama"), tmp_path / "page.gguf", Room(10**10, None))
     assert found.files == "unusable"
     assert "HTML" in found.problem
+
+
+def test_a_crafted_vocabulary_is_unusable(tmp_path, tiny):
+    tokens = Value(ARRAY, struct.pack("<IQ3I", U32, 3, 1, 2, 3))
+    (tmp_path / "crafted.gguf").write_bytes(File().with_values(tokenizer__ggml__tokens=tokens).build())
+    found = facts(tmp_path, tiny("llama"), tmp_path / "crafted.gguf", Room(10**10, None), n_ctx=32)
+    assert found.files == "unusable"
+    assert "vocabulary" in found.problem
 
 
 def test_vocabularies_are_compared_token_by_token(tiny):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rsd_cli.errors import ModelError
-from rsd_cli.registry.gguf import read_header
+from rsd_cli.registry.gguf import read_header, read_tokens
 from rsd_cli.registry.ggufbytes import parse
 from tests.registry.gguf_bytes import ARRAY, File, Value, strings, text, u32
 
@@ -49,6 +49,19 @@ def test_heads_may_differ_by_layer(written):
     heads = array_of(4, 2, struct.pack("<2I", 0, 2))
     file = File().with_values(llama__block_count=u32(2), llama__attention__head_count_kv=heads)
     assert read_header(written(file)).kv_heads == 2
+
+
+def test_the_vocabulary_is_read_where_it_stands_not_where_its_key_is_quoted(written):
+    key = struct.pack("<Q21sIIQ", 21, b"tokenizer.ggml.tokens", 9, 8, 1 << 60)
+    file = File().with_values(general__name=text(key))
+    assert read_tokens(written(file)) == [b"a", b"b", b"c"]
+
+
+def test_a_vocabulary_of_numbers_is_refused(written):
+    file = File().with_values(tokenizer__ggml__tokens=per_layer(1, 2, 3))
+    assert "numbers instead of text" in problem(written(file))
+    with pytest.raises(ModelError, match="numbers instead of text"):
+        read_tokens(written(file))
 
 
 def per_layer(*numbers: int) -> Value:
