@@ -6,12 +6,13 @@ A GGUF can't carry such a head (llama.cpp refuses tensors that it does not know)
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from rsd_cli.errors import ModelError, UsageError
+from rsd_cli.errors import DISK_FULL, ModelError, ResourceError, UsageError
 from rsd_cli.rewards.features import FEATURES
 from rsd_cli.rewards.tensors import open_tensors, packed
 
@@ -119,7 +120,13 @@ class Head:
             fresh.write_bytes(packed(tensors, self._metadata()))
             fresh.replace(path)
         except OSError as error:
-            raise UsageError(f"{path} can't be written: {error.strerror}.", "Name another file.") from error
+            told = f"{path} can't be written: {error.strerror}."
+            if error.errno in DISK_FULL:
+                raise ResourceError(told, "Free some space, or name a file on another disk.") from error
+            raise UsageError(told, "Name another file.") from error
+        finally:
+            with suppress(OSError):
+                fresh.unlink(missing_ok=True)  # there only if it did not become the file
 
     def _metadata(self) -> dict[str, str]:
         return {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rsd_cli.errors import ModelError
+from rsd_cli.errors import ModelError, ResourceError, UsageError
 from rsd_cli.rewards.heads import Head, Layer, load_head
 
 
@@ -182,6 +182,28 @@ def test_a_type_that_no_head_has_is_refused_where_it_is_read(saved, tmp_path):
     path.write_bytes(whole.replace(b'"F32"', b'"I32"'))
     with pytest.raises(ModelError, match=r"other\.safetensors.*'I32'"):
         load_head(path)
+
+
+def test_a_full_disk_leaves_the_old_head_and_nothing_else(saved):
+    """A limit on the size of files fails in the middle of one, as a full disk does."""
+    resource = pytest.importorskip("resource")
+    path = saved(a_head())
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 1000, limits[1]))
+    try:
+        with pytest.raises(ResourceError, match=r"head\.safetensors can't be written: File too large"):
+            a_head(hidden_size=5000, layers=(layer(1, 5000),)).save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_directory_in_its_place_is_a_matter_of_its_name(tmp_path):
+    (tmp_path / "head.safetensors").mkdir()
+    with pytest.raises(UsageError, match="can't be written"):
+        a_head().save(tmp_path / "head.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["head.safetensors"]
 
 
 @pytest.mark.parametrize("shape", [[0, 4], [0, 1 << 62]])
