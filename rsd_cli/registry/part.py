@@ -88,6 +88,8 @@ class Part:
         self.tick()
 
     def _reopen(self, offset: int) -> None:
+        if not offset:
+            self._notes.unlink(missing_ok=True)  # what follows need not be of wheels
         self.path.touch()
         self._file = self.path.open("r+b")
         self._file.truncate(offset)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -154,7 +154,7 @@ def test_an_earlier_run_is_continued_or_started_over(site, ignore_range):
 
 
 COMMIT = "ab" * 20
-UNPINNED = {"sha256": None, "unverified": "a test"}
+UNPINNED: dict[str, Any] = {"sha256": None, "unverified": "a test"}
 
 
 def from_the_hub(revision: str, **more: object) -> ModelEntry:

