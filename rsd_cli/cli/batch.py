@@ -106,7 +106,7 @@ def batch(
     """
     from rsd_cli.batch.rows import Fields
     from rsd_cli.batch.source import Source
-    from rsd_cli.cli import setup
+    from rsd_cli.cli import room, setup
     from rsd_cli.cli.batch_job import Job, count_rows
     from rsd_cli.cli.batch_plan import Plan
     from rsd_cli.cli.batch_run import Brake
@@ -140,8 +140,8 @@ def batch(
     settings = method.settle(settings, found.threshold)
     layers, kv = setup.parse_layers(gpu_layers), setup.check_kv_type(kv_type)
     shape = Shape(ctx, 1, batch_size, threads, kv, layers, reproducible)
-    seats = setup.seats_of(method.strategy, 1 if reproducible else parallel)
-    shape = setup.with_seats(found.models, shape, seats)
+    seats = room.seats_of(method.strategy, 1 if reproducible else parallel)
+    shape = room.with_seats(found.models, shape, seats)
     plan = Plan(
         settings=settings,
         described={"trio": trio, "prm": found.prm.name, **shape.described},

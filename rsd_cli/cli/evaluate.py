@@ -102,7 +102,7 @@ def evaluate(
         raise UsageError(
             "--data has the rows of one benchmark, and several are named.", "Name one, or use the hub."
         )
-    from rsd_cli.cli import setup
+    from rsd_cli.cli import room, setup
     from rsd_cli.cli.eval_plan import contenders
     from rsd_cli.cli.trio import Shape
     from rsd_cli.decoding.trajectory import Settings
@@ -121,7 +121,7 @@ def evaluate(
     access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet)
     found = setup.find(setup.Choice(trio, draft, target, prm), access, roles).trio
     shape = Shape(ctx, 1, batch_size, threads, setup.check_kv_type(kv_type), setup.parse_layers(gpu_layers))
-    shape = setup.with_seats(found.models, shape, _seats(field, parallel))
+    shape = room.with_seats(found.models, shape, _seats(field, parallel))
     base = Settings(
         max_tokens=max_tokens,
         max_steps=max_steps,
@@ -136,7 +136,7 @@ def evaluate(
 
 def _seats(field: tuple[Contender, ...], parallel: int) -> list[int]:
     """Numbers of seats, the best first; the widest strategy needs all of its own."""
-    from rsd_cli.cli.setup import SEATS
+    from rsd_cli.cli.room import SEATS
 
     widest = max(each.method.strategy.width for each in field)
     return [max(parallel, widest)] if parallel else [*(n for n in SEATS if n > widest), widest]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rsd_cli.chat.journal import Journal, Kept, data_directory, find, new_id, opening, read
-from rsd_cli.cli import setup
+from rsd_cli.cli import room, setup
 from rsd_cli.cli.conversing import Talk
 from rsd_cli.cli.interrupt import Interrupt
 from rsd_cli.cli.method import Wishes, method_of
@@ -92,7 +92,7 @@ def opened(wanted: Opening, started: float) -> Iterator[tuple[Talk, float]]:
     roles = ALL if wanted.has_many_turns else method.strategy.roles
     found = setup.find(choice, wanted.access, roles)
     settings = given.settings(method, found.trio, kept.settings if kept else None)
-    shape = setup.with_seats(found.trio.models, wanted.shape, setup.seats_of_samples(method.strategy))
+    shape = room.with_seats(found.trio.models, wanted.shape, room.seats_of_samples(method.strategy))
     talked = replace(kept, settings=settings) if kept else Kept(new_id(), name, settings)
     interrupt = Interrupt()
     prm = found.trio.prm if "prm" in roles else None

@@ -77,7 +77,7 @@ def calibrate(
     The draft answers every question and the PRM scores each step; at every fourth step the target writes one
     too, to see what it would have earned. With --sweep or --at, answers are graded at several thresholds.
     """
-    from rsd_cli.cli import setup
+    from rsd_cli.cli import room, setup
     from rsd_cli.cli.calibration_record import Answers, described
     from rsd_cli.cli.interrupt import Interrupt
     from rsd_cli.cli.trio import LoadedTrio, Shape
@@ -99,7 +99,7 @@ def calibrate(
     access = setup.Access(models, offline, yes=yes)
     cast = setup.find(setup.Choice(trio, draft, target, prm), access, parse("audit").roles).trio
     shape = Shape(n_seats=seats, threads=threads, gpu_layers=setup.parse_layers(gpu_layers))
-    setup.check_memory(cast.models, shape)
+    room.check_memory(cast.models, shape)
     sampling = setup.make_sampling(cast.sampling)
     settings = Settings("audit", max_tokens=max_tokens, system=MATHS, seed=seed, sampling=sampling)
     answers = Answers(record, described(trio, cast, settings), tasks)

@@ -43,7 +43,7 @@ def score(
     ctx: options.Ctx = 0,
 ) -> None:
     """Score the steps of given solutions."""
-    from rsd_cli.cli import setup
+    from rsd_cli.cli import room, setup
     from rsd_cli.cli.interrupt import Interrupt
     from rsd_cli.cli.trio import LoadedTrio, Shape
     from rsd_cli.engine.llama import DecodeAborted
@@ -55,7 +55,7 @@ def score(
     solutions = list(read_solutions(_read(file), file))
     found = setup.find_prm(prm, setup.Access(models, offline, yes=yes))
     shape = Shape(ctx, min(seats, len(solutions)), threads=threads, gpu_layers=setup.parse_layers(gpu_layers))
-    setup.check_memory(found.models, shape)
+    room.check_memory(found.models, shape)
     with (
         Interrupt() as interrupt,
         closing(LoadedTrio(found.models, found.prm, shape, interrupt)) as loaded,

@@ -7,17 +7,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
-from rsd_cli.engine.jobs import MAX_SEATS
-from rsd_cli.errors import ModelError, ResourceError, UsageError
+from rsd_cli.errors import ModelError, UsageError
 from rsd_cli.records import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from rsd_cli.cli.trio import Shape
     from rsd_cli.cli.warm import FoundModel, FoundTrio
-    from rsd_cli.decoding.strategies import Strategy
     from rsd_cli.engine.sampling import Sampling
     from rsd_cli.registry.entries import ModelEntry, PrmEntry
     from rsd_cli.registry.schema import Registry
@@ -25,9 +22,6 @@ if TYPE_CHECKING:
     from rsd_cli.rewards.spec import PrmSpec
 
 HEADED = ("value-head", "draft-head")  # families that are nothing without a head
-# Three times what a CPU decodes at once: a part of them waits for the other model, and the last rows end alone.
-SEATS = (48, 32, 16, 8, 4, 2, 1)
-SAMPLES_AT_ONCE = 16
 ALL_LAYERS = -1
 ASK_ABOVE = 5_000_000_000  # bytes of download that want a word first
 
@@ -198,66 +192,6 @@ def _agree(missing: list[ModelEntry], access: Access) -> None:
     import typer
 
     typer.confirm(f"{question}. Go on?", abort=True, err=True)
-
-
-def check_memory(models: dict[Role, FoundModel], shape: Shape) -> None:
-    """Refuse before loading what can't fit."""
-    lack = _lack(models, shape)
-    if lack:
-        names = ", ".join(model.name for model in models.values())
-        raise ResourceError(
-            f"{names} need an estimated {lack.needed / 1e9:.1f} GB of memory, {lack.free / 1e9:.1f} GB are free.",
-            "Choose a smaller trio or --ctx, or close other programs.",
-        )
-
-
-@dataclass(frozen=True)
-class _Lack:
-    """Bytes that are needed by estimate, and those that are free."""
-
-    needed: int
-    free: int
-
-
-def _lack(models: dict[Role, FoundModel], shape: Shape) -> _Lack | None:
-    """What can't fit; where there is plenty, nothing needs an estimate."""
-    from rsd_cli.registry.memory import available_memory, needed_memory, plenty
-
-    if plenty({model.path for model in models.values()}, shape.ctx, shape.n_seats):
-        return None
-    paths = [model.path for model in models.values()]
-    needed = needed_memory(
-        paths, shape.ctx, shape.n_seats, shape.kv_type
-    )  # what is parked takes room as well
-    available = available_memory()
-    return _Lack(needed, available) if available is not None and needed > available else None
-
-
-def with_seats(models: dict[Role, FoundModel], shape: Shape, wanted: Sequence[int]) -> Shape:
-    """The shape with the first of these numbers of seats that memory has room for; refuses if it has for none."""
-    from dataclasses import replace
-
-    shapes = [replace(shape, n_seats=n_seats) for n_seats in wanted]
-    fitting = next((each for each in shapes if not _lack(models, each)), shapes[-1])
-    check_memory(models, fitting)
-    return fitting
-
-
-def seats_of(strategy: Strategy, in_flight: int) -> list[int]:
-    """Numbers of seats, the best first: for so many answers in flight, or (0) for what memory has room for."""
-    width = strategy.width
-    if in_flight * width > MAX_SEATS:
-        raise UsageError(
-            f"{in_flight} answers of --strategy {strategy} need {in_flight * width} seats, possible are {MAX_SEATS}.",
-            f"Use --parallel {MAX_SEATS // width} or less.",
-        )
-    return [in_flight * width] if in_flight else [*(n for n in SEATS if n > width), width]
-
-
-def seats_of_samples(strategy: Strategy) -> list[int]:
-    """The same for one question: its samples at once, as far as a CPU decodes them together."""
-    most = min(strategy.samples, SAMPLES_AT_ONCE) * strategy.width
-    return [*(n for n in (most, *SEATS) if strategy.width < n <= most), strategy.width]
 
 
 def parse_layers(text: str) -> dict[Role, int]:
