@@ -51,14 +51,24 @@ def history_file() -> Path:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """Models that were named in place of the trio's own; None where there is none."""
+
+    draft: str | None = None
+    target: str | None = None
+    prm: str | None = None
+
+
+@dataclass(frozen=True)
 class Kept:
-    """What a journal tells: a conversation, its settings, and a question that has no answer yet."""
+    """What a journal tells: a conversation, its models and settings, and a question that has no answer yet."""
 
     id: str
     trio: str
     settings: Settings
     conversation: Conversation = field(default_factory=Conversation)
     unanswered: str = ""
+    parts: Parts = Parts()
 
     def after(self, line: dict[str, Any]) -> Kept:
         """What is so after one more line; KeyError, TypeError or ValueError if it is none of ours."""
@@ -74,6 +84,8 @@ class Kept:
             return replace(self, conversation=talk.without_oldest(line["turns"]), unanswered="")
         if kind == "set":
             return replace(self, settings=read_settings(line["settings"]))
+        if kind == "models":
+            return replace(self, trio=str(line["trio"]), parts=read_object(Parts, line["parts"], "parts"))
         raise ValueError(f"a line of the unknown kind {kind!r}")
 
 
@@ -89,8 +101,8 @@ def read_settings(values: object) -> Settings:
 
 def opening(kept: Kept) -> dict[str, Any]:
     """The first line of a journal."""
-    settings = asdict(kept.settings)
-    return {"schema": SCHEMA, "kind": "chat", "id": kept.id, "trio": kept.trio, "settings": settings}
+    values = {"trio": kept.trio, "parts": asdict(kept.parts), "settings": asdict(kept.settings)}
+    return {"schema": SCHEMA, "kind": "chat", "id": kept.id, **values}
 
 
 def turn_line(turn: Record, *, again: bool = False) -> dict[str, Any]:
@@ -119,7 +131,8 @@ def replay(lines: Iterable[str], name: object) -> Kept:
 def _opened(line: dict[str, Any]) -> Kept:
     if line.get("kind") != "chat" or line.get("schema") != SCHEMA:
         raise ValueError("it does not begin as a conversation of this version does")
-    return Kept(str(line["id"]), str(line["trio"]), read_settings(line["settings"]))
+    parts = read_object(Parts, line.get("parts", {}), "parts")  # older ones have none
+    return Kept(str(line["id"]), str(line["trio"]), read_settings(line["settings"]), parts=parts)
 
 
 def new_id() -> str:

@@ -65,10 +65,12 @@ def ask(
 
     text = read_question(question)
 
-    from rsd_cli.cli.method import wished
+    from rsd_cli.cli.method import Wishes, method_of
     from rsd_cli.output import LineFile
 
-    wishes = wished(strategy, threshold, weighting, target_share, share_per, beta, aggregate, speculative)
+    wishes = Wishes(strategy, threshold, weighting, target_share, share_per, beta, aggregate, speculative)
+    if not continues:
+        method_of(wishes)  # refuses before a trace is begun; what a conversation adds is known later
     traced = LineFile(trace) if trace else None
 
     from rsd_cli.cli import notes, setup

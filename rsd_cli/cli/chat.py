@@ -64,7 +64,7 @@ def chat(
     with one. Without a terminal each line of standard input is a turn, until its end.
     """
     from rsd_cli.cli import setup
-    from rsd_cli.cli.method import wished
+    from rsd_cli.cli.method import Wishes, method_of
     from rsd_cli.cli.screen import Screen
     from rsd_cli.cli.trio import Shape
 
@@ -73,7 +73,9 @@ def chat(
         return
     if name and not resume:
         raise UsageError(f"{name!r} is no option of rsd chat.", f"Ask one question: rsd ask {name!r}")
-    wishes = wished(strategy, threshold, weighting, target_share, share_per, beta, aggregate, speculative)
+    wishes = Wishes(strategy, threshold, weighting, target_share, share_per, beta, aggregate, speculative)
+    if not resume:
+        method_of(wishes)  # refuses before llama.cpp loads; what a conversation adds is known later
     crashed = (notes.read() or {}).get("chat")
     notes.withdraw()
     from rsd_cli.cli.opening import Given, Opening, opened

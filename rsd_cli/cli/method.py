@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from rsd_cli.decoding.strategies import STRATEGIES, check_sampling, check_speculative, parse
@@ -24,7 +24,7 @@ SHARED: tuple[Literal["run", "problem"], ...] = ("run", "problem")
 class Wishes:
     """The options as they were given; None where one was not."""
 
-    strategy: str
+    strategy: str | None = None
     threshold: float | None = None
     weighting: str | None = None
     target_share: float | None = None
@@ -61,30 +61,32 @@ class Method:
         )
 
 
-def wished(
-    strategy: str | None,
-    threshold: float | None,
-    weighting: str | None,
-    target_share: float | None,
-    share_per: str | None,
-    beta: float | None,
-    aggregate: str | None,
-    speculative: bool | None,
-) -> Wishes | None:
-    """The options of a conversation, checked; None where none of them was given."""
-    given = (strategy, threshold, weighting, target_share, share_per, beta, aggregate, speculative)
-    if all(each is None for each in given):
-        return None
-    wishes = Wishes(
-        strategy or RSD, threshold, weighting, target_share, share_per, beta, aggregate, speculative
+def going_on(given: Wishes, kept: Settings) -> Wishes:
+    """What is given, and the rest as a conversation has it; another strategy begins anew, without the rest.
+
+    A given budget takes the place of a kept threshold and weighting, and one of these that of a kept budget.
+    """
+    strategy = parse(kept.strategy)
+    if given.strategy is not None and parse(given.strategy) != strategy:
+        return given
+    has_rule = given.threshold is not None or given.weighting is not None
+    has_budget = given.target_share is not None or (kept.target_share is not None and not has_rule)
+    before = Wishes(
+        strategy=kept.strategy,
+        threshold=None if has_budget else kept.threshold,
+        weighting=None if has_budget else kept.weighting,
+        target_share=kept.target_share if has_budget else None,
+        share_per=kept.share_per if has_budget else None,
+        beta=kept.beta if strategy.kind.draws else None,
+        aggregate=kept.aggregate if strategy.choice == "best" else None,
+        speculative=kept.speculative and strategy.has_pair,
     )
-    method_of(wishes)
-    return wishes
+    return replace(before, **{name: value for name, value in asdict(given).items() if value is not None})
 
 
 def method_of(wishes: Wishes) -> Method:
     """Check what was asked for; raises UsageError."""
-    strategy = parse(wishes.strategy)
+    strategy = parse(wishes.strategy or RSD)
     weight_of(wishes.weighting or BINARY, 0.0)
     if wishes.target_share is not None and (wishes.threshold is not None or wishes.weighting):
         raise UsageError(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from rsd_cli.chat.journal import Journal, Kept, data_directory, find, new_id, opening, read
+from rsd_cli.chat.journal import Journal, Kept, Parts, data_directory, find, new_id, opening, read
 from rsd_cli.cli import room, setup
 from rsd_cli.cli.conversing import Talk
 from rsd_cli.cli.interrupt import Interrupt
-from rsd_cli.cli.method import Wishes, method_of
+from rsd_cli.cli.method import Wishes, going_on, method_of
 from rsd_cli.cli.options import DEFAULT_TRIO
 from rsd_cli.cli.trio import LoadedTrio
 from rsd_cli.decoding.prompts import MATHS
@@ -37,12 +37,24 @@ class Given:
     draft: str | None = None
     target: str | None = None
     prm: str | None = None
-    wishes: Wishes | None = None
+    wishes: Wishes = field(default_factory=Wishes)
     max_tokens: int | None = None
     max_steps: int | None = None
     temperature: float | None = None
     seed: int | None = None
     system: str | None = None
+
+    def choice(self, before: Kept | None) -> setup.Choice:
+        """A conversation's models: what is named, else those that it had; a trio takes the place of all of them."""
+        kept = before.parts if before and self.trio is None else Parts()
+        trio = self.trio or (before.trio if before else DEFAULT_TRIO)
+        return setup.Choice(trio, self.draft or kept.draft, self.target or kept.target, self.prm or kept.prm)
+
+    def method(self, before: Settings | None) -> Method:
+        """How a conversation's answers are made; what was only kept is not checked anew."""
+        if before and self.wishes == Wishes():
+            return method_of(Wishes(before.strategy))
+        return method_of(going_on(self.wishes, before) if before else self.wishes)
 
     def settings(self, method: Method, found: FoundTrio, before: Settings | None) -> Settings:
         """A conversation's settings: what is given, else those that it had, else the trio's."""
@@ -58,7 +70,7 @@ class Given:
             sampling = replace(before.sampling, temperature=warmth)
         changed = {key: value for key, value in values.items() if value is not None}
         base = replace(before or Settings(system=MATHS), sampling=sampling, **changed)  # type: ignore[arg-type]  # by name
-        return base if before and not self.wishes else method.settle(base, found.threshold)
+        return base if before and self.wishes == Wishes() else method.settle(base, found.threshold)
 
 
 @dataclass(frozen=True)
@@ -85,31 +97,45 @@ def opened(wanted: Opening, started: float) -> Iterator[tuple[Talk, float]]:
         Journal(place) if place and wanted.journals else None
     )  # before it is read: nobody else writes to it now
     kept = read(place) if place else None
-    given = wanted.given
-    name = given.trio or (kept.trio if kept else DEFAULT_TRIO)
-    choice = setup.Choice(name, given.draft, given.target, given.prm)
-    method = method_of(given.wishes or Wishes(kept.settings.strategy if kept else "rsd"))
+    before = kept.settings if kept else None
+    method = wanted.given.method(before)
     roles = ALL if wanted.has_many_turns else method.strategy.roles
-    found = setup.find(choice, wanted.access, roles)
-    settings = given.settings(method, found.trio, kept.settings if kept else None)
+    found = setup.find(wanted.given.choice(kept), wanted.access, roles)
+    settings = wanted.given.settings(method, found.trio, before)
     shape = room.with_seats(found.trio.models, wanted.shape, room.seats_of_samples(method.strategy))
-    talked = replace(kept, settings=settings) if kept else Kept(new_id(), name, settings)
+    talked = _talked(kept, found.choice, settings)
     interrupt = Interrupt()
     prm = found.trio.prm if "prm" in roles else None
     loaded = LoadedTrio(found.trio.models, prm, shape, interrupt)
     journal = known or Journal(data_directory() / f"{talked.id}.jsonl" if wanted.journals else None)
-    described = {"trio": name, "prm": found.trio.prm.name, **shape.described}
+    described = {"trio": talked.trio, "prm": found.trio.prm.name, **shape.described}
     talk = Talk(loaded, interrupt, wanted.screen, described, talked, journal, found.trio.threshold)
-    if kept is None:
-        journal.write_line(opening(talked))
-    elif settings != kept.settings:
-        talk.set(settings)
+    _note(talk, kept)
     with interrupt:
         try:
             yield talk, started + found.download_seconds
         finally:
             journal.close()
             loaded.close()
+
+
+def _talked(kept: Kept | None, choice: setup.Choice, settings: Settings) -> Kept:
+    """The conversation with the models and settings that it has from now on."""
+    parts = Parts(choice.draft, choice.target, choice.prm)
+    talked = kept or Kept(new_id(), choice.trio, settings)
+    return replace(talked, trio=choice.trio, parts=parts, settings=settings)
+
+
+def _note(talk: Talk, kept: Kept | None) -> None:
+    """Write down how a conversation begins, or what has changed of one that was kept."""
+    talked = talk.kept
+    if kept is None:
+        talk.journal.write_line(opening(talked))
+        return
+    if (talked.trio, talked.parts) != (kept.trio, kept.parts):
+        talk.journal.write("models", trio=talked.trio, parts=asdict(talked.parts))
+    if talked.settings != kept.settings:
+        talk.set(talked.settings)
 
 
 def now() -> float:

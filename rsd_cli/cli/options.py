@@ -87,7 +87,8 @@ System = Annotated[
     str | None, typer.Option("--system", "-s", help="System prompt; '' for none. Default: the paper's.")
 ]
 
-# In a conversation what is not given stays as it was, so nothing here has a default of its own.
+# In a conversation what is not given stays as it was, so nothing here has a default of its own; another strategy
+# begins with its own threshold and without the options of the one before.
 TalkTrio = Annotated[
     str | None,
     typer.Option(
@@ -99,7 +100,7 @@ TalkStrategy = Annotated[
     typer.Option(
         "--strategy",
         metavar="NAME[@N][:AUTHOR]",
-        help="rsd (at first), target, draft; README lists them all.",
+        help="rsd (at first), target, draft; README lists them all. Another one leaves the method's options behind.",
     ),
 ]
 TalkMaxTokens = Annotated[

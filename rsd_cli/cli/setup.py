@@ -49,9 +49,10 @@ class Access:
 
 @dataclass(frozen=True)
 class Found:
-    """A trio with its files, and how long downloading took (0 if nothing was missing)."""
+    """A trio with its files, what to name it by later, and how long downloading took (0 if nothing was missing)."""
 
     trio: FoundTrio
+    choice: Choice
     download_seconds: float = 0.0
 
 
@@ -64,7 +65,7 @@ def find(choice: Choice, access: Access, roles: Iterable[Role]) -> Found:
     may_keep = access.verify and not (choice.draft or choice.target or choice.prm)
     known = warm.recall(key, access.models_file) if may_keep else None
     if known:
-        return Found(known)
+        return Found(known, choice)
     found = _look_up(choice, access, wanted)
     if may_keep:
         warm.keep(key, access.models_file, found.trio)
@@ -91,7 +92,14 @@ def _look_up(choice: Choice, access: Access, roles: tuple[Role, ...]) -> Found:
     spec = _spec(prm, entries, access) if "prm" in roles else PrmSpec(prm.name, prm.family)
     models, seconds = _present(entries, access)
     threshold = prm.threshold if choice.prm else trio.threshold
-    return Found(FoundTrio(models, spec, threshold, trio.sampling.model_dump()), seconds)
+    found = FoundTrio(models, spec, threshold, trio.sampling.model_dump())
+    return Found(found, _lasting(choice, registry), seconds)
+
+
+def _lasting(choice: Choice, registry: Registry) -> Choice:
+    """The same choice in names that mean the same in every directory."""
+    named = {"draft": choice.draft, "target": choice.target, "prm": choice.prm}
+    return Choice(choice.trio, **{role: registry.lasting(name) for role, name in named.items() if name})
 
 
 def _spec(prm: PrmEntry, entries: dict[Role, ModelEntry], access: Access) -> PrmSpec:

@@ -52,9 +52,20 @@ def resolve(name: str, *, offline: bool = False) -> ModelEntry:
         raise UsageError(
             f"{name!r} is not a hub reference.", "Write hf://user/repo[@rev][:QUANT|/file.gguf]."
         )
-    if reference and (name.startswith("hf://") or (reference.quant and not os.path.lexists(name))):
+    if reference and _is_on_hub(name, reference):
         return _on_hub(reference, offline=offline)
     return _on_disk(Path(name).expanduser())
+
+
+def lasting(name: str) -> str:
+    """The same reference from whatever directory it is looked up: a path is made absolute."""
+    reference = parse(name)
+    is_on_hub = reference is not None and _is_on_hub(name, reference)
+    return name if is_on_hub else str(Path(name).expanduser().absolute())
+
+
+def _is_on_hub(name: str, reference: HubReference) -> bool:
+    return name.startswith("hf://") or (reference.quant is not None and not os.path.lexists(name))
 
 
 def parse(name: str) -> HubReference | None:

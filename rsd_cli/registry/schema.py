@@ -50,6 +50,10 @@ class Registry:
             return _judge(self.model(name, offline=offline).name, name)
         raise _unknown("reward model", name, [*self.prms, *self.models])
 
+    def lasting(self, name: str) -> str:
+        """The name of a model or reward model as it means the same in every directory."""
+        return name if name in self.models or name in self.prms else references.lasting(name)
+
     def trio(self, name: str) -> TrioEntry:
         """A declared trio."""
         if name not in self.trios:
