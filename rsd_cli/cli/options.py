@@ -18,7 +18,10 @@ ModelsFile = Annotated[
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Use no network.")]
 NoVerify = Annotated[bool, typer.Option("--no-verify", help="Use model files whose hash does not match.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Download large models without asking.")]
+Yes = Annotated[
+    bool,
+    typer.Option("--yes", "-y", help="Download models that are large or of unknown size without asking."),
+]
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colour.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Threads = Annotated[int, typer.Option("--threads", min=0, max=512, help="CPU threads; 0 is one per core.")]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rsd_cli.cli import options
 from rsd_cli.cli.prm_import import SeparatorOption, checkpoint_files, separator_text, warn_of_guess
 from rsd_cli.errors import DISK_FULL, ModelError, OutputError, ResourceError, RSDError
 
@@ -40,11 +41,9 @@ def convert_checkpoint(
         str | None, typer.Option("--revision", help="A branch, tag or commit of the repository.")
     ] = None,
     separator: SeparatorOption = None,
-    models: Annotated[
-        Path | None,
-        typer.Option("--models", metavar="FILE", help="A models.yaml that adds to the packed one."),
-    ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Use no network.")] = False,
+    models: options.ModelsFile = None,
+    offline: options.Offline = False,
+    yes: options.Yes = False,
 ) -> None:
     """Make a GGUF of a reward checkpoint's backbone.
 
@@ -60,7 +59,7 @@ def convert_checkpoint(
 
     quant = quant.lower()
     check_quantization(quant)
-    found = setup.find_model(base, setup.Access(models, offline))
+    found = setup.find_model(base, setup.Access(models, offline, yes=yes))
     source = Checkpoint(checkpoint_files(checkpoint, revision))
     with Interrupt() as interrupt, transfer_progress() as progress:
         try:

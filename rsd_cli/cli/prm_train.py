@@ -57,6 +57,7 @@ def train(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the rollouts.")] = 0,
     models: options.ModelsFile = None,
     offline: options.Offline = False,
+    yes: options.Yes = False,
     threads: options.Threads = 0,
 ) -> None:
     """Train a reward head on a generator's own hidden states.
@@ -76,7 +77,7 @@ def train(
     settings = asdict(plan) | {"model": model, "problems": problems.name}
     del settings["samples"]  # more of them are welcome
     folder = Folder(work, settings)
-    found = setup.find_model(model, setup.Access(models, offline))
+    found = setup.find_model(model, setup.Access(models, offline, yes=yes))
     folder.begin()
     with Interrupt() as interrupt, ExitStack() as stack, suppress(DecodeAborted):
         studio = _open_studio(stack, found, tasks, folder, plan, interrupt, Room(seats, threads))

@@ -189,12 +189,18 @@ def _fetch(store: Store, missing: Iterable[ModelEntry], access: Access) -> dict[
 
 
 def _agree(missing: list[ModelEntry], access: Access) -> None:
-    """Ask before a very large download; off a terminal only --yes agrees to one."""
-    size = sum(entry.size or 0 for entry in missing)
-    if size < ASK_ABOVE or access.yes:
+    """Ask before a download that is very large, or may be; off a terminal only --yes agrees to one."""
+    from rsd_cli.registry.names import size_text
+
+    wanted = [entry for entry in missing if entry.is_downloaded]
+    sizes = [entry.whole_size for entry in wanted]
+    known = sum(size or 0 for size in sizes)
+    if access.yes or (known < ASK_ABOVE and None not in sizes):
         return
-    names = ", ".join(entry.name for entry in missing)
-    question = f"{names}: {size / 1e9:.1f} GB to download"
+    sized = [size_text(size) if size else "size unknown" for size in sizes]
+    question = "To download: " + ", ".join(
+        f"{entry.name} ({size})" for entry, size in zip(wanted, sized, strict=True)
+    )
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(f"{question}.", "Use --yes to agree, or run `rsd models pull` first.")
     import typer

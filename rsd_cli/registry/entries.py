@@ -191,6 +191,17 @@ class ModelEntry(_Declared):
         return self
 
     @property
+    def is_downloaded(self) -> bool:
+        """Whether some source delivers the file as it is, from elsewhere."""
+        return any(isinstance(source, HubSource | WheelSource | UrlSource) for source in self.sources)
+
+    @property
+    def whole_size(self) -> int | None:
+        """Bytes of all its files; None if those of one are not known."""
+        sizes = [one.size for one in (self, *self.further_shards)]
+        return None if None in sizes else sum(size or 0 for size in sizes)
+
+    @property
     def key(self) -> str:
         """Twelve characters that tell this file from others of its name."""
         if self.sha256:

@@ -124,7 +124,7 @@ def _size(entry: ModelEntry, path: Path | None) -> int | None:
     """Bytes of a model in all its files, as they are or as they are declared."""
     if path and not entry.further_shards:
         return path.stat().st_size
-    return _total(one.size for one in (entry, *entry.further_shards))
+    return entry.whole_size
 
 
 def _total(sizes: Iterable[int | None]) -> int | None:

@@ -199,6 +199,34 @@ def test_a_model_that_is_not_there_is_refused_at_once_offline(flag, rsd):
     assert not models.exists() or not list(models.glob("*.gguf"))
 
 
+UNSIZED = """models:
+  unsized:
+    unverified: nobody looked
+    sources: [{kind: url, url: "http://127.0.0.1:9/unsized.gguf"}]
+  gone:
+    unverified: nobody looked
+    sources: [{kind: path, path: /gone/model.gguf}]
+  huge:
+    size: 6000000000
+    unverified: nobody looked
+    sources: [{kind: url, url: "http://127.0.0.1:9/huge.gguf"}]
+"""
+
+
+def test_a_download_that_is_or_may_be_large_needs_a_word(rsd):
+    rsd.write_models((rsd.home / "models.yaml").read_text().replace("models:\n", UNSIZED))
+    ask = ("ask", QUESTION, "--target", "unsized")
+    rsd(*ask).refused(2, "unsized (size unknown)", "--yes", "rsd models pull")
+    rsd(*ask, "--draft", "huge").refused(2, "huge (6 GB), unsized (size unknown)")
+    tried = rsd(*ask, "--yes")
+    assert tried.code == 3
+    assert "unsized could not be fetched" in tried.err
+    pulled = rsd("models", "pull", "unsized")
+    assert pulled.code == 3
+    assert "unsized could not be fetched" in pulled.err
+    rsd("ask", QUESTION, "--target", "gone").refused(3, "/gone/model.gguf")
+
+
 def test_weights_of_nan_are_an_engine_error(rsd, tiny):
     rsd("ask", QUESTION, "--draft", str(tiny(nan=True))).refused(
         6, "weights are damaged", "rsd models verify"
