@@ -75,7 +75,7 @@ def _examine(
 
     before = dict(os.environ)  # the engine adds settings of its own
     build, devices, engine_problem = _engine()
-    room = fitness.Room(memory.available_memory(), _gpu_memory(devices))
+    room = fitness.Room(memory.available_memory(), memory.gpu_memory(devices))
     return environment.Report(
         versions=_versions(build),
         build=build,
@@ -138,12 +138,6 @@ def _build(devices: tuple[DeviceMemory, ...]) -> Build:
         blas=any(device.name.startswith("BLAS") for device in devices),
         openmp="OPENMP" in by_backend.get("CPU", ()),
     )
-
-
-def _gpu_memory(devices: tuple[DeviceMemory, ...]) -> int | None:
-    """Free bytes of all devices with memory of their own."""
-    gpus = [device.free or 0 for device in devices if device.name != "CPU" and device.total]
-    return sum(gpus) if gpus else None
 
 
 def _how_to_reinstall() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from rsd_cli.cli.setup import ALL_LAYERS
 from rsd_cli.engine.jobs import MAX_SEATS
 from rsd_cli.errors import ResourceError, UsageError
 
@@ -27,23 +28,29 @@ def check_memory(models: dict[Role, FoundModel], shape: Shape) -> None:
     if lack:
         names = ", ".join(model.name for model in models.values())
         raise ResourceError(
-            f"{names} need an estimated {lack.needed / 1e9:.1f} GB of memory, {lack.free / 1e9:.1f} GB are free.",
-            "Choose a smaller trio or --ctx, or close other programs.",
+            f"{names} need an estimated {lack.needed / 1e9:.1f} GB of {lack.kind}, "
+            f"{lack.free / 1e9:.1f} GB are free.",
+            f"Choose a smaller trio or --ctx, or {lack.remedy}.",
         )
 
 
 @dataclass(frozen=True)
 class _Lack:
-    """Bytes that are needed by estimate, and those that are free."""
+    """Bytes that are needed by estimate and those that are free, of which memory, and what would make room."""
 
     needed: int
     free: int
+    kind: str = "memory"
+    remedy: str = "close other programs"
 
 
 def _lack(models: dict[Role, FoundModel], shape: Shape) -> _Lack | None:
     """What can't fit; where there is plenty, nothing needs an estimate."""
     from rsd_cli.registry.memory import available_memory, needed_memory, plenty
 
+    gpu = _gpu_memory(models, shape)
+    if gpu is not None:
+        return _lack_beside_gpus(models, shape, gpu)
     if plenty({model.path for model in models.values()}, shape.ctx, shape.n_seats):
         return None
     paths = [model.path for model in models.values()]
@@ -52,6 +59,33 @@ def _lack(models: dict[Role, FoundModel], shape: Shape) -> _Lack | None:
     )  # what is parked takes room as well
     available = available_memory()
     return _Lack(needed, available) if available is not None and needed > available else None
+
+
+def _gpu_memory(models: dict[Role, FoundModel], shape: Shape) -> int | None:
+    """Free bytes of the GPUs that layers go to; None where none do."""
+    from rsd_cli.engine.llama import can_offload, devices
+    from rsd_cli.registry.memory import gpu_memory
+
+    if not can_offload() or all(shape.gpu_layers.get(role, ALL_LAYERS) == 0 for role in models):
+        return None
+    return gpu_memory(devices())
+
+
+def _lack_beside_gpus(models: dict[Role, FoundModel], shape: Shape, gpu: int) -> _Lack | None:
+    """What can't fit, of layers on GPUs and of the others.
+
+    A system that does not tell what is free refuses nothing: on a Mac both are the same memory.
+    """
+    from rsd_cli.registry.memory import available_memory, needed_by_place
+
+    available = available_memory()
+    if available is None:
+        return None
+    roles = [(model.path, shape.gpu_layers.get(role, ALL_LAYERS)) for role, model in models.items()]
+    needed = needed_by_place(roles, shape.ctx, shape.n_seats, shape.kv_type)
+    if needed.gpu > gpu:
+        return _Lack(needed.gpu, gpu, "GPU memory", "leave layers to the CPU with --gpu-layers")
+    return _Lack(needed.host, available) if needed.host > available else None
 
 
 def with_seats(models: dict[Role, FoundModel], shape: Shape, wanted: Sequence[int]) -> Shape:

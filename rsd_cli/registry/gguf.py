@@ -39,6 +39,7 @@ class Header:
     key_length: int
     value_length: int
     tensor_bytes: int
+    layers: int
 
 
 def read_header(path: Path) -> Header:
@@ -113,6 +114,7 @@ def _header(raw: RawHeader, shards: list[RawHeader]) -> Header:
         key_length=_one(raw, "attention.key_length", head_length),
         value_length=_one(raw, "attention.value_length", head_length),
         tensor_bytes=sum(tensor.size for shard in shards for tensor in shard.tensors),
+        layers=layers,
     )
 
 

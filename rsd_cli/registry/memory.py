@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from rsd_cli.registry.gguf import read_header
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from rsd_cli.engine.llama import Device
+    from rsd_cli.registry.environment import DeviceMemory
     from rsd_cli.registry.gguf import Header
 
 KV_BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}  # per value, scales included
@@ -45,6 +48,40 @@ def needed_memory(paths: Iterable[Path], n_ctx: int, n_seats: int, kv_type: str)
         for _, header in roles
     )
     return int(sum(weights.values()) + caches)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Bytes of the machine's own memory, and of all GPUs together."""
+
+    host: int
+    gpu: int
+
+
+def needed_by_place(roles: Iterable[tuple[Path, int]], n_ctx: int, n_seats: int, kv_type: str) -> Places:
+    """The same where each role puts so many of its layers on GPUs, with their part of the cache; -1 for all."""
+    files: dict[Path, list[int]] = {}
+    for path, layers in roles:
+        files.setdefault(path, []).append(layers)
+    host = gpu = 0.0
+    for path, counts in files.items():
+        needed = needed_memory([path] * len(counts), n_ctx, n_seats, kv_type)
+        share = min(_offloaded(path, layers) for layers in counts)
+        host, gpu = host + (1 - share) * needed, gpu + share * needed
+    return Places(int(host), int(gpu))
+
+
+def _offloaded(path: Path, layers: int) -> float:
+    """The share of a model that lies on GPUs."""
+    if layers <= 0:
+        return 1.0 if layers < 0 else 0.0
+    return min(1.0, layers / max(1, read_header(path).layers))
+
+
+def gpu_memory(devices: Iterable[Device | DeviceMemory]) -> int | None:
+    """Free bytes of all devices with memory of their own; None where there is none."""
+    gpus = [device.free or 0 for device in devices if device.name != "CPU" and device.total]
+    return sum(gpus) if gpus else None
 
 
 def available_memory(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int | None:

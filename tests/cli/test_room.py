@@ -1,0 +1,89 @@
+"""Whether models fit: into the machine's memory, or into that of GPUs that stand in for hardware."""
+
+from __future__ import annotations
+
+import pytest
+
+from rsd_cli.cli.room import SEATS, check_memory, with_seats
+from rsd_cli.cli.trio import Shape
+from rsd_cli.cli.warm import FoundModel
+from rsd_cli.engine.llama import Device
+from rsd_cli.errors import ResourceError
+from rsd_cli.registry.memory import needed_by_place, needed_memory
+
+GB = 10**9
+
+
+@pytest.fixture
+def models(tiny):
+    """A draft and a target of their own; each needs 200 MB and a little by the estimate."""
+    return {
+        role: FoundModel(role, path, None, None)
+        for role, path in {"draft": tiny(seed=1), "target": tiny("other", seed=2)}.items()
+    }
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """machine(memory, gpu, offloads): what is free there; a build that can offload may be without a GPU."""
+
+    def make(memory, gpu=None, offloads=True):
+        there = [Device("CPU", "a CPU", 64 * GB, 64 * GB), Device("BLAS", "a library", 0, 0)]
+        there += [] if gpu is None else [Device("CUDA0", "a GPU", gpu, 24 * GB)]
+        monkeypatch.setattr("rsd_cli.engine.llama.can_offload", lambda: offloads)
+        monkeypatch.setattr("rsd_cli.engine.llama.devices", lambda: there)
+        monkeypatch.setattr("rsd_cli.registry.memory.available_memory", lambda: memory)
+
+    return make
+
+
+FITS = {
+    "all on the GPU": ((1, GB), {}),
+    "all in memory": ((GB, 1), {"draft": 0, "target": 0}),
+    "one in each": ((0.3 * GB, 0.3 * GB), {"draft": 0}),
+    "half of each": ((0.3 * GB, 0.3 * GB), {"draft": 1, "target": 1}),
+    "more layers than there are": ((1, GB), {"draft": 99, "target": 99}),
+    "a Mac, whose GPU has no memory of its own": ((None, 1), {}),
+    "no GPU in the machine": ((GB, None), {}),
+    "a build for the CPU": ((GB, 1, False), {}),
+}
+LACKS = {
+    "memory, in a build for the CPU": ((0.3 * GB, GB, False), {}, "0.4 GB of memory"),
+    "memory, without a GPU in the machine": ((0.3 * GB,), {}, "0.4 GB of memory"),
+    "memory, with no layers on the GPU": ((0.3 * GB, GB), {"draft": 0, "target": 0}, "0.4 GB of memory"),
+    "memory for the one that is there": ((0.1 * GB, GB), {"draft": 0}, "0.2 GB of memory"),
+    "memory of the GPU": ((64 * GB, 0.3 * GB), {}, "0.4 GB of GPU memory"),
+    "memory of the GPU for half of each": ((64 * GB, 0.1 * GB), {"draft": 1, "target": 1}, "0.2 GB of GPU"),
+}
+
+
+@pytest.mark.parametrize("case", FITS)
+def test_what_fits_where_it_goes_is_not_refused(case, machine, models):
+    there, layers = FITS[case]
+    machine(*there)
+    check_memory(models, Shape(gpu_layers=layers))
+
+
+@pytest.mark.parametrize("case", LACKS)
+def test_what_does_not_fit_there_is_refused(case, machine, models):
+    there, layers, words = LACKS[case]
+    machine(*there)
+    with pytest.raises(ResourceError, match=words) as refused:
+        check_memory(models, Shape(gpu_layers=layers))
+    assert ("--gpu-layers" in refused.value.hint) == ("GPU" in words)
+
+
+def test_a_gpu_has_as_many_seats_as_it_has_room_for(machine, models):
+    machine(64 * GB, GB)
+    assert with_seats(models, Shape(), SEATS).n_seats == SEATS[0]
+    machine(64 * GB, 0.41 * GB)
+    assert 1 <= with_seats(models, Shape(), SEATS).n_seats < SEATS[0]
+
+
+def test_the_places_make_up_the_whole(models):
+    draft, target = (model.path for model in models.values())
+    whole = needed_memory([draft, draft, target], 512, 2, "f16")
+    for layers in (0, -1, 1):
+        split = needed_by_place([(draft, layers), (draft, layers), (target, layers)], 512, 2, "f16")
+        assert split.host + split.gpu == pytest.approx(whole, abs=2)
+    assert needed_by_place([(draft, -1), (draft, 0)], 512, 2, "f16").gpu == 0  # one file is loaded once
