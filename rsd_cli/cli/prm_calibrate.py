@@ -99,7 +99,7 @@ def calibrate(
     access = setup.Access(models, offline, yes=yes)
     cast = setup.find(setup.Choice(trio, draft, target, prm), access, parse("audit").roles).trio
     shape = Shape(n_seats=seats, threads=threads, gpu_layers=setup.parse_layers(gpu_layers))
-    room.check_memory(cast.models, shape)
+    room.check_memory(cast.models, shape, "--seats")
     sampling = setup.make_sampling(cast.sampling)
     settings = Settings("audit", max_tokens=max_tokens, system=MATHS, seed=seed, sampling=sampling)
     answers = Answers(record, described(trio, cast, settings), tasks)

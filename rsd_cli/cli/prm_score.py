@@ -55,7 +55,7 @@ def score(
     solutions = list(read_solutions(_read(file), file))
     found = setup.find_prm(prm, setup.Access(models, offline, yes=yes))
     shape = Shape(ctx, min(seats, len(solutions)), threads=threads, gpu_layers=setup.parse_layers(gpu_layers))
-    room.check_memory(found.models, shape)
+    room.check_memory(found.models, shape, "--ctx or --seats")
     with (
         Interrupt() as interrupt,
         closing(LoadedTrio(found.models, found.prm, shape, interrupt)) as loaded,

@@ -22,15 +22,15 @@ SEATS = (48, 32, 16, 8, 4, 2, 1)
 SAMPLES_AT_ONCE = 16
 
 
-def check_memory(models: dict[Role, FoundModel], shape: Shape) -> None:
-    """Refuse before loading what can't fit."""
+def check_memory(models: dict[Role, FoundModel], shape: Shape, smaller: str = "--ctx") -> None:
+    """Refuse before loading what can't fit; `smaller` are the command's options that save memory."""
     lack = _lack(models, shape)
     if lack:
         names = ", ".join(model.name for model in models.values())
         raise ResourceError(
             f"{names} need an estimated {lack.needed / 1e9:.1f} GB of {lack.kind}, "
             f"{lack.free / 1e9:.1f} GB are free.",
-            f"Choose a smaller trio or --ctx, or {lack.remedy}.",
+            f"Choose smaller models, a smaller {smaller}, or {lack.remedy}.",
         )
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+import re
 
+import pytest
+from typer.testing import CliRunner
+
+from rsd_cli.cli import prm
 from rsd_cli.cli.room import SEATS, check_memory, with_seats
 from rsd_cli.cli.trio import Shape
 from rsd_cli.cli.warm import FoundModel
@@ -87,3 +91,22 @@ def test_the_places_make_up_the_whole(models):
         split = needed_by_place([(draft, layers), (draft, layers), (target, layers)], 512, 2, "f16")
         assert split.host + split.gpu == pytest.approx(whole, abs=2)
     assert needed_by_place([(draft, -1), (draft, 0)], 512, 2, "f16").gpu == 0  # one file is loaded once
+
+
+OPTIONS = {"calibrate": {"--seats"}, "score": {"--ctx", "--seats"}}
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_only_options_that_the_command_has_are_named(command, rsd, monkeypatch):
+    for name, value in rsd.env().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(rsd.home)
+    monkeypatch.setattr("rsd_cli.registry.memory.available_memory", lambda: 1)
+    (rsd.home / "q.jsonl").write_text('{"question": "What?", "problem": "What?", "steps": ["That."]}\n')
+    arguments = {"calibrate": ["--trio", "judged"], "score": ["--prm", "opinion"]}
+    done = CliRunner().invoke(prm.app, [command, "q.jsonl", *arguments[command]])
+    assert isinstance(done.exception, ResourceError)
+    named = set(re.findall(r"--[a-z-]+", done.exception.hint))
+    assert named == OPTIONS[command]
+    shown = CliRunner().invoke(prm.app, [command, "--help"], env={"COLUMNS": "200"}).output
+    assert {name for name in named if name not in shown} == set()
