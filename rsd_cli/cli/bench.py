@@ -12,7 +12,7 @@ import typer
 
 from rsd_cli.cli import options
 from rsd_cli.cli.bench_question import QUESTION, measure_question
-from rsd_cli.errors import UsageError
+from rsd_cli.errors import RSDError, UsageError
 from rsd_cli.records import Role
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def _first_token(plan: Plan, prompt: str, trio: list[str]) -> tuple[float, float
         "4096",
         prompt,
     ]
-    bare = float(_stdout(floor))
+    bare = float(output_of(floor))
     ask = [
         sys.executable,
         "-m",
@@ -219,9 +219,10 @@ def _first_token(plan: Plan, prompt: str, trio: list[str]) -> tuple[float, float
         "8",
         "--json",
         "--offline",
+        "--no-log",
         *trio,
     ]
-    record = json.loads(_stdout(ask))
+    record = json.loads(output_of(ask))
     return record["timings"]["first_token_ms"] / 1000, bare
 
 
@@ -235,9 +236,17 @@ def _draft_prompt(plan: Plan) -> list[int]:
     return prompt
 
 
-def _stdout(command: list[str]) -> str:
+def output_of(command: list[str]) -> str:
+    """What a Python module writes to stdout; if it fails, an error with its last words."""
     import subprocess
 
-    return subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
-    ).stdout
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise _failure(command[2], done.stderr.strip() or f"exit code {done.returncode}")
+    return done.stdout
+
+
+def _failure(module: str, said: str) -> RSDError:
+    words, _, hint = said.partition("\nhint: ")
+    reason = words.splitlines()[-1].removeprefix("error: ")
+    return RSDError(f"{module}, which rsd bench started, failed: {reason}", hint)

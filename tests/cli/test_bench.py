@@ -2,8 +2,12 @@
 
 import json
 import math
+import sys
 
 import pytest
+
+from rsd_cli.cli.bench import output_of
+from rsd_cli.errors import RSDError
 
 KEYS = {
     *("decode_vs_bare", "decode_vs_high_level", "rsd_vs_parts", "cpu_help_ms", "first_token_vs_bare"),
@@ -26,6 +30,28 @@ def test_the_last_line_is_one_json_object_with_every_ratio(rsd):
         figures["question"]["seconds"] / figures["question"]["target_seconds"]
     )
     assert f"with 1 seat: {verdict['sentences'][0]}" in done.out
+    assert not (rsd.home / "rsd_home" / "chats").exists(), "its questions are no conversations of the user's"
+
+
+@pytest.mark.parametrize(
+    ("written", "message", "hint"),
+    [
+        (
+            "a warning\\nerror: No trio is called 'x'.\\nhint: Did you mean y?",
+            "No trio is called 'x'.",
+            "Did you mean y?",
+        ),
+        ("Traceback\\nValueError: no", "ValueError: no", ""),
+        ("", "exit code 3", ""),
+    ],
+)
+def test_a_process_that_fails_is_an_error_with_its_last_words(written, message, hint, tmp_path, monkeypatch):
+    (tmp_path / "failing.py").write_text(f'import sys\nsys.stderr.write("{written}")\nsys.exit(3)\n')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RSDError) as failed:
+        output_of([sys.executable, "-m", "failing"])
+    assert failed.value.message == f"failing, which rsd bench started, failed: {message}"
+    assert failed.value.hint == hint
 
 
 def test_only_the_roles_and_seats_that_are_asked_for_are_measured(rsd):
