@@ -112,13 +112,14 @@ def _measure_models(plan: Plan, chosen: dict[Role, FoundModel], counts: list[int
 
     figures: dict[str, Any] = {"speeds": {}, "by_role": {}}
     for path, roles in _by_file(chosen).items():
-        model = Model(path, plan.layers.get(roles[0], -1))
+        layers = plan.layers.get(roles[0], -1)
+        model = Model(path, layers)
         name = "+".join(roles)
         speeds = [_measure_speed(plan, model, name, n) for n in counts]
         figures["speeds"][name] = [asdict(speed) for speed in speeds]
         figures["by_role"] |= dict.fromkeys(roles, speeds)
         if "decode_vs_high_level" not in figures:
-            figures |= _measure_first_model(plan, model)
+            figures |= _measure_first_model(plan, model, layers)
         model.close()
     ratios = [speed["decode_vs_bare"] for speeds in figures["speeds"].values() for speed in speeds[:1]]
     figures["decode_vs_bare"] = min(ratios, default=None)
@@ -158,12 +159,12 @@ def _engine(plan: Plan, model: Model, n_seats: int) -> Iterator[Engine]:
     engine.close()
 
 
-def _measure_first_model(plan: Plan, model: Model) -> dict[str, Any]:
+def _measure_first_model(plan: Plan, model: Model, layers: int) -> dict[str, Any]:
     """Against the high-level class, and beside busy processes."""
     from rsd_cli.evaluation.speed import against_high_level, beside_neighbours
 
     with _engine(plan, model, 1) as engine:
-        high = against_high_level(engine, plan.effort)
+        high = against_high_level(engine, plan.effort, plan.threads, layers)
         typer.echo(
             f"decode against the high-level class: {high.ours:.1f} / {high.other:.1f} = {high.ratio:.2f}"
         )

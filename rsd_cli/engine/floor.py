@@ -84,12 +84,19 @@ class Floor:
 
 
 class HighLevel:
-    """llama-cpp-python's `Llama.create_completion`, streaming, as most programs use it."""
+    """llama-cpp-python's `Llama.create_completion`, streaming, as most programs use it; `gpu_layers` -1 for all."""
 
-    def __init__(self, path: Path, n_ctx: int, threads: int) -> None:
+    def __init__(self, path: Path, n_ctx: int, threads: int, gpu_layers: int) -> None:
         from llama_cpp import Llama
 
-        self._llama = Llama(str(path), n_ctx=n_ctx, n_threads=threads, n_threads_batch=threads, verbose=False)
+        self._llama = Llama(
+            str(path),
+            n_ctx=n_ctx,
+            n_threads=threads,
+            n_threads_batch=threads,
+            n_gpu_layers=gpu_layers,
+            verbose=False,
+        )
 
     def write(self, prompt: Sequence[int], n_tokens: int) -> float:
         """Tokens per second behind the first one, of at most `n_tokens`."""

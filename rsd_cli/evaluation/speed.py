@@ -131,10 +131,13 @@ class Comparison:
     ratio: float
 
 
-def against_high_level(engine: Engine, effort: Effort) -> Comparison:
-    """Decode speed of one seat against llama-cpp-python's streaming completion of the same prompt."""
+def against_high_level(engine: Engine, effort: Effort, threads: int, gpu_layers: int) -> Comparison:
+    """Decode speed of one seat against llama-cpp-python's streaming completion of the same prompt.
+
+    `threads` (0: one per usable core) and `gpu_layers` are those that the engine has.
+    """
     prompt = engine.model.tokenize(COUNTING)[:64]
-    high = HighLevel(engine.model.path, engine.n_ctx, usable_cores())
+    high = HighLevel(engine.model.path, engine.n_ctx, threads or usable_cores(), gpu_layers)
     ours, other = _in_turns(
         effort.rounds,
         lambda: engine_rates(engine, prompt, 1, effort.write_tokens).decode,

@@ -1,8 +1,12 @@
-"""What speeds say of a batch: arithmetic on figures by hand."""
+"""What speeds say of a batch, by figures of one's own; and that both sides of a comparison get the same."""
 
 from __future__ import annotations
 
-from rsd_cli.evaluation.speed import Speed, best_parallel, parts_seconds
+import pytest
+
+from rsd_cli.engine.cores import usable_cores
+from rsd_cli.engine.floor import HighLevel
+from rsd_cli.evaluation.speed import Effort, Speed, against_high_level, best_parallel, parts_seconds
 from rsd_cli.records import Role, Usage
 from tests.batch.made import a_record
 
@@ -43,3 +47,21 @@ def test_one_model_needs_no_more_seats_than_rows():
 
 def test_one_number_of_rows_says_nothing():
     assert best_parallel(a_record(usage=USAGE), {role: each[:1] for role, each in SPEEDS.items()}) is None
+
+
+@pytest.mark.parametrize(("asked", "threads"), [(3, 3), (0, usable_cores())])
+def test_the_high_level_class_has_the_threads_and_layers_of_the_engine(
+    asked, threads, tiny_engine, monkeypatch
+):
+    made = []
+
+    class Watched(HighLevel):
+        def __init__(self, *arguments):
+            made.append(arguments)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr("rsd_cli.evaluation.speed.HighLevel", Watched)
+    engine = tiny_engine()
+    compared = against_high_level(engine, Effort(1, 16, 4), asked, 7)
+    assert made == [(engine.model.path, engine.n_ctx, threads, 7)]
+    assert compared.ratio > 0
