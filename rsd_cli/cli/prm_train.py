@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from contextlib import ExitStack, closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,9 +76,10 @@ def train(
     plan = Plan(samples, completions, temperature=temperature, max_tokens=max_tokens, seed=seed)
     settings = asdict(plan) | {"model": model, "problems": problems.name}
     del settings["samples"]  # more of them are welcome
-    folder = Folder(work, settings)
-    found = setup.find_model(model, setup.Access(models, offline, yes=yes))
-    folder.begin()
+    folder = Folder(work)
+    folder.check(settings)
+    found = _hashed(setup.find_model(model, setup.Access(models, offline, yes=yes)))
+    folder.begin(settings | {"model_sha256": found.sha256})
     with Interrupt() as interrupt, ExitStack() as stack, suppress(DecodeAborted):
         studio = _open_studio(stack, found, tasks, folder, plan, interrupt, Room(seats, threads))
         rollouts = studio.sample()
@@ -90,6 +91,13 @@ def train(
     command += ["--completions", f"{completions}", "--temperature", f"{temperature:g}"]
     command += ["--max-tokens", f"{max_tokens}", "--seed", f"{seed}"]
     _write(output, studio, rollouts, labelled, {"command": f"`{shlex.join(command)}`"})
+
+
+def _hashed(found: FoundModel) -> FoundModel:
+    """The model with its hash, also where none is declared: its name may be another file's tomorrow."""
+    from rsd_cli.registry.verdicts import hash_file
+
+    return replace(found, sha256=found.sha256 or hash_file(found.path, lambda _done, _total: None))
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,7 @@ class Studio:
         from rsd_cli.rewards.rollouts import sample
 
         keys = {f"{question.id}/{n}" for question in self.questions for n in range(self.plan.samples)}
-        rollouts = [rollout for rollout in self.folder.read("rollouts") if rollout.key in keys]
+        rollouts = self.folder.kept("rollouts", self.questions, keys)
         done = {rollout.key for rollout in rollouts}
         missing = {
             question: todo
@@ -141,7 +149,7 @@ class Studio:
         by_id = {question.id: question for question in self.questions}
         wanted = [r for r in rollouts if r.sample == 0 and is_labelled(r.id)][:most]
         keys = {rollout.key for rollout in wanted}
-        labelled = [rollout for rollout in self.folder.read("labelled") if rollout.key in keys]
+        labelled = self.folder.kept("labelled", self.questions, keys)
         done = {rollout.key for rollout in labelled}
 
         def begin(finished: Callable[[Rollout], None]) -> Iterable[Sampled]:

@@ -9,34 +9,43 @@ from rsd_cli.errors import OutputError, UsageError
 from rsd_cli.output import OwnFile
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
     from pathlib import Path
 
-    from rsd_cli.rewards.rollouts import Rollout
+    from rsd_cli.rewards.rollouts import Question, Rollout
 
 MANIFEST = "run.json"
+NEWER = {"model_sha256"}  # what folders of earlier versions do not tell
 HINT = "Name another --work, or the same settings."
 
 
 class Folder:
     """A directory with the rollouts of one run; it refuses to mix in those of another."""
 
-    def __init__(self, directory: Path, settings: dict[str, Any]) -> None:
-        self._directory, self._settings = directory, settings
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def check(self, settings: dict[str, Any]) -> None:
+        """Refuse the folder of a run with other settings."""
         before = self._read_manifest()
+        if before is None:
+            return
+        before = {key: settings[key] for key in NEWER & set(settings)} | before
         other = [key for key in settings if before.get(key) != settings[key]]
         if other:
             raise OutputError(
-                f"{directory} holds a run with {other[0]} {before.get(other[0])!r}, not {settings[other[0]]!r}.",
+                f"{self._directory} holds a run with {other[0]} {before.get(other[0])!r}, "
+                f"not {settings[other[0]]!r}.",
                 HINT,
             )
 
-    def _read_manifest(self) -> dict[str, Any]:
-        """What is known of the run; this one's settings where there is none."""
+    def _read_manifest(self) -> dict[str, Any] | None:
+        """What is known of the run; None where there is none."""
         path = self._directory / MANIFEST
         try:
             known = json.loads(path.read_bytes())
         except FileNotFoundError:
-            return self._settings
+            return None
         except (OSError, ValueError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is no JSON"
             raise OutputError(f"{path} can't be read: {reason}.", HINT) from error
@@ -44,21 +53,40 @@ class Folder:
             raise OutputError(f"{path} describes no run of rsd prm train.", HINT)
         return known
 
-    def begin(self) -> None:
-        """Make the folder, and note whose it is."""
+    def begin(self, settings: dict[str, Any]) -> None:
+        """Make the folder, and note whose it is, unless it is another run's."""
         from rsd_cli.batch.ledger import write_whole
 
+        self.check(settings)
         path = self._directory / MANIFEST
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             if not path.exists():
-                write_whole(path, [json.dumps(self._settings, indent=1).encode()])
+                write_whole(path, [json.dumps(settings, indent=1).encode()])
         except OSError as error:
             raise UsageError(
                 f"{self._directory} can't be written: {error.strerror}.", "Name another --work."
             ) from error
 
-    def read(self, name: str) -> list[Rollout]:
+    def kept(self, name: str, questions: Iterable[Question], keys: Container[str]) -> list[Rollout]:
+        """The rollouts of these keys in a file; refuses those of questions that were others then."""
+        now = {question.id: question for question in questions}
+        rollouts = [rollout for rollout in self._read(name) if rollout.key in keys]
+        for rollout in rollouts:
+            question = now[rollout.id]
+            self._check_same(rollout.id, "the question", rollout.question, question.text)
+            self._check_same(rollout.id, "the answer", rollout.gold or question.gold, question.gold)
+        return rollouts
+
+    def _check_same(self, name: str, what: str, before: str, now: str) -> None:
+        if before != now:
+            raise OutputError(
+                f"{self._directory} holds rollouts of problem {name} with {what} {before[:60]!r}, "
+                f"which is {now[:60]!r} now.",
+                "Name another --work, or give the problems as they were.",
+            )
+
+    def _read(self, name: str) -> list[Rollout]:
         """The rollouts of a file; a last line that was cut off by an interruption counts for nothing."""
         path = self._path(name)
         try:

@@ -84,6 +84,7 @@ class Rollout:
     question: str
     steps: tuple[SeenStep, ...]
     right: bool
+    gold: str | None = None  # those of earlier versions do not tell it
 
     @property
     def key(self) -> str:
@@ -151,7 +152,7 @@ def sample(
     for number in samples:
         steps = yield from _solve(question, number, plan)
         text = "".join(step.text for step in steps)
-        done(Rollout(question.id, number, question.text, steps, is_right(text, question.gold)))
+        done(Rollout(question.id, number, question.text, steps, is_right(text, question.gold), question.gold))
 
 
 def _solve(question: Question, number: int, plan: Plan) -> Generator[Job, Any, tuple[SeenStep, ...]]:

@@ -1,5 +1,6 @@
 """rsd prm: score, train, calibrate and import, as a user runs them."""
 
+import copy
 import json
 import signal
 import time
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from rsd_cli.cli import prm
 from rsd_cli.cli.interrupt import Interrupt
 from rsd_cli.rewards.heads import load_head
+from rsd_cli.rewards.rollouts import Rollout, SeenStep
 from tests.cli.command import trio
 from tests.rewards.checkpoint_files import pytorch_bin, safetensors, serving, write
 from tests.rewards.test_checkpoints import LAYOUTS, H
@@ -205,6 +207,46 @@ def test_a_line_that_is_no_rollout_is_refused(rsd):
     (rsd.home / "work").mkdir()
     (rsd.home / "work" / "rollouts.jsonl").write_text('{"id": "0"}\n')
     train(rsd).refused(5, "Line 1", "rollouts.jsonl")
+
+
+def a_rollout(question, gold="2"):
+    state = np.zeros(4, np.float16)
+    step = SeenStep("We add.", (1, 2), -0.5, -1.0, 0.5, state, state)
+    return Rollout("0", 0, question, (step,), right=True, gold=gold)
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        (
+            a_rollout("How much is 0 + 2?"),
+            ["problem 0", "question 'How much is 0 + 2?'", "'What is 0 + 2?' now"],
+        ),
+        (a_rollout("What is 0 + 2?", gold="7"), ["problem 0", "answer '7'", "'2' now"]),
+    ],
+)
+def test_rollouts_of_another_question_are_not_mixed_in(kept, words, rsd):
+    questions(rsd.home)
+    (rsd.home / "work").mkdir()
+    (rsd.home / "work" / "rollouts.jsonl").write_text(kept.to_json() + "\n")
+    train(rsd).refused(5, *words, "--work")
+
+
+def test_another_file_under_the_same_name_is_not_mixed_in(rsd, tiny):
+    questions(rsd.home)
+    (rsd.home / "work").mkdir()
+    (rsd.home / "work" / "rollouts.jsonl").write_text("{}\n")
+    train(rsd).refused(5, "Line 1")  # begun, and ended by that
+    declared = yaml.safe_load((rsd.home / "models.yaml").read_text())
+    before = declared["models"]["draft"]["sha256"]
+    declared["models"]["draft"] = copy.deepcopy(declared["models"]["slow"])
+    rsd.write_models(yaml.safe_dump(declared))
+    train(rsd).refused(5, "model_sha256", before, declared["models"]["slow"]["sha256"])
+    manifest = rsd.home / "work" / "run.json"
+    known = json.loads(manifest.read_text())
+    del known["model_sha256"]  # as an earlier version left it
+    manifest.write_text(json.dumps(known))
+    train(rsd).refused(5, "Line 1")
 
 
 def test_a_text_that_is_no_card_is_not_overwritten(rsd):
