@@ -22,6 +22,8 @@ class PrmSpec:
 
     @property
     def identity(self) -> str:
-        """What rewards depend on besides the models: the family and the very head."""
+        """What rewards depend on besides the models: the family, how it lays a solution out, and the very head."""
+        layout = f", {self.layout}" if self.layout else ""
+        separator = f", separator {self.separator!r}" if self.separator else ""
         head = f", head {hashlib.sha256(self.head.read_bytes()).hexdigest()[:16]}" if self.head else ""
-        return f"{self.name} ({self.family}{head})"
+        return f"{self.name} ({self.family}{layout}{separator}{head})"

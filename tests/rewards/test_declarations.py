@@ -11,6 +11,7 @@ from rsd_cli.cli.setup import Access, Choice, find, find_prm
 from rsd_cli.errors import ModelError, UsageError
 from rsd_cli.registry.entries import LAYOUTS
 from rsd_cli.rewards import marker, value_head
+from rsd_cli.rewards.spec import PrmSpec
 
 HEADED = {"family": "value-head", "layout": "trl", "model": "tiny"}
 
@@ -99,3 +100,22 @@ def test_a_declaration_that_cannot_be_is_refused(prm, word, declare):
 def test_every_declared_layout_is_one_that_a_family_has():
     assert set(LAYOUTS["value-head"]) == set(value_head.LAYOUTS)
     assert set(LAYOUTS["marker"]) | {"genprm-direct"} == set(marker.LAYOUTS)
+
+
+def test_a_reward_models_identity_is_all_that_its_rewards_depend_on(tmp_path):
+    head = tmp_path / "head.safetensors"
+    head.write_bytes(b"weights")
+    specs = [
+        PrmSpec("own", "value-head", layout, head, separator)
+        for layout, separator in (
+            ("trl", "\n"),
+            ("trl", "\n\n"),
+            ("skywork", "\n"),
+            ("trl", ""),
+            ("skywork", ""),
+        )
+    ]
+    assert len({spec.identity for spec in specs}) == len(specs)
+    assert PrmSpec("own", "judge").identity == "own (judge)"  # as it stands in files of earlier versions
+    digest = hashlib.sha256(b"weights").hexdigest()[:16]
+    assert PrmSpec("own", "draft-head", head=head).identity == f"own (draft-head, head {digest})"
