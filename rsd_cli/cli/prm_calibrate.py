@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -79,6 +77,7 @@ def calibrate(
     """
     from rsd_cli.cli import room, setup
     from rsd_cli.cli.calibration_record import Answers, described
+    from rsd_cli.cli.calibration_report import check_picture, draw, show
     from rsd_cli.cli.interrupt import Interrupt
     from rsd_cli.cli.trio import LoadedTrio, Shape
     from rsd_cli.decoding.prompts import MATHS
@@ -89,7 +88,7 @@ def calibrate(
 
     asked = _thresholds(at)
     if svg:
-        _check_picture(svg)
+        check_picture(svg)
     tasks = read_questions(questions, rows, need_gold=bool(sweep or asked))
     entry = load_registry(models).trio(trio)
     if save and (draft or target or prm):
@@ -114,26 +113,12 @@ def calibrate(
             answers.close()
     if report is None:
         raise typer.Exit(interrupt.exit_code)
-    _show(report, as_json=as_json, color=not no_color)
+    show(report, as_json=as_json, color=not no_color)
     if save:
         path = set_threshold(entry, round(report.threshold, 3), models)
         typer.echo(f"written to {path}", err=True)
     if svg:
-        _draw(svg, report)
-
-
-def _check_picture(path: Path) -> None:
-    """Refuse before the work what could not be written behind it."""
-    if path.suffix.lower() != ".svg":
-        raise UsageError(
-            f"--svg {path} does not end in .svg.", f"For example: --svg {path.stem or 'report'}.svg"
-        )
-    if path.is_dir():
-        raise UsageError(f"--svg {path} is a folder.", "Name a file.")
-    if not path.parent.is_dir():
-        raise UsageError(f"--svg {path} lies in no folder that is there.", f"Make {path.parent} first.")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UsageError(f"--svg {path} can't be written.", "Name a file in a folder of yours.")
+        draw(svg, report)
 
 
 def _thresholds(text: str) -> list[float]:
@@ -266,38 +251,3 @@ def _recommend(
         return run.threshold, f"{100 * gain.mean:+.1f} points above the chord, the most of those measured"
     reason = f"the target writes an estimated {BUDGET:.0%} of the tokens; --sweep measures accuracy"
     return threshold_for(steps, BUDGET), reason
-
-
-def _show(report: Report, *, as_json: bool, color: bool) -> None:
-    from rsd_cli.display.calibration import show_calibration
-    from rsd_cli.display.consoles import stdout_console
-
-    if as_json:
-        typer.echo(_as_json(report))
-    else:
-        show_calibration(stdout_console(color=color), report)
-
-
-def _draw(path: Path, report: Report) -> None:
-    from rsd_cli.display.calibration import save_svg
-
-    try:
-        save_svg(path, report)
-    except OSError as error:
-        raise UsageError(f"--svg {path} can't be written: {error.strerror}.", "Name another file.") from error
-
-
-def _as_json(report: Report) -> str:
-    runs = [
-        {
-            "threshold": run.threshold,
-            "target_share": run.target_share,
-            "accuracy": run.accuracy,
-            "above_chord": asdict(gain) if gain else None,
-        }
-        for run, gain in report.runs
-    ]
-    data = {"threshold": report.threshold, "reason": report.reason, "runs": runs}
-    points = [asdict(point) for point in report.points]
-    data |= {"rewards": report.rewards, "earned": report.earned, "curve": points}
-    return json.dumps(data, allow_nan=False)

@@ -1,0 +1,68 @@
+"""Where the report of a calibration goes: to the terminal, as JSON, into a picture. Computes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+
+from rsd_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rsd_cli.display.calibration import Report
+
+
+def check_picture(path: Path) -> None:
+    """Refuse before the work what could not be written behind it."""
+    if path.suffix.lower() != ".svg":
+        raise UsageError(
+            f"--svg {path} does not end in .svg.", f"For example: --svg {path.stem or 'report'}.svg"
+        )
+    if path.is_dir():
+        raise UsageError(f"--svg {path} is a folder.", "Name a file.")
+    if not path.parent.is_dir():
+        raise UsageError(f"--svg {path} lies in no folder that is there.", f"Make {path.parent} first.")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"--svg {path} can't be written.", "Name a file in a folder of yours.")
+
+
+def show(report: Report, *, as_json: bool, color: bool) -> None:
+    """Print the report on stdout."""
+    from rsd_cli.display.calibration import show_calibration
+    from rsd_cli.display.consoles import stdout_console
+
+    if as_json:
+        typer.echo(_as_json(report))
+    else:
+        show_calibration(stdout_console(color=color), report)
+
+
+def draw(path: Path, report: Report) -> None:
+    """Write the report as a picture."""
+    from rsd_cli.display.calibration import save_svg
+
+    try:
+        save_svg(path, report)
+    except OSError as error:
+        raise UsageError(f"--svg {path} can't be written: {error.strerror}.", "Name another file.") from error
+
+
+def _as_json(report: Report) -> str:
+    runs = [
+        {
+            "threshold": run.threshold,
+            "target_share": run.target_share,
+            "accuracy": run.accuracy,
+            "above_chord": asdict(gain) if gain else None,
+        }
+        for run, gain in report.runs
+    ]
+    data = {"threshold": report.threshold, "reason": report.reason, "runs": runs}
+    points = [asdict(point) for point in report.points]
+    data |= {"rewards": report.rewards, "earned": report.earned, "curve": points}
+    return json.dumps(data, allow_nan=False)
