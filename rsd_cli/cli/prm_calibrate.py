@@ -115,7 +115,7 @@ def calibrate(
         raise typer.Exit(interrupt.exit_code)
     show(report, as_json=as_json, color=not no_color)
     if save:
-        path = set_threshold(entry, round(report.threshold, 3), models)
+        path = set_threshold(entry, report.threshold, models)
         typer.echo(f"written to {path}", err=True)
     if svg:
         draw(svg, report)
@@ -178,7 +178,7 @@ class Calibration:
         """Draft alone (the audited answers), thresholds `at` and at even shares of the target, target alone."""
         from rsd_cli.evaluation.calibration import above_chord, threshold_for
 
-        even = [round(threshold_for(steps, i / (sweep + 1)), 4) for i in range(1, sweep + 1)]
+        even = [threshold_for(steps, i / (sweep + 1)) for i in range(1, sweep + 1)]
         thresholds = sorted({*even, *at})
         target = self._run("target", 1)
         between = [self._run("rsd", threshold) for threshold in thresholds]
@@ -211,8 +211,9 @@ class Calibration:
         from rsd_cli.decoding.runner import Runner, finished
         from rsd_cli.decoding.trajectory import Problem
         from rsd_cli.display.counting import counting
+        from rsd_cli.registry.names import number_text
 
-        run = f"{strategy} {threshold:g}"
+        run = f"{strategy} {number_text(threshold)}"
         missing = [task for task in self.tasks if self.answers.get(run, task.id) is None]
         settings = replace(self.settings, strategy=strategy, threshold=threshold)
         runner = Runner(self.loaded, settings, self.loaded.shape.n_seats)

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rsd_cli.registry.names import number_text
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -48,7 +50,7 @@ def show_calibration(console: Console, report: Report) -> None:
     console.print(_estimates(report.points))
     if report.runs:
         console.print(_measured(report.runs))
-    console.print(Text(f"threshold {report.threshold:.3f}: {report.reason}", style="bold green"))
+    console.print(Text(f"threshold {number_text(report.threshold)}: {report.reason}", style="bold green"))
 
 
 def save_svg(path: Path, report: Report) -> None:
@@ -80,7 +82,9 @@ def _measured(runs: Sequence[tuple[Measured, Gain | None]]) -> Table:
     for run, gain in runs:
         above = f"{100 * gain.mean:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})" if gain else ""
         bar = Text("█" * round(BAR * run.accuracy), style="green")
-        table.add_row(f"{run.threshold:.3f}", f"{run.target_share:.0%}", f"{run.accuracy:.1%}", above, bar)
+        table.add_row(
+            number_text(run.threshold), f"{run.target_share:.0%}", f"{run.accuracy:.1%}", above, bar
+        )
     return table
 
 

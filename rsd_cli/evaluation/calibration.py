@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 RESAMPLES = 2000  # of the bootstrap
+DIGITS = 6  # of a threshold
 GRID = 20  # thresholds that a report shows
 
 
@@ -70,7 +72,7 @@ def threshold_for(steps: Sequence[JudgedStep], share: float) -> float:
     """The threshold at which the target writes about this share of tokens: the rewards' quantile.
 
     The budget view of the paper's Proposition 2.3: under a budget of target use the best acceptance rule is a
-    threshold at that quantile.
+    threshold at that quantile, as `rounded` gives it.
     """
     known = sorted((step for step in steps if not math.isnan(step.reward)), key=lambda step: step.reward)
     if not known or share >= 1:
@@ -79,9 +81,20 @@ def threshold_for(steps: Sequence[JudgedStep], share: float) -> float:
     written = total - sum(step.tokens for step in known)
     for step in known:
         if written >= share * total:
-            return step.reward
+            return rounded(step.reward)
         written += step.tokens
     return 1.0
+
+
+def rounded(threshold: float) -> float:
+    """Six digits of a threshold, or of what it lacks to 1 where that is less: near an end a little is much.
+
+    Downwards: steps with this very reward, as a saturated PRM gives to most, go on to pass.
+    """
+    room = min(threshold, 1 - threshold)
+    places = DIGITS if room <= 0 else DIGITS - 1 - math.floor(math.log10(room))
+    unit = Decimal(1).scaleb(-places)
+    return float(Decimal(repr(float(threshold))).quantize(unit, ROUND_FLOOR))
 
 
 @dataclass(frozen=True)

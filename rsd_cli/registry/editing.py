@@ -17,6 +17,7 @@ import yaml
 from rsd_cli.batch.ledger import write_whole
 from rsd_cli.errors import UsageError
 from rsd_cli.registry.files import asked_files, is_packed, registry_files, user_file
+from rsd_cli.registry.names import number_text
 from rsd_cli.registry.strictyaml import Document, parse, read
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class _Edit:
     def by_hand(self) -> str:
         """What a person can write instead."""
         if self._is_there:
-            return f"The line to write there by hand: threshold: {self.threshold:g}"
+            return f"The line to write there by hand: threshold: {number_text(self.threshold)}"
         entry = yaml.safe_dump(
             self._entry, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=True
         )
@@ -127,7 +128,7 @@ class _Edit:
         lines = self._before.splitlines(keepends=True)
         line, start = lines[place.line - 1], place.column - 1
         rest = line[start:].removeprefix(place.spelling)
-        lines[place.line - 1] = f"{line[:start]}{self.threshold:g}{rest}"
+        lines[place.line - 1] = f"{line[:start]}{number_text(self.threshold)}{rest}"
         return "".join(lines)
 
     def _extended(self) -> str:

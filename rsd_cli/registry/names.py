@@ -1,9 +1,13 @@
-"""What a name may look like, and the nearest known one for a name that is not known. Does no look-ups."""
+"""What a name may look like, the nearest known one for a name that is not known, and how numbers are written.
+
+Does no look-ups.
+"""
 
 from __future__ import annotations
 
 import difflib
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,6 +51,11 @@ def size_text(size: int) -> str:
         if value < 999.5:
             break
     return f"{value:.3g} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
+
+
+def number_text(number: float) -> str:
+    """A number in all its digits and without an exponent, which not every reader of YAML takes for a number."""
+    return format(Decimal(repr(float(number))), "f").removesuffix(".0")
 
 
 def shard_names(path: str) -> list[str]:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from rsd_cli.cli import prm
 from rsd_cli.cli.interrupt import Interrupt
+from rsd_cli.registry.names import number_text
 from rsd_cli.rewards.heads import load_head
 from rsd_cli.rewards.rollouts import Rollout, SeenStep
 from tests.cli.command import trio
@@ -275,14 +276,14 @@ def test_a_threshold_is_found_and_written_to_the_file_that_declares_the_trio(rsd
     text = models.read_text()
     assert text.startswith("# mine")
     threshold = yaml.safe_load(text)["trios"]["tiny"]["threshold"]
-    assert f"threshold {threshold:.3f}" in done.out
+    assert f"threshold {number_text(threshold)}: " in done.out
     declared["trios"]["tiny"]["threshold"] = threshold
     assert yaml.safe_load(text) == declared
     assert not (rsd.home / "xdg_config_home" / "rsd").exists()
     assert (rsd.home / "report.svg").read_text().startswith("<svg")
     again = rsd(*args, "--target-share", "0.9", "--save", "--record", "answers.jsonl", "--json")
     report = json.loads(again.out)
-    assert yaml.safe_load(models.read_text())["trios"]["tiny"]["threshold"] == round(report["threshold"], 3)
+    assert yaml.safe_load(models.read_text())["trios"]["tiny"]["threshold"] == report["threshold"]
     assert len((rsd.home / "answers.jsonl").read_text().splitlines()) == 1 + 4
     shares = [point["target_share"] for point in report["curve"]]
     assert shares == sorted(shares)

@@ -12,6 +12,7 @@ from rsd_cli.evaluation.calibration import (
     above_chord,
     curve,
     point_at,
+    rounded,
     threshold_for,
 )
 
@@ -43,6 +44,29 @@ def test_what_has_no_reward_is_a_part_of_the_wanted_share(share):
 @pytest.mark.parametrize("share", [0, 0.1, 0.4, 1])
 def test_the_threshold_for_a_share_gives_that_share(share):
     assert point_at(STEPS, COSTS, threshold_for(STEPS, share)).target_share == pytest.approx(share)
+
+
+ROUNDED = {
+    0.375: 0.375,
+    0.123456789: 0.123456,
+    7 / 9: 0.777777,
+    0.9996: 0.9996,
+    0.0004: 0.0004,
+    0.999998: 0.999998,
+    1 - 1.23456789e-9: 0.99999999876543,
+    1.23456789e-9: 1.23456e-9,
+    0.0: 0.0,
+    1.0: 1.0,
+}
+
+
+@pytest.mark.parametrize("reward", ROUNDED)
+def test_a_rounded_threshold_keeps_its_meaning(reward):
+    assert rounded(reward) == pytest.approx(ROUNDED[reward], rel=1e-15, abs=0)
+    assert rounded(reward) <= reward
+    assert (rounded(reward) in {0, 1}) == (reward in {0, 1})
+    steps = [JudgedStep(reward, 90), JudgedStep(0.0, 10)]
+    assert point_at(steps, COSTS, threshold_for(steps, 0.1)).target_share == (0.1 if reward else 0)
 
 
 def test_the_curve_rises_from_nothing():

@@ -37,6 +37,15 @@ def test_the_file_that_declares_the_trio_is_written_and_no_other(place, tmp_path
     assert [entry.name for entry in path.parent.iterdir() if "new" in entry.name] == []
 
 
+@pytest.mark.parametrize("threshold", [0.0, 1.0, 0.0004, 1.23456e-7, 0.9999996, 0.999999998765])
+def test_a_threshold_near_an_end_stays_there(threshold, users_file):
+    users_file.write_text(GOOD + TRIO)
+    save("t", threshold)
+    assert load_registry().trio("t").threshold == threshold
+    save("starter", threshold)  # one that is copied with it
+    assert load_registry().trio("starter").threshold == threshold
+
+
 def test_a_trio_keeps_how_it_samples(users_file):
     own = TRIO.replace("use_for", "sampling: {temperature: 0.7}, use_for")
     users_file.write_text(GOOD + own)
