@@ -62,7 +62,7 @@ def _as_json(report: Report) -> str:
         }
         for run, gain in report.runs
     ]
-    data = {"threshold": report.threshold, "reason": report.reason, "runs": runs}
+    data = {"threshold": report.threshold, "reason": report.reason, "left_out": report.left_out, "runs": runs}
     points = [asdict(point) for point in report.points]
     data |= {"rewards": report.rewards, "earned": report.earned, "curve": points}
     return json.dumps(data, allow_nan=False)

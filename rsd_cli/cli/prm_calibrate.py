@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +11,7 @@ import typer
 
 from rsd_cli.cli import options
 from rsd_cli.cli.questions import Task, read_questions
-from rsd_cli.errors import UsageError
+from rsd_cli.errors import RSDError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rsd_cli.cli.calibration_record import Answered, Answers
     from rsd_cli.cli.interrupt import Interrupt
     from rsd_cli.cli.trio import LoadedTrio
+    from rsd_cli.decoding.runner import Failed
     from rsd_cli.decoding.trajectory import Settings
     from rsd_cli.display.calibration import Report
     from rsd_cli.evaluation.calibration import Costs, Gain, JudgedStep, Measured
@@ -133,26 +134,27 @@ def _thresholds(text: str) -> list[float]:
 
 @dataclass
 class Calibration:
-    """The runs over all questions, and what they say."""
+    """The runs over all questions, and what they say. A question that is too long for a model is left out of all."""
 
     loaded: LoadedTrio
     tasks: list[Task]
     settings: Settings
     answers: Answers
     interrupt: Interrupt
+    left_out: list[RSDError] = field(default_factory=list)
 
     def report(self, name: str, share: float | None, sweep: int, at: Sequence[float]) -> Report | None:
         """Everything; None if it was interrupted."""
         from rsd_cli.display.calibration import Report
         from rsd_cli.evaluation.calibration import curve
 
-        audited = self._run("audit", 0)
-        if audited is None:
+        if not self._run("audit", 0):
             return None
-        steps = [step for answered in audited for step in _judged(answered)]
-        runs = self._sweep(steps, audited, sweep, at) if sweep or at else []
+        runs = self._sweep(sweep, at) if sweep or at else []
         if runs is None:
             return None
+        audited = self._answered("audit", 0)
+        steps = _judged(audited)
         threshold, reason = _recommend(steps, runs, share)
         return Report(
             f"{name}: {len(self.tasks)} questions, {len(steps)} steps of the draft",
@@ -162,6 +164,7 @@ class Calibration:
             tuple(runs),
             threshold,
             reason,
+            len(self.left_out),
         )
 
     def _costs(self) -> Costs:
@@ -172,26 +175,22 @@ class Calibration:
         parameters = {role: model.parameters for role, model in self.loaded.ids().items()}
         return Costs(parameters["draft"], parameters["target"], parameters.get("prm", 0))
 
-    def _sweep(
-        self, steps: Sequence[JudgedStep], audited: list[Answered], sweep: int, at: Sequence[float]
-    ) -> list[tuple[Measured, Gain | None]] | None:
+    def _sweep(self, sweep: int, at: Sequence[float]) -> list[tuple[Measured, Gain | None]] | None:
         """Draft alone (the audited answers), thresholds `at` and at even shares of the target, target alone."""
         from rsd_cli.evaluation.calibration import above_chord, threshold_for
 
+        steps = _judged(self._answered("audit", 0))
         even = [threshold_for(steps, i / (sweep + 1)) for i in range(1, sweep + 1)]
         thresholds = sorted({*even, *at})
-        target = self._run("target", 1)
-        between = [self._run("rsd", threshold) for threshold in thresholds]
-        if target is None or any(answers is None for answers in between):
+        wanted = [("target", 1.0), *(("rsd", threshold) for threshold in thresholds)]
+        if not all(self._run(strategy, threshold) for strategy, threshold in wanted):
             return None
-        first, last = self._measured(0, audited), self._measured(1, target)
-        runs: list[tuple[Measured, Gain | None]] = [(first, None)]
-        for threshold, answers in zip(thresholds, between, strict=True):
-            measured = self._measured(threshold, answers or [])
-            runs.append((measured, above_chord(measured, first, last, self.settings.seed)))
-        return [*runs, (last, None)]
+        first, last = self._measured("audit", 0), self._measured("target", 1)
+        between = [self._measured("rsd", threshold) for threshold in thresholds]
+        gains = [above_chord(measured, first, last, self.settings.seed) for measured in between]
+        return [(first, None), *zip(between, gains, strict=True), (last, None)]
 
-    def _measured(self, threshold: float, answers: list[Answered]) -> Measured:
+    def _measured(self, strategy: str, threshold: float) -> Measured:
         from rsd_cli.evaluation.calibration import Graded, Measured
         from rsd_cli.evaluation.grading import is_right
 
@@ -201,39 +200,68 @@ class Calibration:
                 sum(step.tokens for step in answered.steps if step.author == "target"),
                 sum(step.tokens for step in answered.steps),
             )
-            for task, answered in zip(self.tasks, answers, strict=True)
+            for task, answered in zip(self.tasks, self._answered(strategy, threshold), strict=True)
         ]
         return Measured(threshold, tuple(graded))
 
-    def _run(self, strategy: str, threshold: float) -> list[Answered] | None:
-        """Answer what is missing; None if that was interrupted."""
+    def _run(self, strategy: str, threshold: float) -> bool:
+        """Answer what is missing; False if that was interrupted."""
         from rsd_cli.cli.calibration_record import Answered, digest
-        from rsd_cli.decoding.runner import Runner, finished
+        from rsd_cli.decoding.runner import Failed, Runner, finished
         from rsd_cli.decoding.trajectory import Problem
         from rsd_cli.display.counting import counting
-        from rsd_cli.registry.names import number_text
 
-        run = f"{strategy} {number_text(threshold)}"
+        run = _name(strategy, threshold)
         missing = [task for task in self.tasks if self.answers.get(run, task.id) is None]
         settings = replace(self.settings, strategy=strategy, threshold=threshold)
         runner = Runner(self.loaded, settings, self.loaded.shape.n_seats)
         done = len(self.tasks) - len(missing)
         with counting(run, len(self.tasks), done) as tell:
             for happened in runner.run(Problem(task.id, task.question) for task in missing):
+                if isinstance(happened, Failed):
+                    self._leave_out(happened)
+                    continue
                 answered = finished(happened)
                 if answered and answered.ended_by != "interrupted":
                     problem, steps = answered.trajectory.problem, tuple(answered.trajectory.steps)
                     self.answers.add(Answered(run, problem.id, digest(problem.question), steps))
                     tell("")
-        everything = [self.answers.get(run, task.id) for task in self.tasks]
-        return None if self.interrupt() else [one for one in everything if one is not None]
+        return not self.interrupt()
+
+    def _leave_out(self, failed: Failed) -> None:
+        """Do without a question that is too long; raises whatever else it failed with, or if none is left."""
+        from rsd_cli.decoding.participants import TooLongError
+        from rsd_cli.engine.jobs import ContextOverflow
+
+        if not isinstance(failed.error, TooLongError | ContextOverflow):
+            raise failed.error
+        self.tasks = [task for task in self.tasks if task.id != failed.problem.id]
+        self.left_out.append(failed.error)
+        if not self.tasks:
+            raise UsageError(
+                f"Every question is too long. {self.left_out[0].message}",
+                "Give shorter ones, or a trio with a longer context.",
+            )
+
+    def _answered(self, strategy: str, threshold: float) -> list[Answered]:
+        """What a run has answered, of the questions that no run had to leave out."""
+        answers = [self.answers.get(_name(strategy, threshold), task.id) for task in self.tasks]
+        return [answered for answered in answers if answered is not None]
 
 
-def _judged(answered: Answered) -> list[JudgedStep]:
+def _name(strategy: str, threshold: float) -> str:
+    """What the answers of a run are recorded under."""
+    from rsd_cli.registry.names import number_text
+
+    return f"{strategy} {number_text(threshold)}"
+
+
+def _judged(audited: Sequence[Answered]) -> list[JudgedStep]:
     from rsd_cli.evaluation.calibration import JudgedStep
 
     return [
         JudgedStep(math.nan if step.reward is None else step.reward, step.tokens, step.audited)
+        for answered in audited
         for step in answered.steps
     ]
 

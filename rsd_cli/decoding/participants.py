@@ -55,6 +55,10 @@ class TwoVocabulariesError(UsageError):
     """Draft and target would have to share a vocabulary, and do not."""
 
 
+class TooLongError(UsageError):
+    """A question leaves a model no room for a step."""
+
+
 class UnanswerableError(Exception):
     """A model can't be asked this."""
 
@@ -121,7 +125,7 @@ class Participants:
     def _check_room(role: Role, engine: Engine, tokens: int) -> None:
         over = tokens + STEP_ROOM - engine.n_ctx
         if over > 0:
-            error = UsageError(
+            error = TooLongError(
                 f"The question is {tokens:,} tokens long for the {role} model, {over:,} too many for its context "
                 f"of {engine.n_ctx:,} with {STEP_ROOM} left for a step.",
                 f"Shorten it, or raise --ctx (this model was trained for {engine.model.n_ctx_train:,}).",

@@ -24,7 +24,10 @@ BAR, BINS = 30, 10
 
 @dataclass(frozen=True)
 class Report:
-    """All that a calibration says; `rewards` has None for a step that the PRM gave none."""
+    """All that a calibration says; `rewards` has None for a step that the PRM gave none.
+
+    `left_out` questions were too long for a model's context.
+    """
 
     title: str
     rewards: tuple[float | None, ...]
@@ -33,11 +36,14 @@ class Report:
     runs: tuple[tuple[Measured, Gain | None], ...]
     threshold: float
     reason: str
+    left_out: int = 0
 
 
 def show_calibration(console: Console, report: Report) -> None:
     """Distribution, estimates at every threshold, measured runs, recommendation."""
     console.print(Text(report.title, style="bold"))
+    if report.left_out:
+        console.print(f"without {report.left_out} more that are too long for a model's context")
     console.print()
     known = [reward for reward in report.rewards if reward is not None]
     console.print(_distribution("rewards of the draft's steps", known))

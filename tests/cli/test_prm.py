@@ -15,7 +15,7 @@ from rsd_cli.cli.interrupt import Interrupt
 from rsd_cli.registry.names import number_text
 from rsd_cli.rewards.heads import load_head
 from rsd_cli.rewards.rollouts import Rollout, SeenStep
-from tests.cli.command import trio
+from tests.cli.command import declared, trio
 from tests.rewards.checkpoint_files import pytorch_bin, safetensors, serving, write
 from tests.rewards.test_checkpoints import LAYOUTS, H
 
@@ -365,6 +365,24 @@ def test_steps_without_a_reward_are_counted_and_null(rsd):
     assert len(report["rewards"]) == n_steps
     assert report["rewards"].count(None) == 1
     assert report["curve"][0]["target_share"] > 0
+
+
+def test_a_question_that_is_too_long_is_left_out_and_counted(rsd, tiny):
+    files = {"long": tiny(seed=1, n_ctx_train=4096), "short": tiny(seed=2, n_ctx_train=512)}
+    rsd.write_models(declared(files, {"uneven": trio("long", "short"), "even": trio("short", "short")}))
+    long = questions(rsd.home, n=4, long={1: 600, 3: 600})  # for the target
+    args = ("prm", "calibrate", long, "--trio", "uneven", "-n", "30", "--record", "a.jsonl", *SHORT)
+    shown = rsd(*args, "--at", "0.5")
+    assert shown.code == 0, shown.err
+    assert "2 questions" in shown.out
+    assert "without 2 more that are too long" in shown.out
+    again = json.loads(rsd(*args, "--at", "0.5", "--json").out)
+    assert again["left_out"] == 2
+    assert [run["threshold"] for run in again["runs"]] == [0, 0.5, 1]
+    questions(rsd.home, n=2, long={0: 600, 1: 600})
+    refused = rsd("prm", "calibrate", "questions.jsonl", "--trio", "even", "-n", "9", *SHORT)
+    assert refused.code == 2
+    assert "Every question is too long" in refused.err
 
 
 def test_thresholds_of_ones_own_are_measured(rsd):
