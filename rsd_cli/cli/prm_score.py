@@ -85,7 +85,7 @@ def _read(file: str) -> str:
 def read_solutions(text: str, name: str) -> Iterator[tuple[str, Solution]]:
     """Solutions with their names, from JSONL or plain text; all steps but the last end with the separator."""
     if text.lstrip().startswith("{"):
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate(text.split("\n"), start=1):  # JSON may hold what else ends a line
             if line.strip():
                 yield _from_json(line, number, name)
         return
@@ -102,7 +102,7 @@ def _from_json(line: str, number: int, name: str) -> tuple[str, Solution]:
         steps = [step["text"] if isinstance(step, dict) else step for step in row["steps"]]
         if not isinstance(question, str) or not steps or not all(isinstance(step, str) for step in steps):
             raise TypeError
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UsageError(f"Line {number} of {name} is no problem with steps.", FORMS) from None
     return str(row.get("id", number)), _solution(question, steps)
 

@@ -34,7 +34,10 @@ def read_questions(path: Path, rows: int, *, need_gold: bool) -> list[Task]:
     from rsd_cli.evaluation.grading import gsm8k_gold
 
     try:
-        lines = [line for line in path.read_text("utf-8-sig").splitlines() if line.strip()][:rows]
+        text = path.read_bytes().decode("utf-8-sig")
+        lines = [line for line in text.split("\n") if line.strip()][
+            :rows
+        ]  # JSON may hold what else ends a line
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}.", "Name a JSONL file.") from error
     except UnicodeDecodeError as error:
@@ -54,7 +57,7 @@ def _task(path: Path, number: int, line: str, gold_of: Callable[[str], str]) -> 
         question = row.get("question", row.get("problem"))
         if not isinstance(question, str) or not question.strip():
             raise TypeError
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise UsageError(f"Line {number} of {path} has no question.", FORM) from None
     gold = row.get("answer")
     return Task(str(number - 1), question, None if gold is None else gold_of(str(gold)))

@@ -12,6 +12,9 @@ from typer.testing import CliRunner
 
 from rsd_cli.cli import prm
 from rsd_cli.cli.interrupt import Interrupt
+from rsd_cli.cli.prm_score import read_solutions
+from rsd_cli.cli.questions import read_questions
+from rsd_cli.errors import UsageError
 from rsd_cli.registry.names import number_text
 from rsd_cli.rewards.heads import load_head
 from rsd_cli.rewards.rollouts import Rollout, SeenStep
@@ -34,6 +37,29 @@ def questions(home, n=30, long=None):
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
+
+
+ENDS = "a\u2028b\u2029c\x85d"  # what ends a line elsewhere, and nothing in JSON
+DEEP = "[" * 100_000
+
+
+def test_only_a_newline_ends_a_line_of_json(tmp_path):
+    path = tmp_path / "q.jsonl"
+    rows = [{"question": ENDS, "answer": "3"}, {"question": "And?", "answer": "4"}]
+    path.write_bytes("\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode())
+    asked = read_questions(path, 10, need_gold=True)
+    assert [(task.id, task.question) for task in asked] == [("0", ENDS), ("1", "And?")]
+    text = json.dumps({"problem": ENDS, "steps": [ENDS, "So."]}, ensure_ascii=False) + "\n"
+    ((name, solution),) = read_solutions(text, "q")
+    assert (name, solution.question, solution.steps) == ("1", ENDS, (ENDS + "\n\n", "So."))
+
+
+def test_a_line_that_is_too_deep_is_a_bad_one(tmp_path):
+    (tmp_path / "q.jsonl").write_text(DEEP)
+    with pytest.raises(UsageError, match="Line 1"):
+        read_questions(tmp_path / "q.jsonl", 10, need_gold=False)
+    with pytest.raises(UsageError, match="Line 1"):
+        list(read_solutions('{"problem": ' + DEEP, "q"))
 
 
 def test_text_is_scored_as_a_table_with_bars(rsd):
