@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rsd_cli.engine.jobs import Observed, Read
+    from rsd_cli.engine.llama import Model
 
 Aggregate = Literal["last", "min", "product", "mean"]
 AGGREGATES: tuple[Aggregate, ...] = get_args(Aggregate)
@@ -108,6 +109,11 @@ def aggregate(rewards: Sequence[float], how: Aggregate) -> float:
         "mean": sum(rewards) / len(rewards),
     }
     return by[how]
+
+
+def beginning(model: Model) -> list[int]:
+    """The tokens that the model's vocabulary puts before every text."""
+    return [model.bos] if model.adds_bos and model.bos >= 0 else []
 
 
 def shares(logits: Sequence[float]) -> list[float]:

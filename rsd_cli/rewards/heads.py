@@ -88,7 +88,7 @@ class Head:
         a, b = self.calibration
         return float(0.5 * (1 + np.tanh((a * outputs[self.classes[0]] + b) / 2)))
 
-    def check_fits(self, n_embd: int, n_vocab: int, name: str, sha256: str | None = None) -> None:
+    def check_fits(self, n_embd: int, n_vocab: int, name: str) -> None:
         """Refuse a model whose hidden states this head was not made for."""
         if self.hidden_size != n_embd:
             raise ModelError(
@@ -100,6 +100,9 @@ class Head:
                 f"The head is made for a model of {self.n_vocab:,} tokens, {name} has {n_vocab:,}.",
                 f"Use it with {self.base or 'the model that it was made for'}.",
             )
+
+    def check_file(self, sha256: str | None, name: str) -> None:
+        """Refuse another file than the one that this head was made for, where both hashes are known."""
         if self.base_sha256 and sha256 and self.base_sha256 != sha256:
             raise ModelError(
                 f"The head was made for {self.base} with the hash {self.base_sha256[:12]}…, "

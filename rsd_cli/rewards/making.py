@@ -30,7 +30,7 @@ def make_reader(
     if spec.family == "genprm-direct":
         return Marker(model, template, spec.family)
     head = _head(spec)
-    head.check_fits(model.n_embd, model.n_vocab, model.path.name, sha256)
+    head.check_file(sha256, model.path.name)
     if spec.family == "draft-head":
         return DraftHead(model, template, head, system)
     return ValueHead(model, template, head, spec.layout, spec.separator)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rsd_cli.engine.jobs import Read
 from rsd_cli.engine.templates import Message
 from rsd_cli.errors import ModelError
-from rsd_cli.rewards.families import shares
+from rsd_cli.rewards.families import beginning, shares
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ def math_shepherd(model: Model, _template: ChatTemplate, solution: Solution) -> 
     No token of its vocabulary reaches over a space or a line's end, so the pieces have the ids of the whole text.
     """
     marker = single_token(model, " ки")
-    ids = _start(model)
+    ids = beginning(model)
     for turn in solution.turns:
         ids += model.tokenize(turn.question.rstrip(), starts=True)
         for number, step in enumerate(turn.bare, start=1):
@@ -70,7 +70,7 @@ def rlhflow(_model: Model, template: ChatTemplate, solution: Solution) -> list[i
 def versaprm(model: Model, _template: ChatTemplate, solution: Solution) -> list[int]:
     """VersaPRM (arXiv 2502.06737): question, empty line, and four newlines as one token behind each step."""
     marker = single_token(model, " \n\n\n\n")
-    ids = _start(model)
+    ids = beginning(model)
     for turn in solution.turns:
         ids += model.tokenize(turn.question.strip() + " \n\n")
         for step in turn.bare:
@@ -81,7 +81,7 @@ def versaprm(model: Model, _template: ChatTemplate, solution: Solution) -> list[
 def math_psa(model: Model, _template: ChatTemplate, solution: Solution) -> list[int]:
     """Math-psa (OpenR, arXiv 2410.09671): a space before each step, five newlines as one token behind it."""
     marker = single_token(model, " \n\n\n\n\n")
-    ids = _start(model)
+    ids = beginning(model)
     for turn in solution.turns:
         ids += model.tokenize(turn.question.rstrip())
         for step in turn.bare:
@@ -129,10 +129,6 @@ def single_token(model: Model, text: str) -> int:
             "Choose the layout that the model was trained with.",
         )
     return ids[0]
-
-
-def _start(model: Model) -> list[int]:
-    return [model.bos] if model.adds_bos and model.bos >= 0 else []
 
 
 class Marker:

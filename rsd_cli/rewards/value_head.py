@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rsd_cli.engine.jobs import Read
 from rsd_cli.engine.templates import Message
 from rsd_cli.errors import ModelError
-from rsd_cli.rewards.families import Solution
+from rsd_cli.rewards.families import Solution, beginning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +71,7 @@ def trl(model: Model, _template: ChatTemplate, solution: Solution, separator: st
     Also PURE (arXiv 2504.15275), whose p1 - p0 orders as p1 does. Score: softmax, class 1.
     """
     end = separator_ids(model, separator)
-    ids = _start(model)
+    ids = beginning(model)
     for turn in solution.turns:
         ids += model.tokenize(turn.question)
         for step in turn.bare:
@@ -85,7 +85,7 @@ def reasoneval(model: Model, _template: ChatTemplate, solution: Solution, _separ
     Each piece between separators gets the space that its SentencePiece tokenizer puts before a text. Score:
     softmax over negative, neutral, positive; validity is neutral + positive.
     """
-    ids = _start(model)
+    ids = beginning(model)
     for turn in solution.turns:
         head = f"Question:\n{turn.question}\nAnswer:\nLet's think step by step.\n"
         for text in (head, *turn.bare):
@@ -121,10 +121,6 @@ def single_separator(model: Model, separator: str) -> int:
             "Name another in models.yaml (separator: TEXT), or use the model that the head was made for.",
         )
     return ids[0]
-
-
-def _start(model: Model) -> list[int]:
-    return [model.bos] if model.adds_bos and model.bos >= 0 else []
 
 
 class ValueHead:

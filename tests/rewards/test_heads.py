@@ -92,9 +92,11 @@ def test_extreme_states_give_rewards_all_the_same():
 
 def test_a_head_for_other_weights_is_refused():
     head = a_head(base="qwen", base_sha256="a" * 64)
-    head.check_fits(4, 100, "other.gguf", "a" * 64)
+    head.check_fits(4, 100, "other.gguf")
+    head.check_file("a" * 64, "other.gguf")
+    head.check_file(None, "other.gguf")
     with pytest.raises(ModelError, match=r"aaaa.*bbbb"):
-        head.check_fits(4, 100, "other.gguf", "b" * 64)
+        head.check_file("b" * 64, "other.gguf")
     with pytest.raises(ModelError, match=r"4 values.* 8"):
         head.check_fits(8, 100, "other.gguf")
     with pytest.raises(ModelError, match=r"151,936 tokens.* 32,000"):
