@@ -239,7 +239,7 @@ class Calibration:
         self.left_out.append(failed.error)
         if not self.tasks:
             raise UsageError(
-                f"Every question is too long. {self.left_out[0].message}",
+                f"All questions are too long: {self.left_out[0].message}",
                 "Give shorter ones, or a trio with a longer context.",
             )
 

@@ -408,7 +408,7 @@ def test_a_question_that_is_too_long_is_left_out_and_counted(rsd, tiny):
     questions(rsd.home, n=2, long={0: 600, 1: 600})
     refused = rsd("prm", "calibrate", "questions.jsonl", "--trio", "even", "-n", "9", *SHORT)
     assert refused.code == 2
-    assert "Every question is too long" in refused.err
+    assert "All questions are too long" in refused.err
 
 
 def test_thresholds_of_ones_own_are_measured(rsd):
