@@ -17,7 +17,7 @@ import argparse
 import itertools
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -214,7 +214,7 @@ def measures_of(args: argparse.Namespace, renderer: Renderer) -> dict[str, Measu
     options = ContextOptions(n_ctx=2048)
     measures: dict[str, Measure] = {}
     for path in args.judge:
-        engine = Engine(Model(path), options)
+        engine = Engine(Model(path), replace(options, exact=True))
         judge = Judge(engine.model, ChatTemplate(engine.model, renderer))
         measures[f"judge {path.stem}"] = partial(judged, engine, judge)
     if args.draft:

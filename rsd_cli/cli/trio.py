@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 # Rows of one decode on a CPU: measured with Q4_K_M on AVX-512, 16 rows take 1.2 times as long as 8, and beyond 16
 # each row costs what it costs there; seats beyond these wait their turn, so that the batches are full.
 CPU_STREAMS = 16
+FLOATS = ("f16", "f32")  # KV types that do without flash attention
 
 
 @dataclass(frozen=True)
@@ -194,11 +195,11 @@ class LoadedTrio:
         if path not in self._weights:
             self._weights[path] = Model(path, self.shape.gpu_layers.get(role, -1), self.aborted)
         model = self._weights[path]
-        engine = Engine(model, self._options(model), lambda: self.aborted() or self.is_paused())
+        engine = Engine(model, self._options(role, model), lambda: self.aborted() or self.is_paused())
         self.first_loaded_at = self.first_loaded_at or time.perf_counter()
         return engine
 
-    def _options(self, model: Model) -> ContextOptions:
+    def _options(self, role: Role, model: Model) -> ContextOptions:
         shape = self.shape
         if shape.ctx > model.n_ctx_train:
             raise UsageError(
@@ -216,7 +217,14 @@ class LoadedTrio:
             flash_attention=False if shape.reproducible else None,
             forgets=shape.reproducible,
             n_streams=shape.n_streams,
+            exact=role == "prm" and self._can_be_exact,
         )
+
+    @property
+    def _can_be_exact(self) -> bool:
+        """Whether the PRM needs and its place allows exact readings; a quantized V cache needs flash attention."""
+        on_cpu = not can_offload() or self.shape.gpu_layers.get("prm") == 0
+        return on_cpu and self.shape.kv_type in FLOATS and self.prm is not None and self.prm.reads_logits
 
     def _make_family(self, spec: PrmSpec) -> Family:
         if spec.family == "confidence":

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}  # ggml_type
 QUANTIZED = frozenset({"q4_0", "q8_0"})  # llama.cpp has such memory with flash attention only
+EVEN = 8  # llama.cpp rounds what is left of four rows, and fewer than eight, in another way than the others
 _NO_SLOT, _ABORTED = 1, 2  # positive return codes of llama_decode
 
 
@@ -31,6 +32,8 @@ class ContextOptions:
 
     At most `n_streams` seats are decoded together and hold memory in the context; 0 means all.
     `forgets`: a seat's memory is cleared between trajectories, instead of serving one that begins alike.
+    `exact`: a text's outputs do not depend on the decodes that it was cut into, nor on what these had beside it, to
+    the bit; on a CPU, for memory that can be cut. Every row is filled up to eights, so it is for reading.
     """
 
     n_ctx: int = 4096
@@ -41,6 +44,7 @@ class ContextOptions:
     flash_attention: bool | None = None
     forgets: bool = False
     n_streams: int = 0
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,9 @@ class Context:
         self.model = model
         all_of_them = not options.n_streams or not model.can_cut  # what can't be cut keeps its stream
         self.n_streams = options.n_seats if all_of_them else min(options.n_streams, options.n_seats)
-        self.n_batch = max(options.n_batch, self.n_streams)  # every stream may write
+        self.exact = options.exact and model.can_cut
+        least = EVEN if self.exact else 1
+        self.n_batch = max(options.n_batch // least, self.n_streams) * least  # every stream may write
         params = self._params(options)
         self._abort = C.ggml_abort_callback(lambda _data: bool(aborted and aborted()))
         listen()
@@ -75,7 +81,7 @@ class Context:
             )
         C.llama_set_abort_callback(self.pointer, self._abort, None)
         self._memory: Any = C.llama_get_memory(self.pointer)
-        self.n_ctx = int(C.llama_n_ctx_seq(self.pointer))
+        self.n_ctx = options.n_ctx if self.exact else int(C.llama_n_ctx_seq(self.pointer))
         self._batch = C.llama_batch_init(self.n_batch, 0, 1)
         self._view_batch(self.n_batch)
 
@@ -89,7 +95,7 @@ class Context:
         if not 1 <= self.n_streams <= MAX_SEATS:
             raise UsageError(f"{self.n_streams} seats are asked for, possible are 1 to {MAX_SEATS}.")
         params = C.llama_context_default_params()
-        params.n_ctx = options.n_ctx * self.n_streams
+        params.n_ctx = (options.n_ctx + (EVEN if self.exact else 0)) * self.n_streams
         params.n_seq_max = self.n_streams
         params.n_batch = params.n_ubatch = self.n_batch
         params.n_threads = params.n_threads_batch = options.threads or usable_cores()
@@ -97,8 +103,10 @@ class Context:
         params.kv_unified = False  # a seat's text must not depend on its neighbours
         params.swa_full = True  # a cut must find the old cells of sliding windows
         params.no_perf = True
-        if options.flash_attention is not None:
-            params.flash_attn_type = int(options.flash_attention)
+        if (
+            options.flash_attention is not None or self.exact
+        ):  # its rounding depends on the number of rows as well
+            params.flash_attn_type = int(bool(options.flash_attention) and not self.exact)
         return params
 
     def _view_batch(self, n: int) -> None:
@@ -116,21 +124,29 @@ class Context:
 
         Raises DecodeAborted, ResourceError (no room) and EngineError (anything else).
         """
-        n, last = 0, []
+        last, self._batch.n_tokens = [], 0
         for row in rows:
-            end = n + len(row.tokens)
-            self._token[n:end] = row.tokens
-            self._position[n:end] = range(row.position, row.position + len(row.tokens))
-            self._output[n:end] = 0
-            self._output[end - row.output : end] = 1
-            for i in range(n, end):
-                self._batch.seq_id[i][0] = row.stream
-            last.append(end - 1)
-            n = end
-        self._batch.n_tokens = n
+            last.append(self._batch.n_tokens + len(row.tokens) - 1)
+            self._add(row, -len(row.tokens) % EVEN if self.exact else 0)
         C.llama_set_embeddings(self.pointer, hidden)
-        self._check(C.llama_decode(self.pointer, self._batch), n)
+        self._check(C.llama_decode(self.pointer, self._batch), self._batch.n_tokens)
+        if self.exact:
+            for row in rows:
+                self.cut(row.stream, row.position + len(row.tokens))
         return last
+
+    def _add(self, row: Row, n_fill: int) -> None:
+        """Put a row into the batch with as many tokens more to fill it up; outputs come in eights then as well."""
+        start = self._batch.n_tokens
+        end = start + len(row.tokens) + n_fill
+        self._token[start:end] = [*row.tokens, *[0] * n_fill]
+        self._position[start:end] = range(row.position, row.position + end - start)
+        self._output[start:end] = 0
+        n_output = row.output + n_fill if row.output else 0
+        self._output[end - n_output - (-n_output % EVEN if self.exact else 0) : end] = 1
+        for i in range(start, end):
+            self._batch.seq_id[i][0] = row.stream
+        self._batch.n_tokens = end
 
     def _check(self, code: int, n: int) -> None:
         if code == 0:

@@ -57,7 +57,7 @@ class Memory:
 
     def room(self, n_rows: int) -> int:
         """How many tokens that many rows may have together: every other stream may be padded."""
-        return self._context.n_batch - (len(self._holders) - n_rows)
+        return self._context.n_batch - (0 if self._context.exact else len(self._holders) - n_rows)
 
     def settle(self, waiting: Sequence[Seat]) -> list[Seat]:
         """Those of the seats that the next decode can serve, in order; the others wait for a stream or a prefix."""
@@ -178,7 +178,7 @@ class Memory:
         llama.cpp goes through the weights anew wherever streams are left out: 8 of 16 streams in even gaps took
         2.3 times as long as all 16 together. Nearly full batches are filled up: 14 of 16 rows took longer than 16.
         """
-        if not self._can_cut:
+        if not self._can_cut or self._context.exact:
             return []
         taken = {row.stream for row in rows}
         first, last, n = min(taken), max(taken), len(self._holders)

@@ -11,7 +11,7 @@ import itertools
 import time
 from typing import TYPE_CHECKING
 
-from rsd_cli.engine.context import Context, Row
+from rsd_cli.engine.context import EVEN, Context, Row
 from rsd_cli.engine.jobs import Check, ContextOverflow, Fed, Read, Write
 from rsd_cli.engine.memory import Memory
 from rsd_cli.engine.pace import Pace
@@ -184,12 +184,17 @@ class Engine:
         """A row for each waiting seat: writers need one token, readers share what is left of the batch."""
         room, parts = self._memory.room(len(waiting)), []
         for left, seat in zip(range(len(waiting), 0, -1), waiting, strict=True):
-            n = self._chunk(seat, max(1, room // left))
+            n = self._chunk(seat, self._share(room, left))
             end = seat.cached + n
             tokens, outputs = seat.tokens[seat.cached : end], end - max(seat.cached, seat.first_output)
             parts.append(Part(seat, Row(self._memory.stream(seat), seat.cached, tokens, max(0, outputs))))
-            room -= n
+            room -= n + (-n % EVEN if self.context.exact else 0)
         return parts
+
+    def _share(self, room: int, n_rows: int) -> int:
+        """How much of the room is the next row's."""
+        share = max(1, room // n_rows)
+        return share - share % EVEN if self.context.exact else share
 
     def _chunk(self, seat: Seat, room: int) -> int:
         """How many tokens to feed now; a seat that can't be cut stops at boundaries for a snapshot."""

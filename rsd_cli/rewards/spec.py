@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+LOGITS = frozenset({"judge", "marker", "genprm-direct"})
+
 
 @dataclass(frozen=True)
 class PrmSpec:
@@ -19,6 +21,11 @@ class PrmSpec:
     layout: str = ""
     head: Path | None = None
     separator: str = ""
+
+    @property
+    def reads_logits(self) -> bool:
+        """Whether a reward is a share between a few logits, which rounding moves more than it moves a head."""
+        return self.family in LOGITS
 
     @property
     def identity(self) -> str:

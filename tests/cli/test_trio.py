@@ -83,6 +83,26 @@ def test_confidence_needs_no_model_and_a_strategy_without_prm_no_family(trio, ti
     assert trio(family=None, draft=tiny()).family is None
 
 
+@pytest.mark.parametrize(
+    ("family", "shape", "offloads", "expected"),
+    [
+        ("judge", {}, False, True),
+        ("confidence", {}, False, False),
+        ("judge", {"kv_type": "q8_0"}, False, False),
+        ("judge", {}, True, False),
+        ("judge", {"gpu_layers": {"prm": 0}}, True, True),
+    ],
+)
+def test_prms_that_read_logits_read_exactly_on_a_cpu(
+    family, shape, offloads, expected, trio, tiny, monkeypatch
+):
+    monkeypatch.setattr("rsd_cli.cli.trio.can_offload", lambda: offloads)
+    file = tiny(n_embd=128)  # a quantized cache needs heads of 32
+    made = trio(family, Shape(n_batch=64, threads=1, **shape), draft=file, prm=file)
+    assert made.engine("prm").context.exact is expected
+    assert not made.engine("draft").context.exact
+
+
 def test_a_file_that_does_not_load_is_an_error_of_its_role(trio, tiny, tmp_path):
     (tmp_path / "bad.gguf").write_text("no model")
     made = trio(draft=tiny(), target=tmp_path / "bad.gguf")

@@ -24,10 +24,8 @@ from tests.rewards.test_readers import a_head
 pytestmark = pytest.mark.model
 
 # llama.cpp rounds activations by the number of rows at once, which moves this Q4_K model's logits by up to 0.3. Heads
-# feel it little; a softmax of two logits does, in the middle of its range: one text read alone, in decodes of 512 or
-# of 33 tokens, has rewards 0.04 apart. So those are compared with the range of several readings.
+# feel it little, a softmax of two logits much more.
 ROUNDING = 0.02
-BATCHES = (512, 33, 7)
 GOLDEN = json.loads(Path(__file__).with_name("skywork_golden.json").read_text("utf-8"))["cases"]
 QUESTION = "Natalia sold clips to 48 friends in April, and half as many in May. How many altogether?"
 STEPS = ("In May she sold 48 / 2 = 24 clips.\n\n", "Together that is 48 + 24 = 72.\n\n", "\\boxed{72}\n\n")
@@ -81,45 +79,41 @@ def families(model, template):
     yield "draft-head", DraftHead(model, template, load_head(starter), MATHS)
 
 
-@pytest.fixture(scope="module")
-def fresh(qwen):
-    """Engines that read everything from the start, in decodes of different sizes."""
-    engines = [Engine(qwen, ContextOptions(512, 1, n_batch=n_batch)) for n_batch in BATCHES]
-    yield engines
-    for engine in engines:
-        engine.close()
+@pytest.fixture(scope="module", params=[1, 8])
+def engines(request, qwen):
+    """For readers of logits or not: an engine that reads everything from the start, and one with seats."""
+    made = {
+        exact: (
+            Engine(qwen, ContextOptions(512, exact=exact)),
+            Engine(qwen, ContextOptions(512, request.param, n_batch=136, exact=exact)),
+        )
+        for exact in (False, True)
+    }
+    yield made
+    for pair in made.values():
+        for engine in pair:
+            engine.close()
 
 
-def from_scratch(engines, reader, steps):
-    """The readings of finished steps; those of heads hardly differ, and one is enough."""
-    of_logits = isinstance(reader, Marker | Judge)
-    chosen = engines if of_logits else engines[:1]
-    for engine in chosen:
-        engine.forget()
-    return [read(engine, reader, Solution(QUESTION, steps)) for engine in chosen]
+def from_scratch(engine, reader, steps):
+    engine.forget()
+    return read(engine, reader, Solution(QUESTION, steps))
 
 
-@pytest.mark.parametrize("seats", [1, 8])
-def test_rewards_that_grow_equal_rewards_from_scratch(seats, qwen, template, fresh):
+def test_rewards_that_grow_equal_rewards_from_scratch(qwen, template, engines):
     """Also with a rejected step between."""
-    grown = Engine(qwen, ContextOptions(512, seats))
-    solutions = [(str(i), Solution(QUESTION, WRONG if i % 2 else STEPS)) for i in range(seats)]
     for name, reader in families(qwen, template):
+        fresh, grown = engines[isinstance(reader, Marker | Judge)]
+        solutions = [(str(i), Solution(QUESTION, WRONG if i % 2 else STEPS)) for i in range(len(grown.seats))]
         known = {
             steps[:n]: from_scratch(fresh, reader, steps[:n]) for steps in (STEPS, WRONG) for n in (1, 2, 3)
         }
         for one in score(grown, reader, solutions):
             for n, reward in enumerate(one.rewards, 1):
-                assert beyond(known[one.solution.steps[:n]], reward) <= ROUNDING, name
+                assert abs(known[one.solution.steps[:n]] - reward) <= ROUNDING, name
         read(grown, reader, Solution(QUESTION, WRONG[:2]), release=False)
         after = read(grown, reader, Solution(QUESTION, STEPS[:2]))
-        assert beyond(known[STEPS[:2]], after) <= ROUNDING, name
-    grown.close()
-
-
-def beyond(readings, reward):
-    """How far a reward lies outside of what the readings say."""
-    return max(min(readings) - reward, reward - max(readings))
+        assert abs(known[STEPS[:2]] - after) <= ROUNDING, name
 
 
 def read(engine, reader, solution, *, release=True):

@@ -1,0 +1,95 @@
+"""Exact readings: the same text gives the same logits, whatever it was cut into and whatever is read beside it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rsd_cli.engine.context import EVEN, ContextOptions
+from rsd_cli.engine.jobs import Observed, Read
+from rsd_cli.engine.seats import Engine
+from tests.engine.driving import fed_tokens, finish, logits_after
+
+TEXT = (
+    "Hello World. The sum of all numbers is the answer we so then have, step by step and word by word. " * 3
+)
+
+
+@pytest.fixture
+def engine(tiny_model):
+    """engine(seats, batch, exact): an engine on the same weights."""
+    made = []
+
+    def make(seats=1, batch=128, *, exact=True, n_ctx=512, **model):
+        made.append(Engine(tiny_model(**model), ContextOptions(n_ctx, seats, batch, threads=1, exact=exact)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def observed(engine):
+    return {each.seat: np.array(each.logits) for each in finish(engine) if isinstance(each, Observed)}
+
+
+@pytest.mark.parametrize("batch", [8, 24, 100])
+def test_a_text_that_grows_beside_others_gives_what_it_gives_alone(batch, engine):
+    alone, many = engine(), engine(3, batch)
+    tokens = many.model.tokenize(TEXT)
+    every = tuple(range(many.model.n_vocab))
+    for n in (5, 37, 38, 91, len(tokens)):
+        for seat in range(3):
+            own = [*tokens[: n - seat], seat]
+            many.submit(seat, Read(own, every, (len(own),)))
+        for seat, logits in observed(many).items():
+            alone.forget()
+            assert (logits == logits_after(alone, [*tokens[: n - seat], seat])).all()
+    assert [seat.usage.fed for seat in many.seats] == [len(tokens) + 5 - seat for seat in range(3)]
+
+
+def test_what_is_rejected_leaves_no_trace(engine):
+    one, alone = engine(), engine()
+    tokens = one.model.tokenize(TEXT)
+    logits_after(one, [*tokens[:40], 7, 8, 9])
+    assert (logits_after(one, tokens[:60]) == logits_after(alone, tokens[:60])).all()
+
+
+def test_states_are_exact_as_well(engine):
+    one, alone = engine(2), engine()
+    tokens = one.model.tokenize(TEXT)
+    one.submit(1, Read(tokens[:21], (1,), (21,)))
+    states = []
+    for each in (one, alone):
+        each.submit(0, Read(tokens[:50], (), (50,), hidden=True))
+        states += [update.hidden for update in finish(each) if getattr(update, "hidden", None) is not None]
+    assert (states[0] == states[1]).all()
+
+
+def test_a_text_may_fill_the_context_to_its_last_token(engine):
+    full = engine(n_ctx=256)
+    tokens = (full.model.tokenize(TEXT) * 3)[:256]
+    assert full.n_ctx == 256
+    assert np.isfinite(logits_after(full, tokens)).all()
+
+
+def test_followers_are_read_one_by_one_or_together_alike(engine):
+    one, alone = engine(2, 16), engine()
+    tokens = one.model.tokenize(TEXT)
+    told = []
+    for each in (one, alone):
+        each.submit(0, Read(tokens[:60], (), (60,), followers=tuple(tokens[30:61])))
+        told += [update.logprob for update in finish(each) if isinstance(update, Observed)]
+    assert told[0] == told[1]
+
+
+def test_reading_is_cut_at_whole_eights(engine):
+    one = engine(batch=29)
+    tokens = one.model.tokenize(TEXT)
+    one.submit(0, Read(tokens, (1,), (len(tokens),)))
+    assert all(done % EVEN == 0 for done in fed_tokens(finish(one)))
+
+
+@pytest.mark.parametrize("kind", ["mamba", "hybrid"])
+def test_memory_that_can_not_be_cut_is_read_as_ever(kind, engine):
+    assert not engine(kind=kind).context.exact
