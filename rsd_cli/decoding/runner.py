@@ -85,7 +85,7 @@ class Runner:
         self._seated: dict[int, Trajectory] = {}
         self._threads = ThreadPoolExecutor(3, "engine") if side_by_side else None
 
-    def run(self, problems: Iterable[Problem | None]) -> Iterator[Happened]:
+    def run(self, problems: Iterable[Problem | None]) -> Generator[Happened, None, None]:
         """Answer all problems; on an abort the seated ones end as they are and the rest is not begun.
 
         A None among the problems means that the next one has not arrived yet.

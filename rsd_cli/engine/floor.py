@@ -31,13 +31,13 @@ class Floor:
         self._pointer = engine.context.pointer
         self._batch = C.llama_batch_init(engine.context.n_batch, 0, 1)
 
-    def read(self, prompt: Sequence[int], n_seats: int) -> float:
-        """Seconds to feed the prompt to each seat, one after the other."""
+    def read(self, prompt: Sequence[int], n_seats: int, position: int = 0) -> float:
+        """Seconds to feed the prompt to each seat, one after the other, behind what is there up to `position`."""
         started = time.perf_counter()
         for seat in range(n_seats):
             for first in range(0, len(prompt), self._engine.context.n_batch):
                 part = prompt[first : first + self._engine.context.n_batch]
-                self._feed(seat, first, part)
+                self._feed(seat, position + first, part)
         return time.perf_counter() - started
 
     def write(self, n_tokens: int, n_seats: int, position: int) -> float:

@@ -187,7 +187,7 @@ def test_a_signal_in_whatever_takes_time_ends_a_script(tmp_path, capsys, monkeyp
     repl, answer = Repl(talk), talk._answer
     repl._take("one")
 
-    def interrupted(*asked: Any) -> Answered:
+    def interrupted(*asked: Any) -> Any:
         talk.interrupt.signal = number
         return answer(*asked)
 

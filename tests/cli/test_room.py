@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +15,9 @@ from rsd_cli.cli.warm import FoundModel
 from rsd_cli.engine.llama import Device
 from rsd_cli.errors import ResourceError
 from rsd_cli.registry.memory import needed_by_place, needed_memory
+
+if TYPE_CHECKING:
+    from rsd_cli.records import Role
 
 GB = 10**9
 
@@ -41,7 +45,7 @@ def machine(monkeypatch):
     return make
 
 
-FITS = {
+FITS: dict[str, tuple[tuple[Any, ...], dict[Role, int]]] = {
     "all on the GPU": ((1, GB), {}),
     "all in memory": ((GB, 1), {"draft": 0, "target": 0}),
     "one in each": ((0.3 * GB, 0.3 * GB), {"draft": 0}),
@@ -51,7 +55,7 @@ FITS = {
     "no GPU in the machine": ((GB, None), {}),
     "a build for the CPU": ((GB, 1, False), {}),
 }
-LACKS = {
+LACKS: dict[str, tuple[tuple[Any, ...], dict[Role, int], str]] = {
     "memory, in a build for the CPU": ((0.3 * GB, GB, False), {}, "0.4 GB of memory"),
     "memory, without a GPU in the machine": ((0.3 * GB,), {}, "0.4 GB of memory"),
     "memory, with no layers on the GPU": ((0.3 * GB, GB), {"draft": 0, "target": 0}, "0.4 GB of memory"),

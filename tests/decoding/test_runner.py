@@ -367,10 +367,13 @@ def test_an_interrupted_audit_keeps_the_drafts_step(moment, trio):
         happened.append(one)
         by_target = by_target or (isinstance(one, Streamed) and one.author == "target")
         flag.raised = flag.raised or (by_target and isinstance(one, moment))
-    steps = happened[-1].trajectory.steps
-    assert happened[-1].ended_by == "interrupted"
-    assert {step.author for step in steps} == {"draft"}
-    assert [step.text for step in steps] == [one.text for one in happened if isinstance(one, Judged)]
+    end = happened[-1]
+    assert isinstance(end, Finished)
+    assert end.ended_by == "interrupted"
+    assert {step.author for step in end.trajectory.steps} == {"draft"}
+    assert [step.text for step in end.trajectory.steps] == [
+        one.text for one in happened if isinstance(one, Judged)
+    ]
 
 
 def record_of(trio, finished):
