@@ -1,6 +1,7 @@
 """How fast `rsd batch` is: rows a second at several --parallel, and against what llama.cpp could do at best.
 
     python examples/batch_speed.py QUESTIONS.jsonl --rows 64 --parallel 1,16,32 --max-tokens 320
+    python examples/batch_speed.py QUESTIONS.jsonl --rows 64 --parallel 1r,48r,48    # r: with --reproducible
 
 Every run answers the same rows with the command itself. The ideal takes each run's own token counts at the speeds of
 bare `llama_decode` loops in the same minutes, each at the number of rows that suits it best: prompts at the
@@ -33,13 +34,14 @@ ROWS = (8, 16, 32)  # of one decode, of which the best counts
 EFFORT = Effort(rounds=2, prompt_tokens=256, write_tokens=24)
 
 
-def answered(args: argparse.Namespace, questions: Path, parallel: int) -> dict[str, Any]:
+def answered(args: argparse.Namespace, questions: Path, run: str) -> dict[str, Any]:
     """The summary of one run of the command."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         command = [
             *(sys.executable, "-m", "rsd_cli", "batch", str(questions), "-o", str(place / "answers.jsonl")),
-            *("--trio", args.trio, "--parallel", str(parallel), "--max-tokens", str(args.max_tokens)),
+            *("--trio", args.trio, "--parallel", run.removesuffix("r"), "--max-tokens", str(args.max_tokens)),
+            *(["--reproducible"] if run.endswith("r") else []),
             *("--summary", str(place / "summary.json"), "--offline"),
         ]
         subprocess.run(command, check=True)
@@ -80,7 +82,9 @@ def main() -> None:
     )
     parser.add_argument("questions", type=Path)
     parser.add_argument("--rows", type=int, default=64)
-    parser.add_argument("--parallel", default="1,16,32", help="numbers of rows in flight")
+    parser.add_argument(
+        "--parallel", default="1,16,32", help="numbers of rows in flight, with an r: reproducibly"
+    )
     parser.add_argument("--trio", default="starter")
     parser.add_argument("--max-tokens", type=int, default=320)
     args = parser.parse_args()
@@ -90,7 +94,7 @@ def main() -> None:
     with tempfile.NamedTemporaryFile(suffix=".jsonl") as file:
         file.writelines(lines)
         file.flush()
-        runs = {n: answered(args, Path(file.name), n) for n in map(int, args.parallel.split(","))}
+        runs = {run: answered(args, Path(file.name), run) for run in args.parallel.split(",")}
     after = {role: bare(model.path) for role, model in found.models.items()}
     speeds = {
         role: {key: (before[role][key] + after[role][key]) / 2 for key in ("prompt", "decode")}
@@ -98,12 +102,12 @@ def main() -> None:
     }
     first = next(iter(runs.values()))
     results = []
-    for n, summary in runs.items():
+    for run, summary in runs.items():
         gain = summary["rows_per_second"] / first["rows_per_second"]
         share = ideal_seconds(summary, speeds) / summary["seconds"]
-        results.append({"parallel": n, "gain": gain, "share_of_ideal": share, "summary": summary})
+        results.append({"parallel": run, "gain": gain, "share_of_ideal": share, "summary": summary})
         print(
-            f"--parallel {n:3}  {summary['rows_per_second']:.3f} rows/s  x {gain:.2f}  {share:.2f} of the ideal"
+            f"--parallel {run:3}  {summary['rows_per_second']:.3f} rows/s  x {gain:.2f}  {share:.2f} of the ideal"
         )
     print(json.dumps({"rows": len(lines), "bare": {"before": before, "after": after}, "runs": results}))
 

@@ -50,13 +50,13 @@ def counting() -> Iterator[Seen]:
     seen = Seen()
     of_context, of_memory = Context.decode, Memory.decode
 
-    def decode(self: Context, rows: Sequence[Row], *, hidden: bool = False) -> list[int]:
+    def decode(self: Context, rows: Sequence[Row], *, hidden: bool = False, fill: int = 1) -> list[int]:
         seen.everything[id(self)] += sum(len(row.tokens) for row in rows)
-        return of_context(self, rows, hidden=hidden)
+        return of_context(self, rows, hidden=hidden, fill=fill)
 
-    def decode_asked(self: Memory, rows: Sequence[Row], *, hidden: bool = False) -> list[int]:
+    def decode_asked(self: Memory, rows: Sequence[Row], *, hidden: bool, fill: int) -> list[int]:
         seen.asked[id(self._context)] += sum(len(row.tokens) for row in rows)
-        return of_memory(self, rows, hidden=hidden)
+        return of_memory(self, rows, hidden=hidden, fill=fill)
 
     Context.decode, Memory.decode = decode, decode_asked  # type: ignore[method-assign]  # to watch them
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rsd_cli.batch.tally import Tally
     from rsd_cli.cli.batch_job import Job
     from rsd_cli.cli.batch_plan import Shard
+    from rsd_cli.cli.trio import Shape
     from rsd_cli.decoding.strategies import Strategy
     from rsd_cli.decoding.trajectory import Settings
 
@@ -74,7 +76,7 @@ def batch(
     reproducible: Annotated[
         bool,
         typer.Option(
-            "--reproducible", help="The same bytes in every run on this machine; one row at a time."
+            "--reproducible", help="The same bytes in every run on this machine, in the order of the input."
         ),
     ] = False,
     shard: Annotated[
@@ -117,7 +119,7 @@ def batch(
     from rsd_cli.decoding.trajectory import Settings
 
     if reproducible:
-        _check_reproducible(parallel, kv_type, has_budget=target_share is not None and share_per != "problem")
+        _check_reproducible(kv_type, has_budget=target_share is not None and share_per != "problem")
     wishes = Wishes(strategy, threshold, weighting, target_share, share_per, beta, aggregate, speculative)
     method = method_of(wishes)
     source, part = Source(questions), _shard(shard)
@@ -140,7 +142,9 @@ def batch(
     settings = method.settle(settings, found.threshold)
     layers, kv = setup.parse_layers(gpu_layers), setup.check_kv_type(kv_type)
     shape = Shape(ctx, 1, batch_size, threads, kv, layers, reproducible)
-    seats = room.seats_of(method.strategy, 1 if reproducible else parallel)
+    if reproducible:
+        shape = _reproducible(shape, parallel, method.strategy)
+    seats = room.seats_of(method.strategy, 1 if reproducible and not shape.exact else parallel)
     shape = room.with_seats(found.models, shape, seats)
     plan = Plan(
         settings=settings,
@@ -151,7 +155,7 @@ def batch(
         samples=_samples(samples, method.strategy, settings),
         form=_format(form),
         shard=part,
-        ordered=ordered,
+        ordered=ordered or reproducible,
         retry_errors=retry_errors,
         max_errors=1 if fail_fast else max_errors,
         reproducible=reproducible,
@@ -196,15 +200,22 @@ def _samples(samples: int, strategy: Strategy, settings: Settings) -> int:
     return samples
 
 
-def _check_reproducible(parallel: int, kv_type: str, *, has_budget: bool) -> None:
+def _reproducible(shape: Shape, parallel: int, strategy: Strategy) -> Shape:
+    """The shape with exact sums, where several answers may then be in flight; refuses several where they may not."""
+    can_be_exact = strategy.width == 1 and shape.can_be_exact(strategy.roles)
+    if parallel > 1 and not can_be_exact:
+        why = f"--strategy {strategy}" if strategy.width > 1 else "a GPU"
+        raise UsageError(
+            f"With {why} --reproducible answers one row at a time, --parallel asks for {parallel}.",
+            "Leave out --parallel, or --reproducible.",
+        )
+    return replace(shape, exact=can_be_exact and parallel != 1)
+
+
+def _check_reproducible(kv_type: str, *, has_budget: bool) -> None:
     """Refuse what can't be had together with the same bytes in every run."""
     from rsd_cli.engine.context import QUANTIZED
 
-    if parallel > 1:
-        raise UsageError(
-            f"--reproducible answers one row at a time, --parallel asks for {parallel}.",
-            "Leave out --parallel, or --reproducible.",
-        )
     if has_budget:
         raise UsageError(
             "--target-share of a run depends on which rows came before, which --reproducible must not.",

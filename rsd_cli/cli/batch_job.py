@@ -81,6 +81,7 @@ class Job:
         sampling = settings.pop("sampling") or {}
         same_bytes = ("threads", "n_batch") if plan.reproducible else ()
         shape = {key: asdict(self.shape)[key] for key in ("ctx", "kv_type", "reproducible", *same_bytes)}
+        shape |= {"exact": True} if self.shape.exact else {}
         return {
             "rsd": rsd_cli.__version__,
             "llama_cpp_python": importlib.metadata.version("llama-cpp-python"),

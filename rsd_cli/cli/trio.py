@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsd_cli.decoding.prompts import MATHS
 from rsd_cli.decoding.trajectory import Answerer
-from rsd_cli.engine.context import ContextOptions
+from rsd_cli.engine.context import EVEN, FOUR, QUANTIZED, ContextOptions
 from rsd_cli.engine.llama import DecodeAborted, Model, can_offload, devices
 from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.speculation import check_pair
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 # Rows of one decode on a CPU: measured with Q4_K_M on AVX-512, 16 rows take 1.2 times as long as 8, and beyond 16
 # each row costs what it costs there; seats beyond these wait their turn, so that the batches are full.
 CPU_STREAMS = 16
-FLOATS = ("f16", "f32")  # KV types that do without flash attention
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,8 @@ class Shape:
     """How models and contexts are made; `ctx` 0 takes the models' own up to `DEFAULT_CTX`.
 
     `gpu_layers` counts per role; a role that is not named takes all that the build can offload. `reproducible`
-    leaves out what makes the same question's text depend on what was asked before it.
+    leaves out what makes the same question's text depend on what was asked before it, and `exact` on what is written
+    beside it.
     """
 
     ctx: int = 0
@@ -53,16 +53,27 @@ class Shape:
     kv_type: str = "f16"
     gpu_layers: dict[Role, int] = field(default_factory=dict)
     reproducible: bool = False
+    exact: bool = False
 
     @property
     def n_streams(self) -> int:
-        """How many seats a model decodes together: all of them on a GPU."""
-        return self.n_seats if can_offload() else min(self.n_seats, CPU_STREAMS)
+        """How many seats a model decodes together: all of them on a GPU. Exact writing takes fours, from eight on."""
+        n = self.n_seats if can_offload() else min(self.n_seats, CPU_STREAMS)
+        return max(EVEN, n + -n % FOUR) if self.exact else n
+
+    def can_be_exact(self, roles: Iterable[Role]) -> bool:
+        """Whether these roles compute on the CPU, and without a quantized V cache, which needs flash attention."""
+        on_cpu = not can_offload() or all(self.gpu_layers.get(role) == 0 for role in roles)
+        return on_cpu and self.kv_type not in QUANTIZED
 
     @property
     def described(self) -> dict[str, Any]:
-        """What records say of it."""
-        return {**asdict(self), "n_streams": self.n_streams}
+        """What records say of it; of an exact one not what the answers do not depend on."""
+        seats = {"n_streams": self.n_streams}
+        described = {
+            key: value for key, value in asdict(self).items() if not (self.exact and key == "n_seats")
+        }
+        return described if self.exact else described | seats
 
 
 @dataclass
@@ -207,6 +218,11 @@ class LoadedTrio:
                 f"{model.path.name} was trained for.",
                 f"Use --ctx {model.n_ctx_train} or less.",
             )
+        if shape.exact and not model.can_cut:
+            raise UsageError(
+                f"{model.path.name} has a memory that can't be cut, so its texts depend on what is beside them.",
+                "Add --parallel 1 for the same bytes in every run.",
+            )
         n_ctx = shape.ctx or min(DEFAULT_CTX, model.n_ctx_train)
         return ContextOptions(
             n_ctx=n_ctx,
@@ -217,14 +233,11 @@ class LoadedTrio:
             flash_attention=False if shape.reproducible else None,
             forgets=shape.reproducible,
             n_streams=shape.n_streams,
-            exact=role == "prm" and self._can_be_exact,
+            exact=shape.can_be_exact([role]) and (shape.exact or self._reads_logits(role)),
         )
 
-    @property
-    def _can_be_exact(self) -> bool:
-        """Whether the PRM needs and its place allows exact readings; a quantized V cache needs flash attention."""
-        on_cpu = not can_offload() or self.shape.gpu_layers.get("prm") == 0
-        return on_cpu and self.shape.kv_type in FLOATS and self.prm is not None and self.prm.reads_logits
+    def _reads_logits(self, role: Role) -> bool:
+        return role == "prm" and self.prm is not None and self.prm.reads_logits
 
     def _make_family(self, spec: PrmSpec) -> Family:
         if spec.family == "confidence":

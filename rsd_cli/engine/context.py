@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}  # ggml_type
 QUANTIZED = frozenset({"q4_0", "q8_0"})  # llama.cpp has such memory with flash attention only
-EVEN = 8  # llama.cpp rounds what is left of four rows, and fewer than eight, in another way than the others
+# llama.cpp's sums depend on the number of rows: fours are computed together, what is left of them, and fewer than
+# eight, in another way.
+FOUR, EVEN = 4, 8
 _NO_SLOT, _ABORTED = 1, 2  # positive return codes of llama_decode
 
 
@@ -33,7 +35,8 @@ class ContextOptions:
     At most `n_streams` seats are decoded together and hold memory in the context; 0 means all.
     `forgets`: a seat's memory is cleared between trajectories, instead of serving one that begins alike.
     `exact`: a text's outputs do not depend on the decodes that it was cut into, nor on what these had beside it, to
-    the bit; on a CPU, for memory that can be cut. Every row is filled up to eights, so it is for reading.
+    the bit; on a CPU, for memory that can be cut. What is read is filled up to eights for that; who writes too needs
+    a number of streams that is a multiple of four, and at least eight.
     """
 
     n_ctx: int = 4096
@@ -65,7 +68,7 @@ class Context:
     ) -> None:
         self.model = model
         all_of_them = not options.n_streams or not model.can_cut  # what can't be cut keeps its stream
-        self.n_streams = options.n_seats if all_of_them else min(options.n_streams, options.n_seats)
+        self.n_streams = options.n_seats if all_of_them else options.n_streams
         self.exact = options.exact and model.can_cut
         least = EVEN if self.exact else 1
         self.n_batch = max(options.n_batch // least, self.n_streams) * least  # every stream may write
@@ -116,34 +119,34 @@ class Context:
         self._output = view(self._batch.logits, (n,))
         view(self._batch.n_seq_id, (n,))[:] = 1
 
-    def decode(self, rows: Sequence[Row], *, hidden: bool = False) -> list[int]:
+    def decode(self, rows: Sequence[Row], *, hidden: bool = False, fill: int = 1) -> list[int]:
         """One llama_decode of all rows; gives each row's last batch index, for `Sampler.draw` and `logit`.
 
-        With `hidden` the hidden states can be read too; llama.cpp then computes an output for every token, so
-        such rows should be one token long.
+        Rows are filled up to multiples of `fill` tokens, which leave no trace. With `hidden` the hidden states can be
+        read too; llama.cpp then computes an output for every token, so such rows should be one token long.
 
         Raises DecodeAborted, ResourceError (no room) and EngineError (anything else).
         """
         last, self._batch.n_tokens = [], 0
         for row in rows:
             last.append(self._batch.n_tokens + len(row.tokens) - 1)
-            self._add(row, -len(row.tokens) % EVEN if self.exact else 0)
+            self._add(row, fill)
         C.llama_set_embeddings(self.pointer, hidden)
         self._check(C.llama_decode(self.pointer, self._batch), self._batch.n_tokens)
-        if self.exact:
-            for row in rows:
+        for row in rows:
+            if len(row.tokens) % fill:
                 self.cut(row.stream, row.position + len(row.tokens))
         return last
 
-    def _add(self, row: Row, n_fill: int) -> None:
-        """Put a row into the batch with as many tokens more to fill it up; outputs come in eights then as well."""
-        start = self._batch.n_tokens
-        end = start + len(row.tokens) + n_fill
-        self._token[start:end] = [*row.tokens, *[0] * n_fill]
+    def _add(self, row: Row, fill: int) -> None:
+        """Put a row into the batch, filled up; its outputs, if any, are then a multiple of `fill` as well."""
+        start, n_more = self._batch.n_tokens, -len(row.tokens) % fill
+        end = start + len(row.tokens) + n_more
+        self._token[start:end] = [*row.tokens, *[0] * n_more]
         self._position[start:end] = range(row.position, row.position + end - start)
         self._output[start:end] = 0
-        n_output = row.output + n_fill if row.output else 0
-        self._output[end - n_output - (-n_output % EVEN if self.exact else 0) : end] = 1
+        n_output = row.output + n_more if row.output else 0
+        self._output[end - n_output - -n_output % fill : end] = 1
         for i in range(start, end):
             self._batch.seq_id[i][0] = row.stream
         self._batch.n_tokens = end

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rsd_cli.engine.context import Row
+from rsd_cli.engine.context import EVEN, FOUR, Row
 from rsd_cli.engine.llama import DecodeAborted
 from rsd_cli.engine.seat import Seat, common_prefix
 from rsd_cli.errors import RSDError
@@ -153,16 +153,16 @@ class Memory:
             seat.borrowed = gift.ready
         self.remember(seat)
 
-    def decode(self, rows: Sequence[Row], *, hidden: bool) -> list[int]:
-        """Decode; gives each row's batch index.
+    def decode(self, rows: Sequence[Row], *, hidden: bool, fill: int) -> list[int]:
+        """Decode rows that are filled up to multiples of `fill`; gives each row's batch index.
 
         Where that fails midway, the seats' memory ends again where they think it does.
         """
-        pads = self._pads(rows)
+        pads = self._pads(rows) if fill == 1 else []
         # llama.cpp computes streams together only where they stand in order.
         everything = sorted([*rows, *pads], key=lambda row: row.stream)
         try:
-            outputs = self._context.decode(everything, hidden=hidden)
+            outputs = self._context.decode(everything, hidden=hidden, fill=fill)
         except (DecodeAborted, RSDError):
             for row in everything:
                 self._mend(row.stream)
@@ -178,20 +178,31 @@ class Memory:
         llama.cpp goes through the weights anew wherever streams are left out: 8 of 16 streams in even gaps took
         2.3 times as long as all 16 together. Nearly full batches are filled up: 14 of 16 rows took longer than 16.
         """
-        if not self._can_cut or self._context.exact:
+        if not self._can_cut:
             return []
-        taken = {row.stream for row in rows}
-        first, last, n = min(taken), max(taken), len(self._holders)
-        if last + 1 - first >= NEARLY_FULL * n:
-            first, last = 0, n - 1
+        exact, taken = self._context.exact, {row.stream for row in rows}
+        span = self._exact_span(taken) if exact else self._span(taken)
         ends = {
             stream: holder.cached if (holder := self._holders[stream]) else 0
-            for stream in range(first, last + 1)
+            for stream in span
             if stream not in taken
         }
         return [
-            Row(stream, end, [0], output=False) for stream, end in ends.items() if end < self._context.n_ctx
+            Row(stream, end, [0], output=int(exact))
+            for stream, end in ends.items()
+            if exact or end < self._context.n_ctx
         ]
+
+    def _span(self, taken: set[int]) -> range:
+        first, last, n = min(taken), max(taken), len(self._holders)
+        return range(n) if last + 1 - first >= NEARLY_FULL * n else range(first, last + 1)
+
+    def _exact_span(self, taken: set[int]) -> range:
+        """A multiple of four streams, and at least eight, around those that are taken."""
+        n = max(EVEN, max(taken) + 1 - min(taken))
+        n += -n % FOUR
+        first = min(*taken, len(self._holders) - n)
+        return range(first, first + n)
 
     def _mend(self, stream: int) -> None:
         holder = self._holders[stream]

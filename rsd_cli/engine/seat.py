@@ -140,6 +140,12 @@ class Seat:
             return len(self.tokens) - 1
         return len(self.job.context) - self.job.n_outputs
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the job goes on with a token that it has sampled itself."""
+        checks = isinstance(self.job, Check)
+        return self.writing is not None and self.writing.sampled > 0 and not checks
+
     def settle_debt(self) -> None:
         """A proposal that was never decoded makes up for the token that is fed in its place."""
         self.count(fed=-int(self.owes))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rsd_cli.engine.context import EVEN, Context, Row
@@ -26,6 +27,19 @@ if TYPE_CHECKING:
     from rsd_cli.engine.llama import Model
 
 
+@dataclass(frozen=True)
+class Turn:
+    """The seats of one decode: it gives `hidden` states, or `writes` on what its seats have just sampled."""
+
+    seats: Sequence[Seat]
+    hidden: bool = False
+    writes: bool = False
+
+    def is_like(self, other: Turn) -> bool:
+        """Whether both are for the same purpose."""
+        return (self.hidden, self.writes) == (other.hidden, other.writes)
+
+
 class Engine:
     """One model, its context and its seats. `submit` a job to a free seat, then `step` until it is done."""
 
@@ -40,7 +54,7 @@ class Engine:
         self._memory = Memory(self.context, self.seats, forgets=options.forgets)
         self._progress = Progress(model, self.context, self._memory)
         self._clock = itertools.count()
-        self._reads = False  # whether the last decode beside one for states was for reading
+        self._last = Turn([])
         self._held: list[Update] = []  # what head starts gave, to be told by the next step
 
     @property
@@ -135,11 +149,12 @@ class Engine:
         if self._held:
             updates, self._held = self._held, []
             return updates
-        seats, hidden = self._next()
-        parts = self._gather(seats)
+        turn = self._last = self._next()
+        parts = self._gather(turn.seats)
         writers = {part.seat.index for part in parts if part.is_writing}
         started = time.perf_counter()
-        outputs = self._memory.decode([part.row for part in parts], hidden=hidden)
+        fill = EVEN if self.context.exact and not turn.writes else 1
+        outputs = self._memory.decode([part.row for part in parts], hidden=turn.hidden, fill=fill)
         updates = []
         for part, output in zip(parts, outputs, strict=True):
             updates += self._progress.after(part.seat, part.row, output)
@@ -149,23 +164,32 @@ class Engine:
             self.pace.add(len(parts), seconds)
         return updates
 
-    def _next(self) -> tuple[list[Seat], bool]:
-        """The seats of the next decode, and whether it gives hidden states.
+    def _next(self) -> Turn:
+        """The seats of the next decode.
 
-        Such a decode computes an output for every token, so it takes only seats with one token left. Those that
-        have more to read take turns with it, so that neither waits for the other's end.
+        One that gives hidden states computes an output for every token, so it takes only seats with one token left.
+        Those that have more to read take turns with it, so that neither waits for the other's end.
         """
         waiting = self._memory.settle(sorted((s for s in self.seats if s.job), key=lambda seat: seat.since))
         awaiting = [seat for seat in waiting if self._awaits_state(seat)]
+        if self.context.exact:
+            return self._next_exact(waiting, awaiting)
         if not awaiting:
-            return waiting, False
+            return Turn(waiting)
         reading = [seat for seat in waiting if self._chunk(seat, self.context.n_batch) > 1]
-        self._reads = bool(reading) and not self._reads
-        if self._reads:
-            return [seat for seat in waiting if seat not in awaiting], False
+        if reading and self._last.hidden:
+            return Turn([seat for seat in waiting if seat not in awaiting])
         if self.model.states_spoil_logits:
-            return awaiting, True
-        return [seat for seat in waiting if seat not in reading], True
+            return Turn(awaiting, hidden=True)
+        return Turn([seat for seat in waiting if seat not in reading], hidden=True)
+
+    def _next_exact(self, waiting: Sequence[Seat], awaiting: Sequence[Seat]) -> Turn:
+        """Whether a token is read or written depends on its own job alone, so these have decodes of their own."""
+        writing = [seat for seat in waiting if seat.goes_on]
+        reading = [seat for seat in waiting if seat not in writing and seat not in awaiting]
+        turns = [Turn(awaiting, hidden=True), Turn(reading), Turn(writing, writes=True)]
+        last = next(i for i, turn in enumerate(turns) if turn.is_like(self._last))
+        return next(turn for turn in turns[last + 1 :] + turns if turn.seats)
 
     def close(self) -> None:
         """Free samplers and context; the model stays, others may share it."""

@@ -397,13 +397,37 @@ def test_reproducible_runs_have_no_quantized_memory(kind, rsd, ask):
 
 
 def test_reproducible_runs_give_the_same_bytes(rsd, ask):
+    """With any number of rows in flight from two on, and in the order of the input."""
     ask(rows(12))
-    for name in ("a.jsonl", "b.jsonl"):
-        assert rsd("batch", "questions.jsonl", "-o", name, *FEW, "--reproducible").code == 0
-    assert (rsd.home / "a.jsonl").read_bytes() == (rsd.home / "b.jsonl").read_bytes()
-    rsd("batch", "questions.jsonl", "-o", "c.jsonl", *FEW, "--reproducible", "--parallel", "4").refused(
-        2, "asks for 4", "hint: Leave out --parallel"
+    for parallel in ("2", "5", "0"):
+        options = ("-o", f"{parallel}.jsonl", *FEW, "--reproducible", "--parallel", parallel)
+        assert rsd("batch", "questions.jsonl", *options).code == 0
+    two, five, any_number = ((rsd.home / f"{parallel}.jsonl").read_bytes() for parallel in ("2", "5", "0"))
+    assert two == five == any_number
+    assert names(rsd.home / "2.jsonl") == [f"r{i}" for i in range(12)]
+
+
+def test_a_reproducible_run_alone_goes_on_alone(rsd, ask, out):
+    """One row at a time has sums of its own; both kinds of answers do not belong into one file."""
+    command = ("batch", ask(rows(3)), "-o", "answers.jsonl", *FEW, "--reproducible")
+    assert rsd(*command, "--parallel", "1").code == 0
+    rsd(*command).refused(5, "exact")
+    assert rsd(*command, "--parallel", "1").code == 0
+    assert len(names(out)) == 3
+
+
+def test_what_is_written_side_by_side_is_reproducible_one_row_at_a_time(rsd, ask):
+    command = ("batch", ask(rows(2)), "-o", "a.jsonl", *FEW, "--reproducible", "--temperature", "0.7")
+    rsd(*command, "--strategy", "rsd-n@2", "--parallel", "4").refused(
+        2, "With --strategy rsd-n@2", "asks for 4", "hint: Leave out --parallel"
     )
+    assert rsd(*command, "--strategy", "rsd-n@2").code == 0
+
+
+def test_a_reproducible_run_has_no_rows_that_write_side_by_side(rsd, ask, out):
+    made = [*rows(1), {"id": "wide", "question": "What?", "strategy": "rsd-n@2", "temperature": 0.7}]
+    assert rsd("batch", ask(made), "-o", "answers.jsonl", *FEW, "--reproducible").code == 1
+    assert "needs a run for that" in out.read_text()
 
 
 CRASHES = """

@@ -66,6 +66,18 @@ def test_the_record_has_the_documented_keys(starter):
     assert set(record["usage"]["draft"]) == {"prompt", "generated", "discarded", "fed", "reused"}
 
 
+def test_a_reproducible_batch_gives_the_same_bytes_with_any_number_of_rows_in_flight(tmp_path):
+    """Also where quantized weights are summed in other ways for other numbers of rows."""
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("".join(json.dumps({"question": f"{i}. {QUESTION}"}) + "\n" for i in range(5)))
+    options = ("batch", str(questions), "--reproducible", "-n", "40")
+    files = [tmp_path / "two.jsonl", tmp_path / "five.jsonl"]
+    for file, parallel in zip(files, ("2", "5"), strict=True):
+        done = rsd(*options, "-o", str(file), "--parallel", parallel)
+        assert done.returncode == 0, done.stderr
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def test_nothing_is_fed_again(starter):
     _, record = starter
     assert_fed_once(record)

@@ -1,4 +1,4 @@
-"""Exact readings: the same text gives the same logits, whatever it was cut into and whatever is read beside it."""
+"""Exact sums: a text gives the same logits, whatever it was cut into and whatever is read or written beside it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from rsd_cli.engine.context import EVEN, ContextOptions
-from rsd_cli.engine.jobs import Observed, Read
+from rsd_cli.engine.jobs import Observed, Read, Written
 from rsd_cli.engine.seats import Engine
-from tests.engine.driving import fed_tokens, finish, logits_after
+from tests.engine.driving import NO_END, fed_tokens, finish, job, logits_after
 
 TEXT = (
     "Hello World. The sum of all numbers is the answer we so then have, step by step and word by word. " * 3
@@ -17,11 +17,12 @@ TEXT = (
 
 @pytest.fixture
 def engine(tiny_model):
-    """engine(seats, batch, exact): an engine on the same weights."""
+    """engine(seats, batch, streams): an engine on the same weights."""
     made = []
 
-    def make(seats=1, batch=128, *, exact=True, n_ctx=512, **model):
-        made.append(Engine(tiny_model(**model), ContextOptions(n_ctx, seats, batch, threads=1, exact=exact)))
+    def make(seats=1, batch=128, *, streams=0, n_ctx=512, **model):
+        options = ContextOptions(n_ctx, seats, batch, threads=1, forgets=True, n_streams=streams, exact=True)
+        made.append(Engine(tiny_model(**model), options))
         return made[-1]
 
     yield make
@@ -90,6 +91,26 @@ def test_reading_is_cut_at_whole_eights(engine):
     tokens = one.model.tokenize(TEXT)
     one.submit(0, Read(tokens, (1,), (len(tokens),)))
     assert all(done % EVEN == 0 for done in fed_tokens(finish(one)))
+
+
+@pytest.mark.parametrize(("seats", "streams"), [(3, 8), (9, 8), (9, 12), (16, 16)])
+def test_what_is_written_beside_others_is_what_is_written_alone(seats, streams, engine):
+    """To the bit, also where memories are parked, others read, and seats come and go."""
+    many, alone = engine(seats, streams=streams, favour=NO_END), engine(streams=8, favour=NO_END)
+    tokens = many.model.tokenize(TEXT)
+    jobs = [
+        job([*tokens[: 3 * i + 2], i], max_tokens=9 + i, watch=True, seed=i, sampling={"temperature": 1.0})
+        for i in range(seats)
+    ]
+    for i, each in enumerate(jobs):
+        many.submit(i, each)
+        many.step()
+    for told in finish(many):
+        if isinstance(told, Written):
+            alone.submit(0, jobs[told.seat])
+            one = next(each for each in finish(alone) if isinstance(each, Written))
+            assert (told.tokens, told.drawn) == (one.tokens, one.drawn)
+            alone.release(0)
 
 
 @pytest.mark.parametrize("kind", ["mamba", "hybrid"])

@@ -34,9 +34,9 @@ def decodes(monkeypatch):
     seen = []
     decode = Context.decode
 
-    def watched(self, rows, *, hidden=False):
+    def watched(self, rows, *, hidden=False, fill=1):
         seen.append(list(rows))
-        return decode(self, rows, hidden=hidden)
+        return decode(self, rows, hidden=hidden, fill=fill)
 
     monkeypatch.setattr(Context, "decode", watched)
     return seen
