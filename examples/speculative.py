@@ -2,12 +2,15 @@
 
     python examples/speculative.py QUESTIONS.jsonl --rows 50
     python examples/speculative.py FOLDER --rows 50
+    python examples/speculative.py QUESTIONS.jsonl --rows 50 --exact    # a token costs as much as eight
 
 Both answer each question at temperature 0, here or, in FOLDER, in an `rsd eval` with the strategies target and
 speculative (whose texts are cut into tokens anew). Where their tokens differ first, the target's logits are computed
 anew behind the same text in two ways: the last token by itself, as the target alone decodes, and the last tokens in
 one decode, as a check does. A difference is within the noise if the best two logits are closer than these two ways.
-Seconds are of one run each, in FOLDER those in the models; the last line is one JSON object.
+With --exact every token is decoded as one of eight, whoever decodes it and whatever is beside it: the sums are the same
+to the bit, and the texts have to be. Seconds are of one run each, in FOLDER those in the models; the last line is one
+JSON object.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from rsd_cli.cli.trio import LoadedTrio, Shape
 from rsd_cli.decoding.prompts import MATHS
 from rsd_cli.decoding.runner import Runner, finished
 from rsd_cli.decoding.trajectory import Problem, Settings
+from rsd_cli.engine.context import EVEN
 from rsd_cli.engine.jobs import Observed, Read, whole
 from rsd_cli.evaluation.samples import read_samples
 from rsd_cli.records import Usage
@@ -39,6 +43,14 @@ TOGETHER = 5  # tokens of one decode, about those of a check
 LIKELY = 10  # tokens whose logits tell the noise
 STRATEGIES = ("target", "speculative")
 COUNTS = ("generated", "discarded")  # of a usage
+
+
+class InEights(Shape):
+    """With fewer than eight streams what is written is decoded like what is checked."""
+
+    @property
+    def n_streams(self) -> int:
+        return min(self.n_seats, EVEN - 1)
 
 
 @dataclass(frozen=True)
@@ -137,11 +149,14 @@ def main() -> None:
     parser.add_argument("--models", type=Path)
     parser.add_argument("--rows", type=int, default=50)
     parser.add_argument("--seats", type=int, default=1)
+    parser.add_argument("--exact", action="store_true")
     parser.add_argument("-n", "--max-tokens", type=int, default=400)
     args = parser.parse_args()
     choice = setup.Choice(args.trio, args.draft, args.target)
     cast = setup.find(choice, setup.Access(args.models), ("draft", "target")).trio
-    loaded = LoadedTrio(cast.models, None, Shape(n_seats=args.seats, reproducible=True), lambda: False)
+    kind = InEights if args.exact else Shape
+    shape = kind(n_seats=args.seats, reproducible=True, exact=args.exact)
+    loaded = LoadedTrio(cast.models, None, shape, lambda: False)
     target = loaded.engine("target")
     if args.questions.is_dir():
         own, other = (read(args.questions, name, target.model, args.rows) for name in STRATEGIES)

@@ -184,8 +184,12 @@ class Engine:
         return Turn([seat for seat in waiting if seat not in reading], hidden=True)
 
     def _next_exact(self, waiting: Sequence[Seat], awaiting: Sequence[Seat]) -> Turn:
-        """Whether a token is read or written depends on its own job alone, so these have decodes of their own."""
-        writing = [seat for seat in waiting if seat.goes_on]
+        """Whether a token is read or written depends on its own job alone, so these have decodes of their own.
+
+        Fewer than eight streams make no even decode of a token each: there what is written is decoded as if it was
+        read.
+        """
+        writing = [seat for seat in waiting if seat.goes_on and self.context.n_streams >= EVEN]
         reading = [seat for seat in waiting if seat not in writing and seat not in awaiting]
         turns = [Turn(awaiting, hidden=True), Turn(reading), Turn(writing, writes=True)]
         last = next(i for i, turn in enumerate(turns) if turn.is_like(self._last))

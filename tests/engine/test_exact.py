@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from rsd_cli.engine.context import EVEN, ContextOptions
-from rsd_cli.engine.jobs import Observed, Read, Written
+from rsd_cli.engine.jobs import Check, Checked, Observed, Read, Written
+from rsd_cli.engine.sampling import Sampling
 from rsd_cli.engine.seats import Engine
+from rsd_cli.engine.speculation import Guess
 from tests.engine.driving import NO_END, fed_tokens, finish, job, logits_after
 
 TEXT = (
@@ -111,6 +113,19 @@ def test_what_is_written_beside_others_is_what_is_written_alone(seats, streams, 
             one = next(each for each in finish(alone) if isinstance(each, Written))
             assert (told.tokens, told.drawn) == (one.tokens, one.drawn)
             alone.release(0)
+
+
+def test_with_few_streams_what_is_written_is_what_a_check_of_it_gives(engine):
+    """Token by token, or all of them in one decode: the same sums."""
+    two = engine(2, streams=2, favour=NO_END)
+    tokens = two.model.tokenize(TEXT)[:30]
+    two.submit(1, job(tokens[:9], max_tokens=20))
+    two.submit(0, job(tokens, max_tokens=12, watch=True))
+    (told,) = (each for each in finish(two) if isinstance(each, Written) and each.seat == 0)
+    guesses = tuple(Guess(token) for token in told.tokens)
+    two.submit(0, Check([*tokens], Sampling(), 0, "\n\n", 12, watch=True, guesses=guesses))
+    (checked,) = (each for each in finish(two) if isinstance(each, Checked))
+    assert (checked.tokens, checked.drawn) == (told.tokens, told.drawn)
 
 
 @pytest.mark.parametrize("kind", ["mamba", "hybrid"])
