@@ -8,9 +8,9 @@ Both answer each question at temperature 0, here or, in FOLDER, in an `rsd eval`
 speculative (whose texts are cut into tokens anew). Where their tokens differ first, the target's logits are computed
 anew behind the same text in two ways: the last token by itself, as the target alone decodes, and the last tokens in
 one decode, as a check does. A difference is within the noise if the best two logits are closer than these two ways.
-With --exact every token is decoded as one of eight, whoever decodes it and whatever is beside it: the sums are the same
-to the bit, and the texts have to be. Seconds are of one run each, in FOLDER those in the models; the last line is one
-JSON object.
+With --exact every token is decoded as one of eight, whoever decodes it and whatever is beside it: the sums are the
+same to the bit, and the texts have to be. Seconds are of one run each, in FOLDER those in the models; the last line
+is one JSON object.
 """
 
 from __future__ import annotations
