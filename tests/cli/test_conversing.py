@@ -158,7 +158,8 @@ def test_what_ends_all_is_not_forgotten_whatever_it_meets(line, number, talk, ca
     capsys.readouterr()
 
 
-def test_ctrl_c_in_a_comparison_ends_nothing_else(talk, capsys):
+def test_ctrl_c_in_a_comparison_at_a_terminal_ends_nothing_else(talk, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     typed = Typed(talk, signal.SIGINT, "/compare", "/stats")
     Repl(talk).run(typed)
     assert typed.lines == []

@@ -69,8 +69,8 @@ def counting(engine):
     """Counts what an engine decodes for its seats; what pads a batch is not theirs."""
     decode, seen = engine._memory.decode, []
 
-    def counted(rows, *, hidden):
-        outputs = decode(rows, hidden=hidden)
+    def counted(rows, *, hidden, fill):
+        outputs = decode(rows, hidden=hidden, fill=fill)
         seen.append(sum(len(row.tokens) for row in rows))
         return outputs
 
