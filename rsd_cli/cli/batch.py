@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from rsd_cli.cli.batch_job import Job
     from rsd_cli.cli.batch_plan import Shard
     from rsd_cli.cli.trio import Shape
+    from rsd_cli.cli.warm import FoundModel
     from rsd_cli.decoding.strategies import Strategy
     from rsd_cli.decoding.trajectory import Settings
+    from rsd_cli.records import Role
 
 
 def batch(
@@ -119,7 +121,9 @@ def batch(
     from rsd_cli.decoding.trajectory import Settings
 
     if reproducible:
-        _check_reproducible(kv_type, has_budget=target_share is not None and share_per != "problem")
+        _check_reproducible(
+            kv_type, max_seconds, has_budget=target_share is not None and share_per != "problem"
+        )
     wishes = Wishes(strategy, threshold, weighting, target_share, share_per, beta, aggregate, speculative)
     method = method_of(wishes)
     source, part = Source(questions), _shard(shard)
@@ -143,7 +147,7 @@ def batch(
     layers, kv = setup.parse_layers(gpu_layers), setup.check_kv_type(kv_type)
     shape = Shape(ctx, 1, batch_size, threads, kv, layers, reproducible)
     if reproducible:
-        shape = _reproducible(shape, parallel, method.strategy)
+        shape = _reproducible(shape, parallel, method.strategy, found.models)
     seats = room.seats_of(method.strategy, 1 if reproducible and not shape.exact else parallel)
     shape = room.with_seats(found.models, shape, seats)
     plan = Plan(
@@ -200,19 +204,30 @@ def _samples(samples: int, strategy: Strategy, settings: Settings) -> int:
     return samples
 
 
-def _reproducible(shape: Shape, parallel: int, strategy: Strategy) -> Shape:
+def _reproducible(shape: Shape, parallel: int, strategy: Strategy, models: dict[Role, FoundModel]) -> Shape:
     """The shape with exact sums, where several answers may then be in flight; refuses several where they may not."""
-    can_be_exact = strategy.width == 1 and shape.can_be_exact(strategy.roles)
-    if parallel > 1 and not can_be_exact:
-        why = f"--strategy {strategy}" if strategy.width > 1 else "a GPU"
+    alone = _what_is_alone(shape, strategy, models)
+    if parallel > 1 and alone:
         raise UsageError(
-            f"With {why} --reproducible answers one row at a time, --parallel asks for {parallel}.",
+            f"With {alone} --reproducible answers one row at a time, --parallel asks for {parallel}.",
             "Leave out --parallel, or --reproducible.",
         )
-    return replace(shape, exact=can_be_exact and parallel != 1)
+    return replace(shape, exact=not alone and parallel != 1)
 
 
-def _check_reproducible(kv_type: str, *, has_budget: bool) -> None:
+def _what_is_alone(shape: Shape, strategy: Strategy, models: dict[Role, FoundModel]) -> str:
+    """What gives the same bytes only with nothing beside it, if anything does."""
+    from rsd_cli.registry.gguf import read_header
+
+    if strategy.width > 1:
+        return f"--strategy {strategy}"
+    if not shape.can_be_exact(strategy.roles):
+        return "a GPU or BLAS"
+    recurrent = (model.name for model in models.values() if not read_header(model.path).can_be_cut)
+    return next((f"the recurrent model {name}" for name in recurrent), "")
+
+
+def _check_reproducible(kv_type: str, max_seconds: float | None, *, has_budget: bool) -> None:
     """Refuse what can't be had together with the same bytes in every run."""
     from rsd_cli.engine.context import QUANTIZED
 
@@ -220,6 +235,11 @@ def _check_reproducible(kv_type: str, *, has_budget: bool) -> None:
         raise UsageError(
             "--target-share of a run depends on which rows came before, which --reproducible must not.",
             "Add --share-per problem.",
+        )
+    if max_seconds:
+        raise UsageError(
+            f"Where --max-seconds {max_seconds:g} ends an answer no two runs agree on, which --reproducible must.",
+            "Limit --max-tokens.",
         )
     if kv_type in QUANTIZED:
         raise UsageError(

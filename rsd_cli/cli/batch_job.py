@@ -100,6 +100,7 @@ class Job:
     def run(self, sink: Sink, done: Done) -> Tally:
         """Answer what is left; loads no model where nothing is."""
         tally = Tally(time.perf_counter, self.total)
+        tally.workload.rows = self.shape.n_streams
         self._count_done(done, tally)
         if tally.left == 0:
             return tally

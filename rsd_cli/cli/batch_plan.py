@@ -89,9 +89,9 @@ def _check(strategy: Strategy, plan: Plan, temperature: float) -> None:
         raise UsageError(f"strategy {strategy} needs a {missing[0]}, which --strategy {run} does not load.")
     if strategy.width > plan.seats:
         raise UsageError(f"strategy {strategy} needs {strategy.width} seats, this run has {plan.seats}.")
-    if plan.reproducible and strategy.width > parse(run).width:
+    if plan.reproducible and strategy.width != parse(run).width:
         raise UsageError(
-            f"strategy {strategy} writes {strategy.width} steps side by side: --reproducible needs a run for that."
+            f"strategy {strategy} needs {strategy.width} seats, and --reproducible has a run for each number of them."
         )
     if strategy.samples not in (1, plan.samples):
         raise UsageError(

@@ -143,7 +143,11 @@ class BatchRun:
             if row and row.id == self.crash.alone:
                 place, self._places = self._places, self._places + 1
                 self._write(Problematic(row, "engine_crash", CRASHED), place)
-            elif row and self.crash.is_next(row.id, ordered=self.plan.ordered):
+            elif (
+                row
+                and row.id not in self.crash.killers
+                and self.crash.is_next(row.id, ordered=self.plan.ordered)
+            ):
                 self.crash.try_alone(row.id)
                 yield from self._begin(row) if self._is_due(row) else ()
                 while self._open and not self.brake():

@@ -94,7 +94,8 @@ class Repl:
             question = _checked("\n\n".join(part for part in (self.file, typed) if part))
             record = self.talk.ask_again(question) if edits else self.talk.ask(question)
         except RSDError as error:
-            self.default, self.editing = typed, edits  # nobody should have to type it again
+            # Nobody should have to type it again; a script does not.
+            self.default, self.editing = typed, edits and sys.stdin.isatty()
             if self.file:
                 self.default = ""  # what comes next is a command
                 error.hint = f"{error.hint} /read without a name leaves the file out.".strip()

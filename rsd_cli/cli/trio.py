@@ -62,9 +62,10 @@ class Shape:
         return max(EVEN, n + -n % FOUR) if self.exact else n
 
     def can_be_exact(self, roles: Iterable[Role]) -> bool:
-        """Whether these roles compute on the CPU, and without a quantized V cache, which needs flash attention."""
+        """Whether ggml's own CPU code computes these roles, and no quantized V cache needs flash attention."""
         on_cpu = not can_offload() or all(self.gpu_layers.get(role) == 0 for role in roles)
-        return on_cpu and self.kv_type not in QUANTIZED
+        by_library = any(device.name == "BLAS" for device in devices())  # takes the large decodes
+        return on_cpu and not by_library and self.kv_type not in QUANTIZED
 
     @property
     def described(self) -> dict[str, Any]:

@@ -70,8 +70,9 @@ class Context:
         all_of_them = not options.n_streams or not model.can_cut  # what can't be cut keeps its stream
         self.n_streams = options.n_seats if all_of_them else options.n_streams
         self.exact = options.exact and model.can_cut
-        least = EVEN if self.exact else 1
-        self.n_batch = max(options.n_batch // least, self.n_streams) * least  # every stream may write
+        self.n_batch = max(options.n_batch, self.n_streams)  # every stream may write
+        if self.exact:  # and in eights have all its guesses checked at once
+            self.n_batch = max(options.n_batch // EVEN, 3 * self.n_streams) * EVEN
         params = self._params(options)
         self._abort = C.ggml_abort_callback(lambda _data: bool(aborted and aborted()))
         listen()
@@ -84,7 +85,9 @@ class Context:
             )
         C.llama_set_abort_callback(self.pointer, self._abort, None)
         self._memory: Any = C.llama_get_memory(self.pointer)
-        self.n_ctx = options.n_ctx if self.exact else int(C.llama_n_ctx_seq(self.pointer))
+        self.n_ctx = int(C.llama_n_ctx_seq(self.pointer)) - (
+            EVEN if self.exact else 0
+        )  # with room to fill it up
         self._batch = C.llama_batch_init(self.n_batch, 0, 1)
         self._view_batch(self.n_batch)
 
@@ -98,7 +101,7 @@ class Context:
         if not 1 <= self.n_streams <= MAX_SEATS:
             raise UsageError(f"{self.n_streams} seats are asked for, possible are 1 to {MAX_SEATS}.")
         params = C.llama_context_default_params()
-        params.n_ctx = (options.n_ctx + (EVEN if self.exact else 0)) * self.n_streams
+        params.n_ctx = options.n_ctx * self.n_streams
         params.n_seq_max = self.n_streams
         params.n_batch = params.n_ubatch = self.n_batch
         params.n_threads = params.n_threads_batch = options.threads or usable_cores()
@@ -110,6 +113,8 @@ class Context:
             options.flash_attention is not None or self.exact
         ):  # its rounding depends on the number of rows as well
             params.flash_attn_type = int(bool(options.flash_attention) and not self.exact)
+        if self.exact:
+            params.op_offload = False  # or a GPU computes the large decodes of layers on the CPU
         return params
 
     def _view_batch(self, n: int) -> None:

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rsd_cli.engine.context import EVEN, Context, Row
+from rsd_cli.engine.context import EVEN, FOUR, Context, Row
 from rsd_cli.engine.jobs import Check, ContextOverflow, Fed, Read, Write
 from rsd_cli.engine.memory import Memory
 from rsd_cli.engine.pace import Pace
@@ -189,7 +189,8 @@ class Engine:
         Fewer than eight streams make no even decode of a token each: there what is written is decoded as if it was
         read.
         """
-        writing = [seat for seat in waiting if seat.goes_on and self.context.n_streams >= EVEN]
+        few = self.context.n_streams < EVEN or self.context.n_streams % FOUR
+        writing = [seat for seat in waiting if seat.goes_on and seat not in awaiting and not few]
         reading = [seat for seat in waiting if seat not in writing and seat not in awaiting]
         turns = [Turn(awaiting, hidden=True), Turn(reading), Turn(writing, writes=True)]
         last = next(i for i, turn in enumerate(turns) if turn.is_like(self._last))
@@ -230,6 +231,8 @@ class Engine:
         if isinstance(seat.job, Read) and seat.job.hidden and left > 1:
             left -= 1
         n = min(left, room)
+        if self.context.exact and isinstance(seat.job, Check):  # how many guesses are refused is counted
+            n = seat.first_output - seat.cached if 0 < seat.first_output - seat.cached < n < left else n
         if seat.job and not self.model.can_cut:
             n = min([n, *(end - seat.cached for end in seat.job.boundaries if end > seat.cached)])
         return n

@@ -150,9 +150,11 @@ class Work:
 class Workload:
     """Counts over the records of RSD's answers, taken in one by one.
 
-    Left out are records that don't say what the target alone would have needed, such as interrupted ones.
+    Left out are records that don't say what the target alone would have needed, such as interrupted ones. `rows` were
+    decoded together; 0 leaves that to the records, which do not say it where nothing depends on it.
     """
 
+    rows: int = 0
     n: int = 0
     usage: dict[Role, Usage] = field(default_factory=dict)
     parameters: dict[Role, int] = field(default_factory=dict)
@@ -173,7 +175,7 @@ class Workload:
         text = record.flops.target_only / (2.0 * record.models["target"].parameters) - prompt
         read = _read_of_prompt(record, prompt)
         self.same_texts = Tokens(self.same_texts.read + read, self.same_texts.written + text)
-        self._rota = self._rota or Rota(rows_of(record))
+        self._rota = self._rota or Rota(self.rows or rows_of(record))
         self._rota.add(round(text))
         for role, used in record.usage.items():
             self.usage[role] = self.usage.get(role, Usage()) + used

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from rsd_cli.registry.ggufbytes import RawHeader
 
+STATES = ("ssm", "wkv", "shortconv", "kda")  # what the metadata of models with a recurrent state describe
 HINT = "Download it again (rsd models rm, rsd models pull), or choose another file."
 
 
@@ -32,7 +33,10 @@ class UnusableFileError(ModelError):
 
 @dataclass(frozen=True)
 class Header:
-    """What a model needs memory for, by its header; `kv_heads` are summed over layers."""
+    """What a model needs memory for, by its header; `kv_heads` are summed over layers.
+
+    A memory that can't be cut is that of a recurrent or hybrid model: a state, not a cell for each token.
+    """
 
     context_length: int
     kv_heads: int
@@ -40,6 +44,7 @@ class Header:
     value_length: int
     tensor_bytes: int
     layers: int
+    can_be_cut: bool = True
 
 
 def read_header(path: Path) -> Header:
@@ -115,6 +120,9 @@ def _header(raw: RawHeader, shards: list[RawHeader]) -> Header:
         value_length=_one(raw, "attention.value_length", head_length),
         tensor_bytes=sum(tensor.size for shard in shards for tensor in shard.tensors),
         layers=layers,
+        can_be_cut=not any(
+            key.startswith(f"{architecture}.{state}.") for key in raw.metadata for state in STATES
+        ),
     )
 
 

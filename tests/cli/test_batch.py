@@ -416,6 +416,12 @@ def test_a_reproducible_run_alone_goes_on_alone(rsd, ask, out):
     assert len(names(out)) == 3
 
 
+def test_where_time_ends_an_answer_nothing_is_reproducible(rsd, ask):
+    rsd("batch", ask(rows(1)), "-o", "a.jsonl", "--reproducible", "--max-seconds", "9").refused(
+        2, "--max-seconds 9", "hint: Limit --max-tokens"
+    )
+
+
 def test_what_is_written_side_by_side_is_reproducible_one_row_at_a_time(rsd, ask):
     command = ("batch", ask(rows(2)), "-o", "a.jsonl", *FEW, "--reproducible", "--temperature", "0.7")
     rsd(*command, "--strategy", "rsd-n@2", "--parallel", "4").refused(
@@ -427,7 +433,7 @@ def test_what_is_written_side_by_side_is_reproducible_one_row_at_a_time(rsd, ask
 def test_a_reproducible_run_has_no_rows_that_write_side_by_side(rsd, ask, out):
     made = [*rows(1), {"id": "wide", "question": "What?", "strategy": "rsd-n@2", "temperature": 0.7}]
     assert rsd("batch", ask(made), "-o", "answers.jsonl", *FEW, "--reproducible").code == 1
-    assert "needs a run for that" in out.read_text()
+    assert "a run for each number of them" in out.read_text()
 
 
 CRASHES = """
@@ -470,6 +476,14 @@ def test_answers_in_order_stay_in_order_over_a_crash(rsd, ask, out):
     assert names(out) == [row["id"] for row in these]
     failed = {r["custom_id"]: r["error"]["code"] for r in written(out) if r["error"]}
     assert failed == {"bad": "no_question", "r7": "engine_crash"}
+
+
+def test_rows_that_crash_the_engine_are_not_tried_again_in_order_either(rsd, ask, out):
+    done = crashing(rsd, CRASHES, ask(rows(40)), "--reproducible", "--retry-errors")
+    assert done.returncode == 1, done.stderr
+    assert names(out) == [row["id"] for row in rows(40)]
+    failed = {r["custom_id"]: r["error"]["code"] for r in written(out) if r["error"]}
+    assert failed == {"r7": "engine_crash", "r30": "engine_crash"}
 
 
 def test_an_engine_that_always_crashes_is_given_up(rsd, ask):

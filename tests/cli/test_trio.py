@@ -84,19 +84,19 @@ def test_confidence_needs_no_model_and_a_strategy_without_prm_no_family(trio, ti
 
 
 @pytest.mark.parametrize(
-    ("family", "shape", "offloads", "expected"),
+    ("family", "shape", "there", "expected"),
     [
-        ("judge", {}, False, True),
-        ("confidence", {}, False, False),
-        ("judge", {"kv_type": "q8_0"}, False, False),
-        ("judge", {}, True, False),
-        ("judge", {"gpu_layers": {"prm": 0}}, True, True),
+        ("judge", {}, "CPU", True),
+        ("confidence", {}, "CPU", False),
+        ("judge", {"kv_type": "q8_0"}, "CPU", False),
+        ("judge", {}, "BLAS", False),
+        ("judge", {}, "CUDA0", False),
+        ("judge", {"gpu_layers": {"prm": 0}}, "CUDA0", True),
     ],
 )
-def test_prms_that_read_logits_read_exactly_on_a_cpu(
-    family, shape, offloads, expected, trio, tiny, monkeypatch
-):
-    monkeypatch.setattr("rsd_cli.cli.trio.can_offload", lambda: offloads)
+def test_prms_that_read_logits_read_exactly_on_a_cpu(family, shape, there, expected, trio, tiny, monkeypatch):
+    monkeypatch.setattr("rsd_cli.cli.trio.can_offload", lambda: there == "CUDA0")
+    monkeypatch.setattr("rsd_cli.cli.trio.devices", lambda: [Device(there, "", 1, 1)])
     file = tiny(n_embd=128)  # a quantized cache needs heads of 32
     made = trio(family, Shape(n_batch=64, threads=1, **shape), draft=file, prm=file)
     assert made.engine("prm").context.exact is expected

@@ -72,9 +72,10 @@ def test_states_are_exact_as_well(engine):
 
 
 def test_a_text_may_fill_the_context_to_its_last_token(engine):
+    """Which is eight before its end: there it is filled up."""
     full = engine(n_ctx=256)
-    tokens = (full.model.tokenize(TEXT) * 3)[:256]
-    assert full.n_ctx == 256
+    tokens = (full.model.tokenize(TEXT) * 3)[: full.n_ctx]
+    assert full.n_ctx == 256 - EVEN
     assert np.isfinite(logits_after(full, tokens)).all()
 
 
@@ -126,6 +127,19 @@ def test_with_few_streams_what_is_written_is_what_a_check_of_it_gives(engine):
     two.submit(0, Check([*tokens], Sampling(), 0, "\n\n", 12, watch=True, guesses=guesses))
     (checked,) = (each for each in finish(two) if isinstance(each, Checked))
     assert (checked.tokens, checked.drawn) == (told.tokens, told.drawn)
+
+
+def test_as_many_guesses_are_refused_beside_others_as_alone(engine):
+    """All of them are decoded together, wherever the batch is full."""
+    refused = []
+    for seats in (1, 8):
+        made = engine(seats, streams=8, favour=NO_END)
+        tokens = made.model.tokenize(TEXT)
+        for seat in range(1, seats):
+            made.submit(seat, Read(tokens * 2, (1,), (0,)))
+        made.submit(0, Check(tokens[:62], Sampling(), 0, "\n\n", 30, guesses=(Guess(0),) * 9))
+        refused += [told.refused for told in finish(made) if isinstance(told, Checked)]
+    assert refused == [9, 9]
 
 
 @pytest.mark.parametrize("kind", ["mamba", "hybrid"])

@@ -98,6 +98,17 @@ def test_the_prediction_is_the_simulated_time():
     )
 
 
+def test_how_many_rows_decode_together_stands_in_the_records_or_is_said():
+    """Records of answers that do not depend on it do not have it."""
+    load = Workload(rows=16)
+    for sample in RSD.samples:
+        for record in sample.records:
+            load.add(record)
+    work = load.work()
+    assert work is not None
+    assert (work.rota.rows, work_of().rota.rows) == (16, 1)
+
+
 def test_without_the_targets_own_answers_it_writes_the_same_texts():
     work = work_of()
     kept = sum(step.tokens for sample in RSD.samples for step in sample.records[0].steps)

@@ -205,3 +205,13 @@ def test_large_vocabularies_are_read_fast(written):
     started = time.perf_counter()
     read_header(path)
     assert time.perf_counter() - started < 10
+
+
+@pytest.mark.parametrize(
+    ("kind", "can"), [("llama", True), ("qwen2", True), ("mamba", False), ("hybrid", False)]
+)
+def test_a_recurrent_state_can_not_be_cut(kind, can, tiny, tiny_model):
+    """As llama.cpp says once the model is loaded."""
+    known = {"architecture": "qwen2"} if kind == "qwen2" else {}
+    kind = "llama" if known else kind
+    assert read_header(tiny(kind, **known)).can_be_cut is tiny_model(kind, **known).can_cut is can
