@@ -155,7 +155,10 @@ def _copy(response: http.client.HTTPResponse, part: Part, asked_offset: int) -> 
     while chunk := _chunk(response):
         part.write(chunk)
     if part.total and part.done < part.total:
-        raise _PassingError(f"the connection ended after {part.done} of {part.total} bytes")
+        short = _PassingError(f"the connection ended after {part.done} of {part.total} bytes")
+        if total is None and not offset:
+            part.start_at(0)  # perhaps all of another file, a proxy's page: no source may go on from it
+        raise short
 
 
 def _chunk(response: http.client.HTTPResponse) -> bytes:

@@ -22,6 +22,7 @@ class Site:
     cut_after: int | None = None  # bytes of the next answer, then the connection ends
     cuts: int = 1  # how many answers are cut
     ignore_range: bool = False
+    no_length: bool = False  # the end of the connection is the end of the answer
     stall: float = 0.0
     url: str = ""
     ranges: list[str | None] = field(default_factory=list)
@@ -70,7 +71,10 @@ def _answer(handler: BaseHTTPRequestHandler, site: Site) -> None:
     start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and not site.ignore_range else 0
     body = site.content[start:]
     handler.send_response(206 if start else 200)
-    handler.send_header("Content-Length", str(len(body)))
+    if site.no_length:
+        handler.send_header("Connection", "close")
+    else:
+        handler.send_header("Content-Length", str(len(body)))
     if start:
         handler.send_header("Content-Range", f"bytes {start}-{len(site.content) - 1}/{len(site.content)}")
     handler.end_headers()

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from rsd_cli.errors import ModelError
-from rsd_cli.registry import wheels
-from rsd_cli.registry.entries import ModelEntry
+from rsd_cli.registry import ranged, wheels
+from rsd_cli.registry.entries import ModelEntry, UrlSource
 from rsd_cli.registry.part import Part, silent
 from rsd_cli.registry.store import Store
 from tests.registry.gguf_bytes import File, text
+from tests.registry.server import Site, serving
 
 CONTENT = File().with_values(x__filler=text("x" * 30_000)).build()
 PIECES = [CONTENT[:10_000], CONTENT[10_000:20_000], CONTENT[20_000:]]
@@ -126,6 +127,17 @@ def test_what_another_source_left_is_gone_on_from(index, entry, size):
     for number in (2, 3):
         write_wheel(index, number)
     assert Store().fetch(entry).read_bytes() == CONTENT
+
+
+def test_the_page_of_a_proxy_in_the_place_of_another_source_is_not_gone_on_from(index, entry, monkeypatch):
+    monkeypatch.setattr(ranged, "PAUSE", 0.01)
+    for number in (1, 2, 3):
+        write_wheel(index, number)
+    with serving(Site(b"<html>Log in</html>", no_length=True)) as site:
+        url = UrlSource(kind="url", url=site.url)
+        both = entry.model_copy(update={"sources": [url, *entry.sources]})
+        assert Store().fetch(both).read_bytes() == CONTENT
+        assert len(site.ranges) == 3
 
 
 def test_an_unpinned_file_is_not_joined_from_two_sources(index, entry):
