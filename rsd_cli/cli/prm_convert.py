@@ -84,7 +84,8 @@ def converter(registry: Registry, *, offline: bool = False) -> Convert:
 
         check_quantization(source.quant)
         base = Store(offline=offline).fetch(registry.model(source.base), progress)
-        checkpoint = Checkpoint(LocalFiles(fetch_weights(source, folder, progress)))
+        # Published separators go by the repository's name.
+        checkpoint = Checkpoint(LocalFiles(fetch_weights(source, folder, progress), source.repo))
         with Interrupt() as interrupt:
             try:
                 make_gguf(checkpoint, base, Work(output, source.quant, interrupt, progress))

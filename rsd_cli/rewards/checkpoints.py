@@ -45,14 +45,15 @@ class Files(Protocol):
 
 @dataclass(frozen=True)
 class LocalFiles:
-    """A directory."""
+    """A directory; `label` is what is in it, where the path does not tell."""
 
     directory: Path
+    label: str | None = None
 
     @property
     def name(self) -> str:
         """How errors call it."""
-        return str(self.directory)
+        return self.label or str(self.directory)
 
     def names(self) -> list[str]:
         """Its files."""

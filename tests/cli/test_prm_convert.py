@@ -194,6 +194,26 @@ def test_a_base_of_another_architecture_is_refused(rsd):
     converted(rsd, {"x": np.zeros((2, 2), np.float32)}).refused(3, "mamba")
 
 
+def test_a_pulled_conversion_knows_the_separator_of_its_repository(rsd, base):
+    tensors = as_checkpoint(base)
+    tensors["score.weight"] = np.ones((2, tensors["model.norm.weight"].size), np.float32)
+    models = {
+        "of-the-prm": {"unverified": "a test", "sources": [{"kind": "path", "path": str(base)}]},
+        "made": {
+            "unverified": "made here",
+            "sources": [{"kind": "convert", "repo": "some/PURE-PRM-1.5B", "base": "of-the-prm"}],
+        },
+    }
+    rsd.write_models(yaml.safe_dump({"models": models}))
+    with serving("some/PURE-PRM-1.5B") as hub:
+        hub.files["model.safetensors"] = safetensors(tensors, "F32")
+        env = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
+        done = rsd("models", "pull", "made", "--quiet", env=env)
+    assert (done.code, done.err) == (0, "")  # no warning of a guess
+    (head,) = (rsd.home / "rsd_home").rglob("*.head.safetensors")
+    assert load_head(head).separator == "\n\n"
+
+
 def test_a_trio_pulls_what_has_to_be_converted(rsd, base):
     """Base and checkpoint fetched, converted, and the head taken, by one command."""
     tensors = as_checkpoint(base)
