@@ -123,8 +123,8 @@ def _online_listing(repo: str, revision: str | None, local: Listing | None) -> L
         info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=CONNECT_TIMEOUT)
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else 0
-        if local and _is_passing(status):
-            return local
+        if local and (_is_passing(status) or COMMIT.fullmatch(revision or "")):
+            return local  # a commit is what it was, whatever became of its repository
         raise _refused(repo, status) from None
     except Exception as error:  # noqa: BLE001 - which one depends on the http library that the hub package uses
         if local:

@@ -222,6 +222,13 @@ def test_a_repository_that_the_hub_denies_is_refused(hub_cache, monkeypatch):
         assert fresh("hf://a/b") == "3 The hub refuses a/b (404)."
 
 
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_commit_that_the_cache_has_needs_no_leave_of_the_hub(hub_cache, monkeypatch, status):
+    with serving(Site(b"", answers=[status] * 9)) as site:
+        monkeypatch.setenv("HF_ENDPOINT", site.url.removesuffix("/m.gguf"))
+        assert fresh(f"hf://a/b@{COMMIT}") == str(hub_cache / "blobs" / "blob")
+
+
 def test_a_link_out_of_the_cache_is_not_followed(hub_cache, tmp_path):
     (tmp_path / "outside.gguf").write_bytes(File().build())
     link = hub_cache / "snapshots" / COMMIT / "m-Q4_K_M.gguf"
