@@ -77,7 +77,7 @@ class Part:
         return min(self.present, self.entry.size or self.present)
 
     def start_at(self, offset: int, total: int | None = None) -> None:
-        """Keep the first bytes, hash them again, drop the rest; what is written comes after them."""
+        """Keep the first bytes, drop the rest; what is written comes after them. What others wrote is hashed."""
         self.close()
         self.total = self.entry.size or total
         self.require_space(offset)
@@ -92,6 +92,9 @@ class Part:
             self._notes.unlink(missing_ok=True)  # what follows need not be of wheels
         self.path.touch()
         self._file = self.path.open("r+b")
+        if self.done == offset == self.present:  # a retry: these bytes are in the hash already
+            self._file.seek(offset)
+            return
         self._file.truncate(offset)
         self._hash, self.done = hashlib.sha256(), 0
         while chunk := self._file.read(CHUNK):

@@ -95,8 +95,11 @@ def test_a_cut_connection_is_continued(site):
 
 def test_a_connection_that_breaks_often_is_continued_as_long_as_something_arrives(site):
     site.cut_after, site.cuts = 500_000, 5
-    assert Store().fetch(entry(site.url)).read_bytes() == CONTENT
+    phases = set()
+    path = Store().fetch(entry(site.url), lambda _name, phase, *_: phases.add(phase))
+    assert path.read_bytes() == CONTENT
     assert len(site.ranges) == 6
+    assert phases == {"downloading"}  # what has just been written is not read again
 
 
 def test_a_server_that_always_breaks_at_the_same_place_is_given_up(site):
