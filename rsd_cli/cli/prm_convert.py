@@ -121,8 +121,8 @@ def make_gguf(checkpoint: Checkpoint, base: Path, work: Work) -> list[Path]:
     from rsd_cli.rewards.published import has_head, take_head
 
     output = work.output
-    whole = output.with_name(output.name + ".f16.part")
-    part = whole if work.quant == AS_WRITTEN else output.with_name(output.name + ".part")
+    # Other names than that of a download, which goes on from what it finds.
+    whole, part = (output.with_name(f"{output.name}.{quant}.part") for quant in (AS_WRITTEN, work.quant))
     head = take_head(checkpoint, output.name, work.separator) if has_head(checkpoint) else None
     with ExitStack() as stack:
         for path in (whole, part):

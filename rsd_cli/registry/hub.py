@@ -56,6 +56,17 @@ def cached(source: HubSource) -> Path | None:
     return Path(found) if SHARD.fullmatch(Path(found).name) else resolved
 
 
+def at_commit(source: HubSource) -> HubSource:
+    """The source with the commit that its branch or tag is now; as it was where nobody says."""
+    if COMMIT.fullmatch(source.revision):
+        return source
+    try:
+        listing = list_files(source.repo, source.revision, offline=False)
+    except ModelError:
+        return source
+    return source.model_copy(update={"revision": listing.revision})
+
+
 def address(source: HubSource) -> Address:
     """Where to download it, with the user's token. A branch or a tag may be another file by the next run."""
     from huggingface_hub import constants, get_token, hf_hub_url
@@ -65,7 +76,9 @@ def address(source: HubSource) -> Address:
     url = hf_hub_url(source.repo, source.file, revision=source.revision)
     token = get_token()
     secret = {"Authorization": f"Bearer {token}"} if token else {}
-    return Address(url, secret, CONNECT_TIMEOUT, resumable=COMMIT.fullmatch(source.revision) is not None)
+    fixed = COMMIT.fullmatch(source.revision)
+    origin = f"{source.repo}@{source.revision}/{source.file}" if fixed else ""
+    return Address(url, secret, CONNECT_TIMEOUT, origin)
 
 
 def cached_directory(repo: str, commit: str, files: list[str]) -> Path | None:

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Protocol
 
 from rsd_cli.errors import DISK_FULL, OutputError, ResourceError
 from rsd_cli.registry.names import size_text
@@ -89,7 +89,7 @@ class Part:
 
     def _reopen(self, offset: int) -> None:
         if not offset:
-            self._notes.unlink(missing_ok=True)  # what follows need not be of wheels
+            self._notes.unlink(missing_ok=True)  # what follows need not be of the same origin
         self.path.touch()
         self._file = self.path.open("r+b")
         if self.done == offset == self.present:  # a retry: these bytes are in the hash already
@@ -159,10 +159,10 @@ class Part:
 
     def wheels_done(self, origin: str) -> WheelsDone:
         """Where a source made of wheels can go on."""
+        notes = self._noted()
         try:
-            notes = json.loads(self._notes.read_bytes())
             done = WheelsDone(int(notes["wheels"]), int(notes["size"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             return WheelsDone()
         fits = notes.get("origin") == origin and 0 <= done.size <= self.present
         return done if fits else WheelsDone()
@@ -172,10 +172,30 @@ class Part:
         if self._file is not None:
             self._file.flush()
             os.fsync(self._file.fileno())
-        note = {"origin": origin, "wheels": wheels, "size": size}
+        self._note({"origin": origin, "wheels": wheels, "size": size})
+
+    def is_of(self, origin: str) -> bool:
+        """Whether all that is there was noted to come from there."""
+        return self._noted().get("origin") == origin
+
+    def note_origin(self, origin: str) -> None:
+        """Remember where all that follows comes from; before the first byte."""
+        self._note({"origin": origin})
+
+    def _noted(self) -> dict[str, Any]:
+        try:
+            notes = json.loads(self._notes.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return notes if isinstance(notes, dict) else {}
+
+    def _note(self, note: dict[str, Any]) -> None:
         fresh = self._notes.with_name(self._notes.name + ".new")
-        fresh.write_text(json.dumps(note))
-        fresh.replace(self._notes)
+        try:
+            fresh.write_text(json.dumps(note))
+            fresh.replace(self._notes)
+        except OSError as error:
+            self._stop(error)
 
     def require_space(self, present: int = 0) -> None:
         """Refuse before starting rather than fail near the end."""

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from email.message import Message
 
-    from rsd_cli.registry.entries import ModelEntry
     from rsd_cli.registry.part import Part
 
 CHUNK = 1 << 18
@@ -38,13 +37,13 @@ EXPLAINED = {
 class Address:
     """What to ask for. Secret headers follow no redirect to another scheme, host or port.
 
-    `resumable`: what it gives never changes, so that a later run may go on where an earlier one stopped.
+    `origin` names content that never changes, so that a later run may go on where an earlier one of it stopped.
     """
 
     url: str
     secret_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     connect_timeout: float = 10.0
-    resumable: bool = True
+    origin: str = ""
 
 
 class _PassingError(Exception):
@@ -57,7 +56,7 @@ class _PassingError(Exception):
 
 def download(address: Address, part: Part) -> None:
     """Fetch what is missing; a server that does not continue is started over. Tries in vain are counted."""
-    resume = _may_continue(address, part.entry)
+    resume = _may_continue(address, part)
     furthest, in_vain = part.present if resume else 0, 0
     while True:
         try:
@@ -72,9 +71,9 @@ def download(address: Address, part: Part) -> None:
             resume = resume or part.done > 0  # what this process wrote comes from this very address
 
 
-def _may_continue(address: Address, entry: ModelEntry) -> bool:
+def _may_continue(address: Address, part: Part) -> bool:
     """Whether the bytes that an earlier run left are this address's too; a hash would tell if they are not."""
-    return entry.sha256 is not None or (address.resumable and len(entry.sources) == 1)
+    return part.entry.sha256 is not None or (address.origin != "" and part.is_of(address.origin))
 
 
 def read_range(address: Address, start: int, length: int) -> bytes:
@@ -113,7 +112,7 @@ def _attempt(address: Address, part: Part, *, resume: bool) -> None:
         part.start_at(part.entry.size)  # complete; the hash decides
         return
     with _answer(address, offset, part) as response:
-        _copy(response, part, offset)
+        _copy(address, response, part, offset)
 
 
 def _answer(address: Address, offset: int, part: Part) -> http.client.HTTPResponse:
@@ -145,13 +144,15 @@ def _open(address: Address, offset: int, last: int | None = None) -> http.client
     return response
 
 
-def _copy(response: http.client.HTTPResponse, part: Part, asked_offset: int) -> None:
+def _copy(address: Address, response: http.client.HTTPResponse, part: Part, asked_offset: int) -> None:
     offset = _offset(response, asked_offset)
     length = response.headers.get("Content-Length", "")
     total = offset + int(length) if length.isdigit() else None
     if part.entry.size and total and total != part.entry.size:
         raise SourceError(f"has {total} bytes instead of {part.entry.size}")
     part.start_at(offset, total)
+    if address.origin and not offset:
+        part.note_origin(address.origin)
     while chunk := _chunk(response):
         part.write(chunk)
     if part.total and part.done < part.total:

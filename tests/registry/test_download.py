@@ -8,14 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 
 from rsd_cli.errors import ModelError, OutputError, ResourceError, UsageError
-from rsd_cli.registry import part, ranged, references
+from rsd_cli.registry import hub, part, ranged, references
 from rsd_cli.registry.entries import ModelEntry
+from rsd_cli.registry.hub import Listing
 from rsd_cli.registry.ranged import Address
 from rsd_cli.registry.store import Store
 from tests.registry.gguf_bytes import File, text
@@ -165,11 +167,36 @@ def from_the_hub(revision: str, **more: object) -> ModelEntry:
     return ModelEntry.model_validate({"name": "m", "unverified": "a test", "sources": [source], **more})
 
 
+@dataclass
+class Branch:
+    """The commit that the hub names, and the revisions that were downloaded."""
+
+    commit: str | None = COMMIT
+    asked: list[str] = field(default_factory=list)
+
+
 @pytest.fixture
-def hub_site(site, monkeypatch):
+def branch(site, monkeypatch):
+    branch = Branch()
+
+    def list_files(*_, **__):
+        if branch.commit is None:
+            raise ModelError("Cannot reach the hub.")
+        return Listing(branch.commit, [])
+
+    def hf_hub_url(_repo, _file, *, revision):
+        branch.asked.append(revision)
+        return site.url
+
+    monkeypatch.setattr(hub, "list_files", list_files)
+    monkeypatch.setattr("huggingface_hub.hf_hub_url", hf_hub_url)
+    return branch
+
+
+@pytest.fixture
+def hub_site(site, branch, monkeypatch):
     """The site in the hub's place."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.hf_hub_url", lambda *_, **__: site.url)
     return site
 
 
@@ -177,6 +204,15 @@ def left(store: Store, wanted: ModelEntry, content: bytes) -> None:
     """An earlier run was interrupted."""
     store.directory.mkdir(parents=True)
     (store.directory / (wanted.file_name + ".part")).write_bytes(content)
+
+
+def interrupted(site: Site, store: Store, wanted: ModelEntry) -> None:
+    """An earlier run got 2,000,000 bytes."""
+    site.cut_after = 2_000_000
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ModelError, match="connection ended"):
+        patch.setattr(ranged, "RETRIES", 0)
+        store.fetch(wanted)
+    site.ranges.clear()
 
 
 OLDER = b"another version's " * 1000
@@ -190,11 +226,45 @@ def test_a_branch_may_have_moved_so_an_earlier_run_is_not_continued(hub_site, an
     assert store.fetch(wanted).read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize(("revision", "sha256"), [(COMMIT, None), ("main", HASH)])
-def test_a_commit_and_a_hash_are_continued(hub_site, revision, sha256):
+@pytest.mark.parametrize(("revision", "sha256"), [(COMMIT, None), ("main", None), ("main", HASH)])
+def test_a_commit_and_a_hash_are_continued(hub_site, branch, revision, sha256):
     store, wanted = Store(), from_the_hub(revision, sha256=sha256, size=len(CONTENT))
-    left(store, wanted, CONTENT[:2_000_000])
+    interrupted(hub_site, store, wanted)
     assert store.fetch(wanted).read_bytes() == CONTENT
+    assert hub_site.ranges == ["bytes=2000000-"]
+    assert branch.asked == ["main" if sha256 else COMMIT] * 2
+    assert files(store) == [wanted.file_name]
+
+
+@pytest.mark.parametrize("commit", ["cd" * 20, None])
+def test_a_branch_that_has_moved_or_that_nobody_knows_of_is_started_over(hub_site, branch, commit):
+    store, wanted = Store(), from_the_hub("main", size=len(CONTENT))
+    interrupted(hub_site, store, wanted)
+    branch.commit = commit
+    assert store.fetch(wanted).read_bytes() == CONTENT
+    assert hub_site.ranges == [None]
+    assert branch.asked == [COMMIT, commit or "main"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"kind": "path", "path": "absent.gguf"},
+        {"kind": "convert", "repo": "some/prm", "base": "base"},
+        {"kind": "url", "url": "http://127.0.0.1:9/m"},
+    ],
+)
+def test_another_source_does_not_keep_a_commit_from_being_continued(hub_site, other):
+    wanted = from_the_hub(COMMIT, size=len(CONTENT))
+    both = ModelEntry.model_validate(
+        {
+            **wanted.model_dump(exclude={"shard", "further_shards"}),
+            "sources": [*wanted.model_dump()["sources"], other],
+        }
+    )
+    store = Store()
+    interrupted(hub_site, store, both)
+    assert store.fetch(both).read_bytes() == CONTENT
     assert hub_site.ranges == ["bytes=2000000-"]
 
 

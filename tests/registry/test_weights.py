@@ -32,7 +32,7 @@ def site(monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "list_files", lambda *_, **__: listing)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     with serving(Site(CONTENT)) as site:
-        monkeypatch.setattr(hub, "address", lambda _: Address(site.url))
+        monkeypatch.setattr(hub, "address", lambda source: Address(site.url, origin=str(source)))
         yield site
 
 
