@@ -51,12 +51,10 @@ def _lack(models: dict[Role, FoundModel], shape: Shape) -> _Lack | None:
     gpu = _gpu_memory(models, shape)
     if gpu is not None:
         return _lack_beside_gpus(models, shape, gpu)
-    if plenty({model.path for model in models.values()}, shape.ctx, shape.n_seats):
+    if plenty({model.path for model in models.values()}, shape.ctx, shape.n_held):
         return None
     paths = [model.path for model in models.values()]
-    needed = needed_memory(
-        paths, shape.ctx, shape.n_seats, shape.kv_type
-    )  # what is parked takes room as well
+    needed = needed_memory(paths, shape.ctx, shape.n_held, shape.kv_type)
     available = available_memory()
     return _Lack(needed, available) if available is not None and needed > available else None
 
@@ -82,7 +80,7 @@ def _lack_beside_gpus(models: dict[Role, FoundModel], shape: Shape, gpu: int) ->
     if available is None:
         return None
     roles = [(model.path, shape.gpu_layers.get(role, ALL_LAYERS)) for role, model in models.items()]
-    needed = needed_by_place(roles, shape.ctx, shape.n_seats, shape.kv_type)
+    needed = needed_by_place(roles, shape.ctx, shape.n_held, shape.kv_type)
     if needed.gpu > gpu:
         return _Lack(needed.gpu, gpu, "GPU memory", "leave layers to the CPU with --gpu-layers")
     return _Lack(needed.host, available) if needed.host > available else None

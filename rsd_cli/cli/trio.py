@@ -61,6 +61,11 @@ class Shape:
         n = self.n_seats if can_offload() else min(self.n_seats, CPU_STREAMS)
         return max(EVEN, n + -n % FOUR) if self.exact else n
 
+    @property
+    def n_held(self) -> int:
+        """How many texts memory is taken for: of seats that are parked as well, and of streams without a seat."""
+        return max(self.n_seats, self.n_streams)
+
     def can_be_exact(self, roles: Iterable[Role]) -> bool:
         """Whether ggml's own CPU code computes these roles, and no quantized V cache needs flash attention."""
         on_cpu = not can_offload() or all(self.gpu_layers.get(role) == 0 for role in roles)

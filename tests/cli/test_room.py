@@ -88,6 +88,16 @@ def test_a_gpu_has_as_many_seats_as_it_has_room_for(machine, models):
     assert 1 <= with_seats(models, Shape(), SEATS).n_seats < SEATS[0]
 
 
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_streams_without_a_seat_take_room_as_well(on_gpu, machine, models):
+    """An exact batch has eight at least."""
+    room = needed_memory([model.path for model in models.values()], 2048, 7, "f16")
+    machine(*((64 * GB, room) if on_gpu else (room, None)))
+    check_memory(models, Shape(2048))
+    with pytest.raises(ResourceError):
+        check_memory(models, Shape(2048, exact=True))
+
+
 def test_the_places_make_up_the_whole(models):
     draft, target = (model.path for model in models.values())
     whole = needed_memory([draft, draft, target], 512, 2, "f16")
