@@ -59,14 +59,17 @@ class Places:
 
 
 def needed_by_place(roles: Iterable[tuple[Path, int]], n_ctx: int, n_seats: int, kv_type: str) -> Places:
-    """The same where each role puts so many of its layers on GPUs, with their part of the cache; -1 for all."""
+    """The same where each role puts so many of its layers on GPUs, with their part of the cache; -1 for all.
+
+    A file of several roles is loaded once, as the first of them has it.
+    """
     files: dict[Path, list[int]] = {}
     for path, layers in roles:
         files.setdefault(path, []).append(layers)
     host = gpu = 0.0
     for path, counts in files.items():
         needed = needed_memory([path] * len(counts), n_ctx, n_seats, kv_type)
-        share = min(_offloaded(path, layers) for layers in counts)
+        share = _offloaded(path, counts[0])
         host, gpu = host + (1 - share) * needed, gpu + share * needed
     return Places(int(host), int(gpu))
 

@@ -104,7 +104,14 @@ def test_the_places_make_up_the_whole(models):
     for layers in (0, -1, 1):
         split = needed_by_place([(draft, layers), (draft, layers), (target, layers)], 512, 2, "f16")
         assert split.host + split.gpu == pytest.approx(whole, abs=2)
-    assert needed_by_place([(draft, -1), (draft, 0)], 512, 2, "f16").gpu == 0  # one file is loaded once
+
+
+@pytest.mark.parametrize(("first", "second"), [(-1, 0), (0, -1)])
+def test_a_file_of_two_roles_lies_where_the_first_has_it(first, second, tiny):
+    path = tiny(seed=1)
+    both = needed_by_place([(path, first), (path, second)], 512, 2, "f16")
+    assert both == needed_by_place([(path, first), (path, first)], 512, 2, "f16")
+    assert (both.gpu == 0) == (first == 0)
 
 
 OPTIONS = {"calibrate": {"--seats"}, "score": {"--ctx", "--seats"}}
