@@ -149,7 +149,7 @@ def batch(
     if reproducible:
         shape = _reproducible(shape, parallel, method.strategy, found.models)
     seats = room.seats_of(method.strategy, 1 if reproducible and not shape.exact else parallel)
-    shape = room.with_seats(found.models, shape, seats)
+    shape = room.with_seats(found.models, shape, seats, method.strategy.width)
     plan = Plan(
         settings=settings,
         described={"trio": trio, "prm": found.prm.name, **shape.described},

@@ -121,7 +121,8 @@ def evaluate(
     access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet)
     found = setup.find(setup.Choice(trio, draft, target, prm), access, roles).trio
     shape = Shape(ctx, 1, batch_size, threads, setup.check_kv_type(kv_type), setup.parse_layers(gpu_layers))
-    shape = room.with_seats(found.models, shape, _seats(field, parallel))
+    widest = max(each.method.strategy.width for each in field)  # needs all these seats of its own
+    shape = room.with_seats(found.models, shape, _seats(widest, parallel), widest)
     base = Settings(
         max_tokens=max_tokens,
         max_steps=max_steps,
@@ -134,11 +135,10 @@ def evaluate(
     _tell_failures(evaluation)
 
 
-def _seats(field: tuple[Contender, ...], parallel: int) -> list[int]:
-    """Numbers of seats, the best first; the widest strategy needs all of its own."""
+def _seats(widest: int, parallel: int) -> list[int]:
+    """Numbers of seats, the best first."""
     from rsd_cli.cli.room import SEATS
 
-    widest = max(each.method.strategy.width for each in field)
     return [max(parallel, widest)] if parallel else [*(n for n in SEATS if n > widest), widest]
 
 

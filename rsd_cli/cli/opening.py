@@ -102,7 +102,8 @@ def opened(wanted: Opening, started: float) -> Iterator[tuple[Talk, float]]:
     roles = ALL if wanted.has_many_turns else method.strategy.roles
     found = setup.find(wanted.given.choice(kept), wanted.access, roles)
     settings = wanted.given.settings(method, found.trio, before)
-    shape = room.with_seats(found.trio.models, wanted.shape, room.seats_of_samples(method.strategy))
+    strategy = method.strategy
+    shape = room.with_seats(found.trio.models, wanted.shape, room.seats_of_samples(strategy), strategy.width)
     talked = _talked(kept, found.choice, settings)
     interrupt = Interrupt()
     prm = found.trio.prm if "prm" in roles else None

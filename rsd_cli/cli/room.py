@@ -86,11 +86,14 @@ def _lack_beside_gpus(models: dict[Role, FoundModel], shape: Shape, gpu: int) ->
     return _Lack(needed.host, available) if needed.host > available else None
 
 
-def with_seats(models: dict[Role, FoundModel], shape: Shape, wanted: Sequence[int]) -> Shape:
-    """The shape with the first of these numbers of seats that memory has room for; refuses if it has for none."""
+def with_seats(models: dict[Role, FoundModel], shape: Shape, wanted: Sequence[int], least: int) -> Shape:
+    """The shape with the first of these numbers of seats that memory has room for; refuses if it has for none.
+
+    Where none of them is as few as the `least` that the strategy needs, --parallel asked for more.
+    """
     shapes = [replace(shape, n_seats=n_seats) for n_seats in wanted]
     fitting = next((each for each in shapes if not _lack(models, each)), shapes[-1])
-    check_memory(models, fitting)
+    check_memory(models, fitting, "--ctx or --parallel" if min(wanted) > least else "--ctx")
     return fitting
 
 

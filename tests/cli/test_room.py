@@ -83,9 +83,9 @@ def test_what_does_not_fit_there_is_refused(case, machine, models):
 
 def test_a_gpu_has_as_many_seats_as_it_has_room_for(machine, models):
     machine(64 * GB, GB)
-    assert with_seats(models, Shape(), SEATS).n_seats == SEATS[0]
+    assert with_seats(models, Shape(), SEATS, 1).n_seats == SEATS[0]
     machine(64 * GB, 0.41 * GB)
-    assert 1 <= with_seats(models, Shape(), SEATS).n_seats < SEATS[0]
+    assert 1 <= with_seats(models, Shape(), SEATS, 1).n_seats < SEATS[0]
 
 
 @pytest.mark.parametrize("on_gpu", [False, True])
@@ -112,6 +112,15 @@ def test_a_file_of_two_roles_lies_where_the_first_has_it(first, second, tiny):
     both = needed_by_place([(path, first), (path, second)], 512, 2, "f16")
     assert both == needed_by_place([(path, first), (path, first)], 512, 2, "f16")
     assert (both.gpu == 0) == (first == 0)
+
+
+@pytest.mark.parametrize(("wanted", "least", "named"), [([8], 1, True), ([4], 4, False), ([8, 4], 4, False)])
+def test_a_refusal_names_parallel_where_fewer_seats_would_do(wanted, least, named, machine, models):
+    machine(1, None)
+    with pytest.raises(ResourceError) as refused:
+        with_seats(models, Shape(), wanted, least)
+    assert "--ctx" in refused.value.hint
+    assert ("--parallel" in refused.value.hint) == named
 
 
 OPTIONS = {"calibrate": {"--seats"}, "score": {"--ctx", "--seats"}}
