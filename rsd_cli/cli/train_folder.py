@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rsd_cli.rewards.rollouts import Question, Rollout
 
 MANIFEST = "run.json"
-NEWER = {"model_sha256"}  # what folders of earlier versions do not tell
+NEWER = {"model_sha256"}  # what folders of earlier versions do not tell until they are gone on with
 HINT = "Name another --work, or the same settings."
 
 
@@ -58,11 +58,12 @@ class Folder:
         from rsd_cli.batch.ledger import write_whole
 
         self.check(settings)
+        before = self._read_manifest() or {}
         path = self._directory / MANIFEST
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
-                write_whole(path, [json.dumps(settings, indent=1).encode()])
+            if settings.keys() - before.keys():
+                write_whole(path, [json.dumps(before | settings, indent=1).encode()])
         except OSError as error:
             raise UsageError(
                 f"{self._directory} can't be written: {error.strerror}.", "Name another --work."

@@ -274,6 +274,7 @@ def test_another_file_under_the_same_name_is_not_mixed_in(rsd, tiny):
     del known["model_sha256"]  # as an earlier version left it
     manifest.write_text(json.dumps(known))
     train(rsd).refused(5, "Line 1")
+    assert json.loads(manifest.read_text())["model_sha256"] == declared["models"]["slow"]["sha256"]
 
 
 def test_a_text_that_is_no_card_is_not_overwritten(rsd):
