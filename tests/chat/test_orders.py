@@ -163,7 +163,17 @@ def test_an_edit_ends_with_whatever_comes_next(tmp_path, capsys, lines, question
     capsys.readouterr()
 
 
-def test_an_edit_that_was_refused_goes_on_and_says_so(tmp_path, capsys):
+def test_a_script_does_not_send_a_refused_edit_again(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False)
+    repl = Repl(talking(tmp_path / "talk.jsonl"))
+    for line in ("A", "B", f"/edit {'x' * (MAX_BYTES + 1)}", "C"):
+        repl._take(line)
+    assert [turn.question for turn in repl.talk.conversation.turns] == ["A", "B", "C"]
+    capsys.readouterr()
+
+
+def test_an_edit_that_was_refused_goes_on_at_a_terminal_and_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     repl, long = Repl(talking(tmp_path / "talk.jsonl")), "x" * (MAX_BYTES + 1)
     for line in ("A", "B", "/edit", long):
         repl._take(line)
