@@ -35,8 +35,9 @@ class ContextOptions:
     At most `n_streams` seats are decoded together and hold memory in the context; 0 means all.
     `forgets`: a seat's memory is cleared between trajectories, instead of serving one that begins alike.
     `exact`: a text's outputs do not depend on the decodes that it was cut into, nor on what these had beside it, to
-    the bit; on a CPU, for memory that can be cut. What is read is filled up to eights for that. Writing costs little
-    where the number of streams is a multiple of four, and at least eight; with fewer, a token costs as much as eight.
+    the bit; on a CPU, for memory that can be cut. What is read is filled up to eights for that, so a text ends eight
+    cells earlier. What is written has a row in each of some streams where their number is a multiple of four, and at
+    least eight; with fewer, a token costs as much as eight.
     """
 
     n_ctx: int = 4096
