@@ -17,18 +17,22 @@ if TYPE_CHECKING:
     from rsd_cli.display.calibration import Report
 
 
-def check_picture(path: Path) -> None:
+def check_plot(path: Path) -> None:
     """Refuse before the work what could not be written behind it."""
-    if path.suffix.lower() != ".svg":
+    from rsd_cli.display.calibration_plot import FORMATS, check_matplotlib
+
+    if path.suffix.lower() not in FORMATS:
         raise UsageError(
-            f"--svg {path} does not end in .svg.", f"For example: --svg {path.stem or 'report'}.svg"
+            f"--plot {path} ends neither in .png nor in .svg.",
+            f"For example: --plot {path.stem or 'report'}.png",
         )
     if path.is_dir():
-        raise UsageError(f"--svg {path} is a folder.", "Name a file.")
+        raise UsageError(f"--plot {path} is a folder.", "Name a file.")
     if not path.parent.is_dir():
-        raise UsageError(f"--svg {path} lies in no folder that is there.", f"Make {path.parent} first.")
+        raise UsageError(f"--plot {path} lies in no folder that is there.", f"Make {path.parent} first.")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UsageError(f"--svg {path} can't be written.", "Name a file in a folder of yours.")
+        raise UsageError(f"--plot {path} can't be written.", "Name a file in a folder of yours.")
+    check_matplotlib()
 
 
 def show(report: Report, *, as_json: bool, color: bool) -> None:
@@ -44,12 +48,14 @@ def show(report: Report, *, as_json: bool, color: bool) -> None:
 
 def draw(path: Path, report: Report) -> None:
     """Write the report as a picture."""
-    from rsd_cli.display.calibration import save_svg
+    from rsd_cli.display.calibration_plot import save_plot
 
     try:
-        save_svg(path, report)
+        save_plot(path, report)
     except OSError as error:
-        raise UsageError(f"--svg {path} can't be written: {error.strerror}.", "Name another file.") from error
+        raise UsageError(
+            f"--plot {path} can't be written: {error.strerror}.", "Name another file."
+        ) from error
 
 
 def _as_json(report: Report) -> str:

@@ -53,8 +53,8 @@ def calibrate(
         Path | None,
         typer.Option("--record", metavar="FILE", help="Keep every answer here; continued if there."),
     ] = None,
-    svg: Annotated[
-        Path | None, typer.Option("--svg", metavar="FILE", help="The report as a picture.")
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="The report as a picture, .png or .svg.")
     ] = None,
     save: Annotated[
         bool,
@@ -78,7 +78,7 @@ def calibrate(
     """
     from rsd_cli.cli import room, setup
     from rsd_cli.cli.calibration_record import Answers, described
-    from rsd_cli.cli.calibration_report import check_picture, draw, show
+    from rsd_cli.cli.calibration_report import check_plot, draw, show
     from rsd_cli.cli.interrupt import Interrupt
     from rsd_cli.cli.trio import LoadedTrio, Shape
     from rsd_cli.decoding.prompts import MATHS
@@ -88,8 +88,8 @@ def calibrate(
     from rsd_cli.registry.loading import load_registry
 
     asked = _thresholds(at)
-    if svg:
-        check_picture(svg)
+    if plot:
+        check_plot(plot)
     tasks = read_questions(questions, rows, need_gold=bool(sweep or asked))
     entry = load_registry(models).trio(trio)
     if save and (draft or target or prm):
@@ -118,8 +118,8 @@ def calibrate(
     if save:
         path = set_threshold(entry, report.threshold, models)
         typer.echo(f"written to {path}", err=True)
-    if svg:
-        draw(svg, report)
+    if plot:
+        draw(plot, report)
 
 
 def _thresholds(text: str) -> list[float]:

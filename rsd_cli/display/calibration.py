@@ -1,13 +1,11 @@
-"""A calibration as a table, plots of characters, and SVG."""
+"""A calibration as tables and plots of characters."""
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +13,8 @@ from rsd_cli.registry.names import number_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
+
+    from rich.console import Console
 
     from rsd_cli.evaluation.calibration import Gain, Measured, Point
 
@@ -57,13 +56,6 @@ def show_calibration(console: Console, report: Report) -> None:
     if report.runs:
         console.print(_measured(report.runs))
     console.print(Text(f"threshold {number_text(report.threshold)}: {report.reason}", style="bold green"))
-
-
-def save_svg(path: Path, report: Report) -> None:
-    """The same as a picture."""
-    console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True, highlight=False)
-    show_calibration(console, report)
-    path.write_text(console.export_svg(title="rsd prm calibrate"), "utf-8")
 
 
 def _distribution(title: str, rewards: Sequence[float]) -> Table:
