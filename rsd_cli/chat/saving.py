@@ -53,6 +53,8 @@ def _whole(path: Path) -> Iterator[None]:
 
 def load(path: Path) -> Kept:
     """The conversation that was saved to a file."""
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no regular file.", "Name a file that /save wrote.")
     try:
         text = path.read_bytes().decode()
     except UnicodeDecodeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
@@ -152,9 +153,16 @@ def test_other_markdown_is_no_conversation(tmp_path):
         load(tmp_path / "notes.md")
 
 
-@pytest.mark.parametrize("name", ["none.md", "."])
-def test_what_cannot_be_read_is_refused(tmp_path, name):
-    with pytest.raises(UsageError, match="can't be read"):
+@pytest.mark.timeout(5)
+def test_a_pipe_keeps_nobody_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="is no regular file"):
+        load(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize(("name", "why"), [("none.md", "can't be read"), (".", "is no regular file")])
+def test_what_cannot_be_read_is_refused(tmp_path, name, why):
+    with pytest.raises(UsageError, match=why):
         load(tmp_path / name)
 
 
