@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from rsd_cli.rewards.families import Solution
 
 TEACHER = (
-    "You are a math teacher. Your task is to review and critique the paragraphs in solution step by step."
+    "You are a math teacher. Your task is to review and critique the paragraphs in solution directly. Output your "
+    "judgement in the format of `\\boxed{Yes}` if the paragraph is correct, or `\\boxed{No}` if the paragraph is "
+    "incorrect."
 )
 PARAGRAPH: tuple[ChatRole, ...] = ("user", "assistant")
 VERDICT = "<output>\n**Judgement**: $\\boxed{"
@@ -92,17 +94,19 @@ def math_psa(model: Model, _template: ChatTemplate, solution: Solution) -> list[
 def genprm(model: Model, template: ChatTemplate, solution: Solution) -> list[int]:
     """GenPRM without its analysis (arXiv 2504.00891): a user turn a paragraph, answered by a forced verdict.
 
-    Its authors publish no figures for this direct mode.
+    System prompt and first turn (question, newline, paragraph) as in its authors' prm_evaluate.py without --analyze
+    and --verify; their README, which has the analysis, begins with "Question: ". Unlike theirs, earlier paragraphs
+    are always answered Yes, not as the model did. They publish no figures for this direct mode.
     """
     paragraphs = [
-        step if number else f"Question: {turn.question}\n\n{step}"
+        step if number else f"{turn.question}\n{step}"
         for turn in solution.turns
         for number, step in enumerate(turn.bare)
     ]
     before, asked, *around = template.scaffold(("system", *PARAGRAPH * max(1, len(paragraphs)))[:-1])
     ids = [*before, *model.tokenize(TEACHER), *asked]
     if not paragraphs:
-        return [*ids, *model.tokenize(f"Question: {solution.question}\n\n")]
+        return [*ids, *model.tokenize(f"{solution.question}\n")]
     verdict, answer = model.tokenize(VERDICT), model.tokenize("Yes}$\n</output>\n")
     for number, paragraph in enumerate(paragraphs):
         if number:

@@ -128,13 +128,22 @@ def test_genprm_forces_its_verdicts_and_reads_behind_the_brace(tiny_model, templ
     answer = marker.VERDICT + "Yes}$\n</output>\n"
     turns = [
         Message("system", marker.TEACHER),
-        Message("user", f"Question: {QUESTION}\n\n{BARE[0]}"),
+        Message("user", f"{QUESTION}\n{BARE[0]}"),
         Message("assistant", answer),
         Message("user", BARE[1]),
     ]
     decoded = b"".join(map(model.piece, ids))
     assert decoded == b"".join(map(model.piece, made.encode(turns))) + marker.VERDICT.encode()
     assert model.piece(ids[-1]) == b"{"
+
+
+def test_genprm_is_asked_in_its_authors_words_for_the_direct_mode():
+    """RyanLiu112/GenPRM, src/prm_evaluation/eval_logic/processbench.py, where neither analyze nor verify is set."""
+    assert marker.TEACHER == (
+        r"You are a math teacher. Your task is to review and critique the paragraphs in solution directly. "
+        r"Output your judgement in the format of `\boxed{Yes}` if the paragraph is correct, "
+        r"or `\boxed{No}` if the paragraph is incorrect."
+    )
 
 
 def test_a_text_that_looks_like_a_control_token_is_text(tiny_model, template):
