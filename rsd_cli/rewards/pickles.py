@@ -6,7 +6,6 @@ range, one tensor at a time.
 
 from __future__ import annotations
 
-import collections
 import io
 import math
 import pickle
@@ -14,7 +13,7 @@ import pickletools
 import struct
 import zipfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rsd_cli.errors import ModelError
 from rsd_cli.rewards.tensors import DTYPES, are_sizes, decoded
@@ -29,9 +28,12 @@ if TYPE_CHECKING:
 
 LARGEST_PICKLE = 50_000_000
 BUFFER = 1 << 16
+LARGEST_TUPLE = 256  # values, those of tuples in it counted: a tuple is hashed anew wherever it is looked up
 STORAGES = {"DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16"}
 LOCAL_HEADER = 30  # bytes of a zip member's header before its name
-MEMO = ("PUT", "BINPUT", "LONG_BINPUT")  # the unpickler makes room up to the number that they name
+PUT = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")  # the unpickler makes room up to the number that they name
+GET = ("GET", "BINGET", "LONG_BINGET")
+TUPLES = ("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3")
 NO_ARCHIVE = (
     zipfile.BadZipFile,
     StopIteration,
@@ -54,8 +56,16 @@ NO_PICKLE = (
 )
 
 
+class _Stateless:
+    """What a pickle can make, and then say nothing more about."""
+
+    def __setstate__(self, state: object) -> NoReturn:
+        message = "a tensor in it has a state"
+        raise TypeError(message)
+
+
 @dataclass(frozen=True)
-class Storage:
+class Storage(_Stateless):
     """A member of the archive that holds values; a type that no head has is None."""
 
     dtype: str | None
@@ -63,7 +73,7 @@ class Storage:
 
 
 @dataclass(frozen=True)
-class Pickled:
+class Pickled(_Stateless):
     """A tensor as the pickle describes it: where its values start in its storage, in values."""
 
     storage: Storage
@@ -128,7 +138,7 @@ def open_pickled(source: Bytes) -> PickledFile:
     except NO_ARCHIVE:
         raise _refused(source, "it is no archive of the kind that torch.save has written since 1.6") from None
     try:
-        _check_memo(data)
+        _check_sizes(data)
         tensors = _Tensors(data, source).load()
     except NO_PICKLE as error:
         raise _refused(source, str(error)[:200] or type(error).__name__) from None
@@ -150,12 +160,40 @@ def _table(archive: zipfile.ZipFile, name: str, source: Bytes) -> bytes:
     return archive.read(name)
 
 
-def _check_memo(data: bytes) -> None:
-    """Refuse a table that asks for a memo larger than itself."""
+def _check_sizes(data: bytes) -> None:
+    """Refuse a table that is small, and of which something large would be made; walks it as an unpickler does.
+
+    For each value on the stack its size is kept, 1 for all that is no tuple; 0 is a mark.
+    """
+    stack: list[int] = []
+    memo: dict[object, int] = {}
     for opcode, number, _ in pickletools.genops(data):
-        if opcode.name in MEMO and isinstance(number, int) and number > len(data):
-            message = f"its pickle wants room for {number:,} values"
+        if opcode.name in PUT:
+            if isinstance(number, int) and number > len(data):
+                message = f"its pickle wants room for {number:,} values"
+                raise ValueError(message)
+            memo[len(memo) if number is None else number] = stack[-1]
+            continue
+        taken = _take(stack, opcode)
+        if opcode.name in GET:
+            stack.append(memo[number])
+        elif opcode.name in TUPLES:
+            stack.append(1 + sum(taken))
+        else:
+            stack += [0 if each is pickletools.markobject else 1 for each in opcode.stack_after]
+        if opcode.name == "DUP" or (stack and stack[-1] > LARGEST_TUPLE):
+            message = f"its pickle has a tuple of more than {LARGEST_TUPLE} values, or says something twice"
             raise ValueError(message)
+
+
+def _take(stack: list[int], opcode: pickletools.OpcodeInfo) -> list[int]:
+    """Take off the stack what an opcode takes: some values, or all down to a mark and as many below."""
+    before, taken = list(opcode.stack_before), []
+    if pickletools.markobject in before or (opcode.name == "POP" and stack and not stack[-1]):
+        before = before[: before.index(pickletools.markobject)] if len(before) > 1 else []
+        while value := stack.pop():
+            taken.append(value)
+    return taken + [stack.pop() for _ in before]
 
 
 def _refused(source: Bytes, reason: str) -> ModelError:
@@ -170,7 +208,7 @@ def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _rebuild(storage: Any, offset: Any, shape: Any, stride: Any, *_ignored: Any) -> Pickled:  # noqa: ANN401
-    if not isinstance(storage, Storage) or not isinstance(offset, int) or offset < 0:
+    if not isinstance(storage, Storage) or not are_sizes([offset]):
         message = "a tensor in it lies nowhere"
         raise TypeError(message)
     return Pickled(storage, offset, _sizes(shape), _sizes(stride))
@@ -178,17 +216,30 @@ def _rebuild(storage: Any, offset: Any, shape: Any, stride: Any, *_ignored: Any)
 
 def _sizes(values: Any) -> tuple[int, ...]:  # noqa: ANN401
     if not are_sizes(values):
-        message = f"a tensor in it has the shape or stride {str(values)[:60]}"
+        message = "a tensor in it has a shape or stride that is none"
         raise TypeError(message)
     return tuple(values)
 
 
-def _parameter(tensor: Pickled, *_ignored: Any) -> Pickled:  # noqa: ANN401
+def _parameter(tensor: Any, *_ignored: Any) -> Pickled:  # noqa: ANN401
+    if not isinstance(tensor, Pickled):
+        message = f"a parameter in it is a {type(tensor).__name__}"
+        raise TypeError(message)
     return tensor
 
 
+class _Table(dict[Any, Any]):
+    """Stands for an OrderedDict, which torch fills item by item; its attributes count for nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
 KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("collections", "OrderedDict"): _Table,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild,
     ("torch._utils", "_rebuild_parameter"): _parameter,
 }
@@ -207,10 +258,13 @@ class _Tensors(pickle.Unpickler):
         raise _refused(self._source, f"its pickle asks for {module}.{name}, which is no tensor"[:200])
 
     def persistent_load(self, pid: Any) -> Storage:  # noqa: ANN401 - the unpickler's own face
-        kind, type_name, key = pid[:3]
+        said = pid[:3]
+        if not all(isinstance(each, str) for each in said):
+            raise _refused(self._source, "its pickle asks for something without a name")
+        kind, type_name, key = said
         if kind != "storage":
-            raise _refused(self._source, f"its pickle asks for {kind!r}")
-        return Storage(STORAGES.get(str(type_name)), str(key))
+            raise _refused(self._source, f"its pickle asks for {kind[:60]!r}")
+        return Storage(STORAGES.get(type_name), key)
 
 
 class _File(io.RawIOBase):

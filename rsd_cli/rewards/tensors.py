@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # bytes per value
 LARGEST_HEADER = 100_000_000
+LARGEST_SIZE = 1 << 63
 LENGTH = 8  # bytes of the little-endian length in front of the header
 
 
@@ -140,7 +141,10 @@ def are_sizes(values: object) -> bool:
     return (
         isinstance(values, list | tuple)
         and len(values) <= 8
-        and all(isinstance(value, int) and not isinstance(value, bool) and value >= 0 for value in values)
+        and all(
+            isinstance(value, int) and not isinstance(value, bool) and 0 <= value < LARGEST_SIZE
+            for value in values
+        )
     )
 
 

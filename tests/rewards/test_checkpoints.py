@@ -3,8 +3,13 @@
 import contextlib
 import io
 import json
+import os
 import pickle
+import subprocess
+import sys
 import zipfile
+from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,6 +172,70 @@ def test_strange_pickles_are_refused(data, tmp_path):
     files = write(tmp_path / "m", {"pytorch_model.bin": archive(data)})
     with pytest.raises(ModelError):
         take_head(Checkpoint(LocalFiles(files)))
+
+
+TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n("
+STORAGE = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x01tQ"
+TWICE = b")" + b"2\x86" * 40  # a tuple of itself and itself, and so on: 2^40 values in 81 bytes
+BY_MEMO = b")q\x00" + b"0h\x00h\x00\x86q\x00" * 40 + b"0"
+OF_LISTS = b"]q\x00" + b"0(h\x00h\x00lq\x00" * 40 + b"0"
+BY_CALLS = b"ctorch._utils\n_rebuild_parameter\nq\x010)q\x000" + b"h\x01h\x00h\x00\x86\x85Rq\x000" * 40
+BOMBS = {
+    "shape": TENSOR + STORAGE + b"K\x00" + TWICE + b")\x89}tR.",
+    "shape of lists": OF_LISTS + TENSOR + STORAGE + b"K\x00h\x00)\x89}tR.",
+    "kind": b"(" + TWICE + b"K\x01K\x01tQ.",
+    "kind of lists": OF_LISTS + b"(h\x00K\x01K\x01tQ.",
+    "storage's name": OF_LISTS + b"(U\x07storageU\x01xh\x00tQ.",
+    "key": b"}" + TWICE + b"K\x01s.",
+    "key by memo": BY_MEMO + b"}h\x00K\x01s.",
+    "key by calls": BY_CALLS + b"}h\x00K\x01s.",
+    "deep key": b"})" + b"\x85" * 1_000_000 + b"K\x01s.",
+    "wide key": b"}(" + b"N" * 100_000 + b"tK\x01s.",
+    "state": b"}U\x0cscore.weight"
+    + TENSOR
+    + STORAGE
+    + b"K\x00K\x01\x85K\x01\x85\x89}tR}U\x05shapeU\x03abcsbs.",
+    "storage's state": TENSOR + STORAGE + b"}U\x05dtypeNsbK\x00K\x01\x85K\x01\x85\x89}tR.",
+    "arguments": b"ccollections\nOrderedDict\n]U\x01aK\x01\x86a\x85R.",
+    "no end of a mark": b"}K\x01t.",
+    "nothing there": b"\x86.",
+    "nothing kept": b"}h\x07K\x01s.",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_small_pickle_of_something_large_is_refused_at_once(name, tmp_path):
+    """In a process of its own, since what it would hang in is C code."""
+    write(tmp_path, {"pytorch_model.bin": archive(b"\x80\x02" + BOMBS[name])})
+    code = (
+        "from pathlib import Path\n"
+        "from rsd_cli.errors import ModelError\n"
+        "from rsd_cli.rewards.checkpoints import Checkpoint, LocalFiles\n"
+        "try: Checkpoint(LocalFiles(Path('.'))).tensor('score.weight')\n"
+        "except ModelError as error: print(error)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+    assert "pytorch_model.bin is refused" in done.stdout
+    assert len(done.stdout) < 200
+
+
+def test_what_torch_writes_beside_tensors_is_passed_over(tmp_path):
+    """The _metadata of a state_dict, which is an attribute of an OrderedDict; shapes and names said twice."""
+    table = OrderedDict({"metadata": OrderedDict({"": {"version": 1}}), "sizes": [(2, H)] * 300})
+    table.__dict__["_metadata"] = table["metadata"]
+    tensors = {"score.weight": values(2, H), "a": values(2, H), "b": values(2, H)}
+    files = write(tmp_path, {"pytorch_model.bin": pytorch_bin(tensors, extra=table)})
+    np.testing.assert_array_equal(take_head(Checkpoint(LocalFiles(files))).layers[0].weight, values(2, H))
 
 
 SHAPES = ((-1, H), (1 << 62, 1 << 62), (2, 1 << 40), (1 << 40,) * 9, ("2", H), (3, H), (0, 1 << 62))
