@@ -188,7 +188,7 @@ def _head(file: TensorFile, path: Path) -> Head:
             family=said["family"],
             activation="softmax" if activation == "softmax" else "sigmoid",
             hidden_size=int(said["hidden_size"]),
-            layers=_layers(file),
+            layers=_layers(file, path),
             classes=tuple(int(part) for part in said["classes"].split(",")),
             separator=said["separator"],
             base=said["base"],
@@ -215,11 +215,14 @@ def _pair(text: str) -> tuple[float, float]:
     return float(a), float(b)
 
 
-def _layers(file: TensorFile) -> tuple[Layer, ...]:
+def _layers(file: TensorFile, path: Path) -> tuple[Layer, ...]:
     count = sum(name.endswith(".weight") for name in file.stored)
-    return tuple(
-        Layer(file.tensor(f"{i}.weight"), file.tensor(f"{i}.bias")) for i in range(min(count, MOST_LAYERS))
-    )
+    known = {f"{i}.{key}" for i in range(count) for key in ("weight", "bias")} | {"shift", "scale"}
+    strange = sorted(file.stored.keys() - known)
+    if strange or count > MOST_LAYERS:
+        what = f"the tensor {strange[0][:60]!r}" if strange else f"{count} layers"
+        raise ModelError(f"{path} holds {what}, which no head has.", "Make it again.")
+    return tuple(Layer(file.tensor(f"{i}.weight"), file.tensor(f"{i}.bias")) for i in range(count))
 
 
 def check_head(head: Head, name: str) -> None:
@@ -258,8 +261,25 @@ def _check_shapes(head: Head, name: str) -> None:
                 f"{name} has a layer of the shape {layer.weight.shape} where {width} inputs come."
             )
         width = layer.weight.shape[0]
-    if not head.layers or not all(0 <= each < width for each in head.classes):
-        raise ModelError(f"{name} reads the classes {head.classes} of {width} outputs.")
-    vectors = [vector for vector in (head.shift, head.scale) if vector is not None]
-    if any(vector.shape != head.layers[0].weight.shape[1:] for vector in vectors):
+    if not head.layers or not _are_classes(head.classes, width, head.activation):
+        raise ModelError(f"{name} reads the classes {head.classes} of {width} outputs by {head.activation}.")
+    _check_standards(head, name)
+
+
+def _are_classes(classes: tuple[int, ...], outputs: int, activation: Activation) -> bool:
+    """Whether a reward of them can be any: a sigmoid reads its only output, a softmax some of its outputs."""
+    if activation == "sigmoid":
+        return outputs == 1 and classes == (0,)
+    distinct = set(classes)
+    return 0 < len(classes) == len(distinct) < outputs and distinct <= set(range(outputs))
+
+
+def _check_standards(head: Head, name: str) -> None:
+    if (head.shift is None) != (head.scale is None):
+        raise ModelError(f"{name} has one of shift and scale without the other.", "Make it again.")
+    if head.shift is None or head.scale is None:
+        return
+    if not head.shift.shape == head.scale.shape == head.layers[0].weight.shape[1:]:
         raise ModelError(f"{name} standardises another number of inputs than its layers have.")
+    if not (head.scale > 0).all():
+        raise ModelError(f"{name} has a scale that is not above zero.", "Make it again.")

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import struct
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from rsd_cli.errors import ModelError, ResourceError, UsageError
-from rsd_cli.rewards.heads import Head, Layer, load_head
+from rsd_cli.rewards.heads import Head, Layer, LocalFile, load_head
+from rsd_cli.rewards.tensors import open_tensors, packed
 
 
 def layer(out, width, value=0.1):
@@ -163,7 +165,18 @@ def test_what_is_no_head_is_refused_and_never_executed(content, says, tmp_path):
         (a_head(layers=(layer(1, 5),)), "4 inputs"),
         (a_head(layers=(layer(3, 4), layer(1, 2))), "3 inputs"),
         (a_head(classes=(2,)), "classes"),
-        (a_head(shift=np.zeros(3, np.float32)), "standardises"),
+        (a_head(classes=(0, 0)), "classes"),
+        (a_head(layers=(layer(3, 4),)), "3 outputs by sigmoid"),
+        (a_head(layers=(layer(3, 4),), activation="softmax", classes=(1, 1)), "classes"),
+        (a_head(layers=(layer(2, 4),), activation="softmax", classes=(0, 1)), "classes"),
+        (a_head(layers=(layer(2, 4),), activation="softmax", classes=(-1,)), "classes"),
+        (a_head(activation="softmax"), "1 outputs by softmax"),
+        (a_head(layers=(*(layer(4, 4) for _ in range(5)), layer(1, 4))), "6 layers"),
+        (a_head(shift=np.zeros(3, np.float32), scale=np.ones(3, np.float32)), "standardises"),
+        (a_head(shift=np.zeros(4, np.float32), scale=np.ones(3, np.float32)), "standardises"),
+        (a_head(shift=np.zeros(4, np.float32)), "without the other"),
+        (a_head(scale=np.ones(4, np.float32)), "without the other"),
+        (a_head(shift=np.zeros(4, np.float32), scale=np.zeros(4, np.float32)), "above zero"),
         (a_head(calibration=(float("nan"), 0.0)), "NaN"),
         (a_head(layers=()), "classes"),
         (a_head(family="oracle"), "oracle"),
@@ -176,6 +189,16 @@ def test_what_is_no_head_is_refused_and_never_executed(content, says, tmp_path):
 def test_a_head_that_contradicts_itself_is_refused(head, says, saved):
     with pytest.raises(ModelError, match=says):
         load_head(saved(head))
+
+
+@pytest.mark.parametrize("name", ["0.gamma", "1.bias", "lm_head.weight", "7.weight"])
+def test_a_tensor_that_no_head_has_is_refused(name, saved):
+    path = saved(a_head())
+    file = open_tensors(LocalFile(path))
+    tensors = {known: file.tensor(known) for known in file.stored} | {name: np.ones(1, np.float32)}
+    path.write_bytes(packed(tensors, file.metadata))
+    with pytest.raises(ModelError, match=re.escape(repr(name))):
+        load_head(path)
 
 
 def test_a_type_that_no_head_has_is_refused_where_it_is_read(saved, tmp_path):
