@@ -84,8 +84,9 @@ def converter(registry: Registry, *, offline: bool = False) -> Convert:
 
         check_quantization(source.quant)
         base = Store(offline=offline).fetch(registry.model(source.base), progress)
+        weights = fetch_weights(source, folder, progress)  # in a directory that is named as their commit
         # Published separators go by the repository's name.
-        checkpoint = Checkpoint(LocalFiles(fetch_weights(source, folder, progress), source.repo))
+        checkpoint = Checkpoint(LocalFiles(weights, source.repo, weights.name))
         with Interrupt() as interrupt:
             try:
                 make_gguf(checkpoint, base, Work(output, source.quant, interrupt, progress))
@@ -117,7 +118,7 @@ class Work:
 def make_gguf(checkpoint: Checkpoint, base: Path, work: Work) -> list[Path]:
     """Convert, quantize, load and check; what was written. Nothing has its name before it is right."""
     from rsd_cli.engine.quantize import AS_WRITTEN
-    from rsd_cli.registry.verdicts import hash_file
+    from rsd_cli.registry.verdicts import Verdicts, hash_file, store_directory
     from rsd_cli.rewards.published import has_head, take_head
 
     output = work.output
@@ -131,11 +132,14 @@ def make_gguf(checkpoint: Checkpoint, base: Path, work: Work) -> list[Path]:
         if part != whole:
             _quantize(whole, part, work)
         check_loads(part, head.hidden_size if head else None)
-        beside = output.with_name(f"{output.stem}.head.safetensors")
+        beside, sha256 = output.with_name(f"{output.stem}.head.safetensors"), ""
         if head is not None:  # first: a GGUF that has its name is never made again
-            replace(head, base_sha256=hash_file(part, lambda _done, _total: None)).save(beside)
+            sha256 = hash_file(part, lambda _done, _total: None)
+            replace(head, base_sha256=sha256).save(beside)
             warn_of_guess(head)
         os.replace(part, output)  # noqa: PTH105  # atomic on every system, also over an older file
+        if sha256:  # the head will ask for it
+            Verdicts(store_directory() / "verdicts.json").record(output.absolute(), sha256)
     return [output, beside] if head is not None else [output]
 
 

@@ -48,7 +48,7 @@ def import_head(
     typer.echo(
         f"{head.facts['layout']}: {head.activation} of layers {shapes}; separator {head.separator!r}"
         + (f"; {read:,} bytes read" if read is not None else "")
-        + ("; all weights are zero" if head.is_zero else ""),
+        + ("; all weights of a layer are zero" if head.is_zero else ""),
         err=True,
     )
     typer.echo(str(output))

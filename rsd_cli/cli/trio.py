@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from rsd_cli.decoding.prompts import MATHS
 from rsd_cli.decoding.trajectory import Answerer
 from rsd_cli.engine.context import EVEN, FOUR, QUANTIZED, ContextOptions
@@ -18,8 +20,9 @@ from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
 from rsd_cli.errors import UsageError
 from rsd_cli.records import ModelId
 from rsd_cli.registry.memory import DEFAULT_CTX
+from rsd_cli.registry.verdicts import sha256_of
 from rsd_cli.rewards.families import Confidence
-from rsd_cli.rewards.making import make_reader
+from rsd_cli.rewards.making import head_of, make_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from rsd_cli.decoding.trajectory import Trajectory
     from rsd_cli.records import Author, Role
     from rsd_cli.rewards.families import Family
+    from rsd_cli.rewards.heads import Head
     from rsd_cli.rewards.spec import PrmSpec
 
 
@@ -248,8 +252,23 @@ class LoadedTrio:
     def _make_family(self, spec: PrmSpec) -> Family:
         if spec.family == "confidence":
             return Confidence()
-        model, sha256 = self.engine(self.critic).model, self.models[self.critic].sha256
-        return make_reader(spec, model, self.template(self.critic), self.system, sha256)
+        model, head = self.engine(self.critic).model, head_of(spec)
+        reader = make_reader(spec, model, self.template(self.critic), self.system, head)
+        if head is not None:
+            self._check(head)
+        return reader
+
+    def _check(self, head: Head) -> None:
+        """Refuse a head that was made for another file, which is hashed once if need be; warn of one of zeros."""
+        found = self.models[self.critic]
+        if head.base_sha256:
+            head.check_file(found.sha256 or sha256_of(found.path, self._go_on), found.name)
+        if head.is_zero:
+            typer.echo("The PRM's head has a layer of zeros: it scores every step the same.", err=True)
+
+    def _go_on(self, _done: int, _total: int) -> None:
+        if self.aborted():
+            raise DecodeAborted
 
 
 def _was_aborted(loading: Future[Engine]) -> bool:

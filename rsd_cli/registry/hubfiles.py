@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from rsd_cli.errors import ModelError
 from rsd_cli.registry.entries import HubSource
-from rsd_cli.registry.hub import address, list_files
+from rsd_cli.registry.hub import COMMIT, address, list_files
 from rsd_cli.registry.part import SourceError
 from rsd_cli.registry.ranged import read_range
 
@@ -47,12 +47,17 @@ class HubFiles:
     def __post_init__(self) -> None:
         listing = list_files(self.repo, self.revision, offline=False)
         self._sizes = {file.path: file.size or 0 for file in listing.files}
-        self._commit = listing.revision
+        self._revision = listing.revision
 
     @property
     def name(self) -> str:
         """How errors call it."""
         return self.repo
+
+    @property
+    def commit(self) -> str:
+        """The commit that they are of; empty where the hub names none."""
+        return self._revision if COMMIT.fullmatch(self._revision) else ""
 
     @property
     def read_bytes(self) -> int:
@@ -65,6 +70,6 @@ class HubFiles:
 
     def open(self, name: str) -> HubFile:
         """One of them."""
-        source = HubSource(kind="hf", repo=self.repo, revision=self._commit, file=name)
+        source = HubSource(kind="hf", repo=self.repo, revision=self._revision, file=name)
         self.opened.append(HubFile(source, self._sizes[name]))
         return self.opened[-1]

@@ -34,6 +34,11 @@ class Files(Protocol):
         """How errors call it."""
         ...
 
+    @property
+    def commit(self) -> str:
+        """The commit of the repository that they are of; empty where nobody says."""
+        ...
+
     def names(self) -> list[str]:
         """What files there are."""
         ...
@@ -45,10 +50,11 @@ class Files(Protocol):
 
 @dataclass(frozen=True)
 class LocalFiles:
-    """A directory; `label` is what is in it, where the path does not tell."""
+    """A directory; `label` is what is in it, where the path does not tell, and `commit` which state of that."""
 
     directory: Path
     label: str | None = None
+    commit: str = ""
 
     @property
     def name(self) -> str:

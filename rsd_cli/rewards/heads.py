@@ -67,8 +67,8 @@ class Head:
 
     @property
     def is_zero(self) -> bool:
-        """Whether all its weights are zero, so that it scores everything the same."""
-        return not any(layer.weight.any() for layer in self.layers)
+        """Whether a layer's weights are all zero, so that it scores everything the same."""
+        return not all(layer.weight.any() for layer in self.layers)
 
     def reward(self, inputs: NDArray[np.float32]) -> float:
         """The reward in [0, 1] of one step's inputs [d]; NaN where they are not finite."""
@@ -101,9 +101,9 @@ class Head:
                 f"Use it with {self.base or 'the model that it was made for'}.",
             )
 
-    def check_file(self, sha256: str | None, name: str) -> None:
-        """Refuse another file than the one that this head was made for, where both hashes are known."""
-        if self.base_sha256 and sha256 and self.base_sha256 != sha256:
+    def check_file(self, sha256: str, name: str) -> None:
+        """Refuse another file than the one that this head was made for, where it knows one."""
+        if self.base_sha256 and self.base_sha256 != sha256:
             raise ModelError(
                 f"The head was made for {self.base} with the hash {self.base_sha256[:12]}…, "
                 f"{name} has {sha256[:12]}….",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def make_reader(
-    spec: PrmSpec, model: Model, template: ChatTemplate, system: str, sha256: str | None
+    spec: PrmSpec, model: Model, template: ChatTemplate, system: str, head: Head | None
 ) -> Reader:
     """The family of a PRM that reads with a model; `system` is what its draft is prompted with."""
     if spec.family == "judge":
@@ -29,18 +29,19 @@ def make_reader(
         return Marker(model, template, spec.layout)
     if spec.family == "genprm-direct":
         return Marker(model, template, spec.family)
-    head = _head(spec)
-    head.check_file(sha256, model.path.name)
+    if head is None:
+        raise ModelError(
+            f"PRM {spec.name} has no head.", "Take one out of its checkpoint with `rsd prm import`."
+        )
     if spec.family == "draft-head":
         return DraftHead(model, template, head, system)
     return ValueHead(model, template, head, spec.layout, spec.separator)
 
 
-def _head(spec: PrmSpec) -> Head:
+def head_of(spec: PrmSpec) -> Head | None:
+    """The head of a PRM that has one; raises ModelError if it is no head, or one of another family."""
     if spec.head is None:
-        raise ModelError(
-            f"PRM {spec.name} has no head.", "Take one out of its checkpoint with `rsd prm import`."
-        )
+        return None
     head = load_head(spec.head)
     if head.family != spec.family:
         raise ModelError(f"{spec.head} is a head of the family {head.family}, {spec.name} of {spec.family}.")

@@ -106,6 +106,7 @@ def _head(
     name = checkpoint.files.name
     known = layout.separator_of(name) if separator is None else separator
     facts = {"layout": layout.models} | ({GUESSED: "yes"} if known is None else {})
+    facts |= {"commit": commit} if (commit := checkpoint.files.commit) else {}
     return Head(
         family="value-head",
         activation=layout.activation,

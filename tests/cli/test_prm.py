@@ -19,7 +19,7 @@ from rsd_cli.registry.names import number_text
 from rsd_cli.rewards.heads import load_head
 from rsd_cli.rewards.rollouts import Rollout, SeenStep
 from tests.cli.command import declared, trio
-from tests.rewards.checkpoint_files import pytorch_bin, safetensors, serving, write
+from tests.rewards.checkpoint_files import COMMIT, pytorch_bin, safetensors, serving, write
 from tests.rewards.test_checkpoints import LAYOUTS, H
 
 PROBLEM = {"problem": "What is 1 + 2?", "steps": ["We add 1 and 2.", "1 + 2 = 3"]}
@@ -448,6 +448,7 @@ def test_a_head_is_imported_from_a_hub_by_its_bytes_alone(layout, stored, rsd):
     head = load_head(rsd.home / "h.safetensors")
     assert (head.hidden_size, head.n_vocab) == (H, 250_000)
     assert (head.activation, head.classes, head.separator) == (activation, classes, separator)
+    assert head.facts["commit"] == COMMIT
     assert hub.sent < 1_000_000 < len(hub.files[name])
     assert done.out.strip() == "h.safetensors"
 

@@ -15,7 +15,7 @@ from rsd_cli.engine.llama import Model
 from rsd_cli.engine.quantize import quantize
 from rsd_cli.engine.seats import Engine
 from rsd_cli.rewards.heads import load_head
-from tests.rewards.checkpoint_files import safetensors, serving, write
+from tests.rewards.checkpoint_files import COMMIT, safetensors, serving, write
 from tests.tiny_gguf import write_llama, write_mamba
 
 NAMES = {  # of Hugging Face's, for llama and qwen2
@@ -210,8 +210,11 @@ def test_a_pulled_conversion_knows_the_separator_of_its_repository(rsd, base):
         env = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
         done = rsd("models", "pull", "made", "--quiet", env=env)
     assert (done.code, done.err) == (0, "")  # no warning of a guess
-    (head,) = (rsd.home / "rsd_home").rglob("*.head.safetensors")
-    assert load_head(head).separator == "\n\n"
+    (path,) = (rsd.home / "rsd_home").rglob("*.head.safetensors")
+    head, (made,) = load_head(path), path.parent.glob("made-*.gguf")
+    assert (head.separator, head.facts["commit"]) == ("\n\n", COMMIT)
+    verdicts = json.loads((path.parent / "verdicts.json").read_bytes())
+    assert verdicts[str(made)]["sha256"] == head.base_sha256  # so that its use needs no hashing
 
 
 def test_a_trio_pulls_what_has_to_be_converted(rsd, base):

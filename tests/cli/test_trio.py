@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rsd_cli.cli.screen import Screen
@@ -18,7 +20,9 @@ from rsd_cli.decoding.trajectory import Problem, Settings
 from rsd_cli.engine.llama import DecodeAborted, Device, Model
 from rsd_cli.errors import ModelError, UsageError
 from rsd_cli.rewards.families import Confidence
+from rsd_cli.rewards.heads import Head, Layer
 from rsd_cli.rewards.spec import PrmSpec
+from rsd_cli.rewards.value_head import ValueHead
 from tests.engine.driving import NO_END
 
 
@@ -101,6 +105,53 @@ def test_prms_that_read_logits_read_exactly_on_a_cpu(family, shape, there, expec
     made = trio(family, Shape(n_batch=64, threads=1, **shape), draft=file, prm=file)
     assert made.engine("prm").context.exact is expected
     assert not made.engine("draft").context.exact
+
+
+@pytest.fixture
+def headed(trio, tiny, tmp_path):
+    """A trio whose PRM has such a head on the tiny model."""
+
+    def make(value=0.1, **options):
+        weight = np.full((1, 64), value, np.float32)
+        path = tmp_path / "head.safetensors"
+        Head("value-head", "sigmoid", 64, (Layer(weight, np.zeros(1, np.float32)),), **options).save(path)
+        made = trio(draft=tiny(), prm=tiny())
+        made.prm = PrmSpec("own", "value-head", "trl", path, "\n")
+        return made
+
+    return make
+
+
+def test_a_head_of_zeros_is_warned_of_where_it_is_used(headed, capsys):
+    assert isinstance(headed(0.0).family, ValueHead)
+    assert "of zeros" in capsys.readouterr().err
+    assert isinstance(headed().family, ValueHead)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_head_for_another_file_is_refused_also_where_no_hash_is_declared(
+    headed, tiny, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("RSD_HOME", str(tmp_path))
+    with pytest.raises(ModelError, match=r"hash aaaaaaaaaaaa…, prm has"):
+        _ = headed(base_sha256="a" * 64).family
+    right = hashlib.sha256(tiny().read_bytes()).hexdigest()
+    assert isinstance(headed(base_sha256=right).family, ValueHead)
+    verdicts = tmp_path / "models" / "verdicts.json"
+    assert json.loads(verdicts.read_bytes())[str(tiny())]["sha256"] == right
+    verdicts.write_text(verdicts.read_text().replace(right, "a" * 64))  # so it was not read again
+    assert isinstance(headed(base_sha256="a" * 64).family, ValueHead)
+
+
+def test_a_hash_that_is_computed_can_be_aborted(headed, tmp_path, monkeypatch):
+    monkeypatch.setenv("RSD_HOME", str(tmp_path))
+    made = headed(base_sha256="a" * 64)
+    made.wait_for_all()
+    made.template("prm")
+    made.aborted = lambda: True
+    with pytest.raises(DecodeAborted):
+        _ = made.family
+    assert not list(tmp_path.rglob("verdicts.json"))
 
 
 def test_a_file_that_does_not_load_is_an_error_of_its_role(trio, tiny, tmp_path):

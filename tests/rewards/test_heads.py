@@ -96,7 +96,7 @@ def test_a_head_for_other_weights_is_refused():
     head = a_head(base="qwen", base_sha256="a" * 64)
     head.check_fits(4, 100, "other.gguf")
     head.check_file("a" * 64, "other.gguf")
-    head.check_file(None, "other.gguf")
+    a_head().check_file("b" * 64, "other.gguf")
     with pytest.raises(ModelError, match=r"aaaa.*bbbb"):
         head.check_file("b" * 64, "other.gguf")
     with pytest.raises(ModelError, match=r"4 values.* 8"):
@@ -258,4 +258,5 @@ def test_a_missing_head_says_so(tmp_path):
 
 def test_a_head_of_zeros_is_known():
     assert a_head(layers=(layer(1, 4, 0.0),)).is_zero
+    assert a_head(layers=(layer(4, 4), layer(1, 4, 0.0))).is_zero
     assert not a_head().is_zero

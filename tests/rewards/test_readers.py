@@ -14,7 +14,7 @@ from rsd_cli.rewards.families import Solution
 from rsd_cli.rewards.features import FEATURES
 from rsd_cli.rewards.heads import Head, Layer
 from rsd_cli.rewards.judge import Judge
-from rsd_cli.rewards.making import make_reader
+from rsd_cli.rewards.making import head_of, make_reader
 from rsd_cli.rewards.marker import LAYOUTS as MARKERS
 from rsd_cli.rewards.marker import Layout, Marker, math_shepherd, rlhflow, single_token
 from rsd_cli.rewards.scoring import score
@@ -237,15 +237,17 @@ def test_a_head_for_another_model_is_refused_with_both_numbers(tiny_model, templ
         ValueHead(model, templates(model), a_head(1536), "trl", "\n")
 
 
-def test_a_head_of_a_trio_is_refused_by_size_and_by_the_very_file(tiny_model, templates, tmp_path):
+def test_a_head_of_a_trio_is_refused_by_size_and_by_family(tiny_model, templates, tmp_path):
     model, path = tiny_model(), tmp_path / "head.safetensors"
-    a_head(model.n_embd, base_sha256="a" * 64).save(path)
+    a_head(model.n_embd).save(path)
     spec = PrmSpec("own", "value-head", "trl", path)
-    assert isinstance(make_reader(spec, model, templates(model), "", "a" * 64), ValueHead)
-    with pytest.raises(ModelError, match=r"aaaa.*bbbb"):
-        make_reader(spec, model, templates(model), "", "b" * 64)
+    assert isinstance(make_reader(spec, model, templates(model), "", head_of(spec)), ValueHead)
+    with pytest.raises(ModelError, match="head of the family value-head"):
+        head_of(PrmSpec("own", "draft-head", "", path))
     a_head(1536).save(path)
     with pytest.raises(ModelError, match="1,536 values"):
+        make_reader(spec, model, templates(model), "", head_of(spec))
+    with pytest.raises(ModelError, match="no head"):
         make_reader(spec, model, templates(model), "", None)
 
 
