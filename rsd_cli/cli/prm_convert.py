@@ -181,7 +181,10 @@ def _not_written(path: Path, error: OSError) -> RSDError:
 
 
 def check_loads(path: Path, hidden_size: int | None) -> None:
-    """Load it and look at one decode; raises ModelError if it does not give finite logits."""
+    """Load it and look at one decode; raises ModelError if what its PRM reads is not finite or of another size.
+
+    That is a hidden state of `hidden_size` values where there is a head, else logits.
+    """
     import numpy as np
 
     from rsd_cli.engine.context import ContextOptions
@@ -194,11 +197,13 @@ def check_loads(path: Path, hidden_size: int | None) -> None:
         stack.callback(model.close)
         engine = Engine(model, ContextOptions(64, 1))
         stack.callback(engine.close)
-        engine.submit(0, Read(model.tokenize("1 + 1 = 2"), (model.eos,), (), hidden=True))
-        state = None
-        while state is None:
-            state = next((update.hidden for update in engine.step() if isinstance(update, Observed)), None)
-    if not np.isfinite(state).all():
+        ids = model.tokenize("1 + 1 = 2")
+        engine.submit(0, Read(ids, ids, (), hidden=hidden_size is not None))
+        seen = None
+        while seen is None:
+            seen = next((update for update in engine.step() if isinstance(update, Observed)), None)
+    read = np.array(seen.logits) if seen.hidden is None else seen.hidden
+    if not np.isfinite(read).all():
         raise ModelError(f"{path} computes nothing finite.", "Is the checkpoint whole, and --base its base?")
     if hidden_size not in {None, model.n_embd}:
         raise ModelError(f"The head reads {hidden_size:,} values, {path} has {model.n_embd:,}.")

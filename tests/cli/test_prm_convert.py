@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import yaml
 
+from rsd_cli.cli.prm_convert import check_loads
 from rsd_cli.engine.context import ContextOptions
 from rsd_cli.engine.jobs import Observed, Read
 from rsd_cli.engine.llama import Model
 from rsd_cli.engine.quantize import quantize
 from rsd_cli.engine.seats import Engine
+from rsd_cli.errors import ModelError
 from rsd_cli.rewards.heads import load_head
 from tests.rewards.checkpoint_files import COMMIT, safetensors, serving, write
 from tests.tiny_gguf import write_llama, write_mamba
@@ -139,6 +141,18 @@ def test_no_gguf_is_left_without_its_head(rsd, base):
     assert done.code == 2
     assert "out.head.safetensors can't be written" in done.err
     assert not list(rsd.home.glob("out.gguf*"))
+
+
+def test_what_is_made_is_looked_at_where_its_prm_reads(tmp_path):
+    """States are finite though logits are not, and a PRM without a head reads logits."""
+    made = write_llama(tmp_path / "no-logits.gguf", logits=float("nan"))
+    check_loads(made, 64)
+    with pytest.raises(ModelError, match="nothing finite"):
+        check_loads(made, None)
+    with pytest.raises(ModelError, match="nothing finite"):
+        check_loads(write_llama(tmp_path / "nothing.gguf", nan=True), 64)
+    with pytest.raises(ModelError, match="reads 65 values"):
+        check_loads(write_llama(tmp_path / "right.gguf"), 65)
 
 
 def test_another_base_is_refused_with_both_sizes(rsd, base):
