@@ -84,7 +84,10 @@ def converter(registry: Registry, *, offline: bool = False) -> Convert:
 
         check_quantization(source.quant)
         base = Store(offline=offline).fetch(registry.model(source.base), progress)
-        weights = fetch_weights(source, folder, progress)  # in a directory that is named as their commit
+        made = bytes_made(base, source.quant)
+        weights = fetch_weights(
+            source, folder, progress, made
+        )  # in a directory that is named as their commit
         # Published separators go by the repository's name.
         checkpoint = Checkpoint(LocalFiles(weights, source.repo, weights.name))
         with Interrupt() as interrupt:
@@ -94,6 +97,16 @@ def converter(registry: Registry, *, offline: bool = False) -> Convert:
                 raise typer.Exit(interrupt.exit_code) from None
 
     return convert
+
+
+def bytes_made(base: Path, quant: str) -> int:
+    """What a conversion has on the disk at most: the weights as 16-bit floats, and what they are quantized to."""
+    from rsd_cli.engine.quantize import AS_WRITTEN
+    from rsd_cli.rewards.convert import open_base
+
+    whole = open_base(base).size
+    quantized = {AS_WRITTEN: 0, "bf16": whole}
+    return whole + quantized.get(quant, whole * 17 // 32)  # as q8_0, which all others are smaller than
 
 
 @dataclass(frozen=True)

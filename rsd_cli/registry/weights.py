@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from rsd_cli.registry.part import Progress
 
 
-def fetch_weights(source: ConvertSource, folder: Path, progress: Progress) -> Path:
-    """Their directory: the hub's cache if it has them all, else one below `folder`, where a later run goes on."""
+def fetch_weights(source: ConvertSource, folder: Path, progress: Progress, made: int = 0) -> Path:
+    """Their directory: the hub's cache if it has them all, else one below `folder`, where a later run goes on.
+
+    `made` are the bytes that will be made of them beside `folder`, for which there must be room as well.
+    """
     listing = hub.list_files(source.repo, source.revision, offline=False)
     files = _weights(source.repo, listing.files)
     cached = hub.cached_directory(source.repo, listing.revision, [file.path for file in files])
     if cached:
+        require_space(source.repo, made, folder.parent)
         return cached
     directory = folder / listing.revision  # a branch may have moved since the last run
     directory.mkdir(parents=True, exist_ok=True)
@@ -30,7 +34,7 @@ def fetch_weights(source: ConvertSource, folder: Path, progress: Progress) -> Pa
         for file in files
         if not (directory / file.path).is_file()
     ]
-    require_space(source.repo, sum((part.total or 0) - part.present for part in parts), directory)
+    require_space(source.repo, made + sum((part.total or 0) - part.present for part in parts), directory)
     for part in parts:
         _fetch(part)
     return directory

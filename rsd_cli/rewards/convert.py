@@ -48,6 +48,11 @@ class Base:
             if not OF_THE_BASE.fullmatch(tensor.name)
         }
 
+    @property
+    def size(self) -> int:
+        """Bytes of its weights as `convert` writes them."""
+        return sum(map(_n_bytes, self.shapes.values()))
+
     def number(self, key: str) -> int:
         """A hyperparameter of the architecture."""
         field = self.reader.get_field(f"{self.architecture}.{key}")

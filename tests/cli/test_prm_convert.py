@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from rsd_cli.cli.prm_convert import check_loads
+from rsd_cli.cli.prm_convert import bytes_made, check_loads
 from rsd_cli.engine.context import ContextOptions
 from rsd_cli.engine.jobs import Observed, Read
 from rsd_cli.engine.llama import Model
@@ -141,6 +141,20 @@ def test_no_gguf_is_left_without_its_head(rsd, base):
     assert done.code == 2
     assert "out.head.safetensors can't be written" in done.err
     assert not list(rsd.home.glob("out.gguf*"))
+
+
+@pytest.mark.parametrize("quant", ["f16", "bf16", "q8_0", "q4_k_m"])
+def test_the_space_that_is_asked_for_is_about_what_a_conversion_takes(quant, rsd, base):
+    """Tensors of which the rows are no multiple of a quantization's blocks stay as they are, as in tiny models."""
+    asked = bytes_made(base, quant)
+    assert converted(rsd, as_checkpoint(base), "--quant", "f16").code == 0
+    tensors = sum(tensor.n_bytes for tensor in gguf.GGUFReader(rsd.home / "out.gguf").tensors)
+    if quant != "f16":
+        quantize(rsd.home / "out.gguf", rsd.home / "small.gguf", quant, lambda: False)
+        tensors += sum(tensor.n_bytes for tensor in gguf.GGUFReader(rsd.home / "small.gguf").tensors)
+    assert tensors <= asked * 1.01
+    if quant in {"f16", "bf16", "q8_0"}:
+        assert asked == pytest.approx(tensors, rel=0.02)
 
 
 def test_what_is_made_is_looked_at_where_its_prm_reads(tmp_path):

@@ -86,3 +86,18 @@ def test_a_disk_too_small_for_all_of_it_is_refused_first(site, tmp_path, monkeyp
     with pytest.raises(ResourceError, match="some/prm needs"):
         fetch_weights(SOURCE, tmp_path / "folder", silent)
     assert site.ranges == []
+
+
+def test_a_disk_too_small_for_what_is_made_of_it_is_refused_as_well(site, tmp_path, monkeypatch):
+    usage, needed = shutil.disk_usage("/"), 3 * len(CONTENT) + 1000
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
+    with pytest.raises(ResourceError, match="some/prm needs"):
+        fetch_weights(SOURCE, tmp_path / "folder", silent, 1000)
+    assert site.ranges == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed))
+    directory = fetch_weights(SOURCE, tmp_path / "folder", silent, 1000)
+    cached = tmp_path / "hub" / "models--some--prm" / "snapshots" / COMMIT
+    shutil.copytree(directory, cached)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=999))
+    with pytest.raises(ResourceError, match="some/prm needs"):
+        fetch_weights(SOURCE, tmp_path / "other", silent, 1000)
