@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 def convert_checkpoint(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="REPO_OR_DIR", help="A Hugging Face repository, or a directory.")
+        str,
+        typer.Argument(
+            metavar="REPO_OR_DIR", help="A Hugging Face repository (user/repo[@rev]), or a directory."
+        ),
     ],
     base: Annotated[
         str,

@@ -21,7 +21,10 @@ SeparatorOption = Annotated[
 
 def import_head(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="REPO_OR_DIR", help="A Hugging Face repository, or a directory.")
+        str,
+        typer.Argument(
+            metavar="REPO_OR_DIR", help="A Hugging Face repository (user/repo[@rev]), or a directory."
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The head to write.")],
     revision: Annotated[
@@ -72,15 +75,23 @@ def warn_of_guess(head: Head) -> None:
 
 
 def checkpoint_files(checkpoint: str, revision: str | None) -> LocalFiles | HubFiles:
-    """A directory's or a repository's files."""
+    """A directory's or a repository's files; `user/repo@rev` says the revision as --revision does."""
+    from rsd_cli.registry.references import parse
     from rsd_cli.rewards.checkpoints import LocalFiles
 
     path = Path(checkpoint).expanduser()
     if path.is_dir():
         return LocalFiles(path)
-    name = checkpoint.removeprefix("hf://")
-    if name.count("/") != 1 or path.is_absolute() or name.startswith("."):
+    if path.exists():
+        raise UsageError(f"{checkpoint!r} is a file.", f"Name its directory: {path.parent}")
+    named = parse(checkpoint)
+    if named is None or named.quant or named.file:
         raise UsageError(f"{checkpoint!r} is neither a directory nor a repository.", "For example: user/repo")
+    if revision and named.revision:
+        raise UsageError(
+            f"{checkpoint!r} names the revision {named.revision}, --revision names {revision}.",
+            "Leave one of them out.",
+        )
     from rsd_cli.registry.hubfiles import HubFiles
 
-    return HubFiles(name, revision)
+    return HubFiles(named.repo, named.revision or revision)

@@ -463,6 +463,27 @@ def test_a_head_is_imported_from_a_directory(rsd):
     rsd("prm", "import", "nothing-here", "-o", "h.safetensors").refused(2, "nothing-here")
 
 
+@pytest.mark.parametrize("command", ["import", "convert"])
+def test_a_checkpoint_that_is_none_is_refused_before_the_hub_is_asked(command, rsd, tiny):
+    files = write(rsd.home / "m", {"model.safetensors": safetensors({"score.weight": np.ones((2, 8))})})
+    more = ("-o", "out", *(("--base", str(tiny())) if command == "convert" else ()))
+    rsd("prm", command, "m/model.safetensors", *more).refused(2, "is a file", "directory: m")
+    rsd("prm", command, str(files / "model.safetensors"), *more).refused(2, "is a file")
+    for name in ("a b/c", "hf://a", "a/b/c", "../m", "a/b@", "a/b:Q8_0", "hf://a/b/x.gguf"):
+        rsd("prm", command, name, *more).refused(2, "neither a directory nor a repository")
+    rsd("prm", command, "a/b@main", "--revision", "other", *more).refused(2, "main", "other")
+
+
+@pytest.mark.parametrize("name", ["some/prm@v2", "hf://some/prm@v2"])
+def test_a_revision_may_stand_behind_the_repository(name, rsd):
+    with serving("some/prm") as hub:
+        hub.files = {"model.safetensors": safetensors(LAYOUTS["trl"][0])}
+        env = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
+        done = rsd("prm", "import", name, "-o", "h.safetensors", env=env)
+    assert done.code == 0, done.err
+    assert [path for path in hub.asked if path.endswith("/revision/v2")]
+
+
 def test_a_head_for_another_model_is_refused_with_both_numbers(rsd):
     write(rsd.home / "m", {"model.safetensors": safetensors({"score.weight": np.ones((2, 999), np.float32)})})
     rsd("prm", "import", "m", "-o", "h.safetensors")

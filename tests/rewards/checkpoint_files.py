@@ -130,12 +130,13 @@ def sharded(files: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, bytes]:
 
 
 class Hub:
-    """What it serves, what it lists and can't serve, and how many bytes of files it sent."""
+    """What it serves, what it lists and can't serve, how many bytes of files it sent, and what it was asked for."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.missing: set[str] = set()
         self.sent = 0
+        self.asked: list[str] = []
         self.url = ""
 
 
@@ -152,6 +153,7 @@ def serving(repo: str) -> Iterator[Hub]:
 
         def do_GET(self) -> None:
             path = self.path.split("?")[0]
+            hub.asked.append(path)
             if path.startswith(f"/api/models/{repo}"):
                 siblings = [{"rfilename": name, "size": len(data)} for name, data in hub.files.items()]
                 self.answer(200, json.dumps({"id": repo, "sha": COMMIT, "siblings": siblings}).encode())
