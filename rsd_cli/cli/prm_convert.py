@@ -12,6 +12,7 @@ import typer
 
 from rsd_cli.cli import options
 from rsd_cli.cli.prm_import import SeparatorOption, checkpoint_files, separator_text, warn_of_guess
+from rsd_cli.cli.prm_output import check_gguf_place, head_beside
 from rsd_cli.errors import DISK_FULL, ModelError, OutputError, ResourceError, RSDError
 
 if TYPE_CHECKING:
@@ -62,8 +63,9 @@ def convert_checkpoint(
 
     quant = quant.lower()
     check_quantization(quant)
-    found = setup.find_model(base, setup.Access(models, offline, yes=yes))
+    check_gguf_place(output)
     source = Checkpoint(checkpoint_files(checkpoint, revision))
+    found = setup.find_model(base, setup.Access(models, offline, yes=yes))
     with Interrupt() as interrupt, transfer_progress() as progress:
         try:
             work = Work(output, quant, interrupt, progress, separator_text(separator))
@@ -148,7 +150,7 @@ def make_gguf(checkpoint: Checkpoint, base: Path, work: Work) -> list[Path]:
         if part != whole:
             _quantize(whole, part, work)
         check_loads(part, head.hidden_size if head else None)
-        beside, sha256 = output.with_name(f"{output.stem}.head.safetensors"), ""
+        beside, sha256 = head_beside(output), ""
         if head is not None:  # first: a GGUF that has its name is never made again
             sha256 = hash_file(part, lambda _done, _total: None)
             replace(head, base_sha256=sha256).save(beside)

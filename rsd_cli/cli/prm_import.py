@@ -39,10 +39,13 @@ def import_head(
 
     Reads only the byte ranges of the head's tensors, also over the network. Nothing in a checkpoint is executed.
     """
+    from rsd_cli.cli.prm_output import check_head_place
     from rsd_cli.rewards.checkpoints import Checkpoint
     from rsd_cli.rewards.published import take_head
 
+    check_head_place(output)
     files = checkpoint_files(checkpoint, revision)
+    check_head_place(output, files)
     head = take_head(Checkpoint(files), base, separator_text(separator))
     head.save(output)
     warn_of_guess(head)

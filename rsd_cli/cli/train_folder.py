@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from rsd_cli.cli.prm_output import check_head_place
 from rsd_cli.errors import OutputError, UsageError
 from rsd_cli.output import OwnFile
 
@@ -123,14 +124,13 @@ def card_of(output: Path) -> Path:
 
 
 def check_output(output: Path) -> None:
-    """Refuse to write over a text that is no card of the head, before hours of work."""
+    """Refuse to write over what is no head, or a text that is no card of it, before hours of work."""
     card = card_of(output)
     if card == output:
         raise UsageError(
             f"-o {output} is where the card belongs.", f"For example -o {output.stem}.safetensors"
         )
-    if not output.parent.is_dir():
-        raise UsageError(f"{output.parent} is no folder.", "Name a file in a folder that exists.")
+    check_head_place(output)
     if card.exists() and not (card.is_file() and _first_line(card) == title(output)):
         raise UsageError(f"{card} is no card of a head, and would be overwritten.", "Name another -o FILE.")
 

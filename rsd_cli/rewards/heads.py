@@ -30,6 +30,7 @@ LARGEST = 300_000_000  # bytes; the largest published head has 130 MB in float16
 MOST_LAYERS = 4
 HIDDEN = "hidden"  # the input that is the state, n_embd values
 INPUTS = {"value-head": {HIDDEN}, "draft-head": {HIDDEN, *FEATURES}}  # what a family gives to its heads
+FORMAT = "rsd-head"  # in the metadata
 FACT = "fact."
 
 
@@ -133,7 +134,7 @@ class Head:
 
     def _metadata(self) -> dict[str, str]:
         return {
-            "format": "rsd-head",
+            "format": FORMAT,
             "family": self.family,
             "activation": self.activation,
             "classes": ",".join(map(str, self.classes)),
@@ -178,6 +179,14 @@ def load_head(path: Path) -> Head:
         return _head(open_tensors(LocalFile(path)), path)
     except OSError as error:
         raise ModelError(f"The head {path} can't be read: {error.strerror}.", "Check its path.") from error
+
+
+def is_head(path: Path) -> bool:
+    """Whether this is a side-car of ours."""
+    try:
+        return open_tensors(LocalFile(path)).metadata.get("format") == FORMAT
+    except (OSError, ModelError):
+        return False
 
 
 def _head(file: TensorFile, path: Path) -> Head:

@@ -463,6 +463,27 @@ def test_a_head_is_imported_from_a_directory(rsd):
     rsd("prm", "import", "nothing-here", "-o", "h.safetensors").refused(2, "nothing-here")
 
 
+def test_a_head_is_written_over_nothing_but_a_head(rsd):
+    head = {"score.weight": np.ones((2, 8), np.float32)}
+    write(rsd.home / "m", {"model.safetensors": safetensors(head)})
+    write(rsd.home, {"notes.txt": b"mine", "other.safetensors": safetensors(head)})
+    outputs = ("m/model.safetensors", "notes.txt", "other.safetensors")
+    before = {output: (rsd.home / output).read_bytes() for output in outputs}
+    for output in outputs:
+        rsd("prm", "import", "m", "-o", output).refused(2, output, "no head")
+        training = ("prm", "train", questions(rsd.home), "--work", "work", "--model", "draft", "-o", output)
+        rsd(*training).refused(2, output, "no head")
+    assert {output: (rsd.home / output).read_bytes() for output in outputs} == before
+    assert not (rsd.home / "work").exists()
+    rsd("prm", "import", "m", "-o", "gone/h.safetensors").refused(2, "gone is no folder")
+    pickled = write(rsd.home / "p", {"pytorch_model.bin": pytorch_bin(head)})
+    rsd("prm", "import", "p", "-o", "p/model.safetensors").refused(2, "checkpoint's weights")
+    assert [path.name for path in pickled.iterdir()] == ["pytorch_model.bin"]
+    assert rsd("prm", "import", "p", "-o", "p/head.safetensors", "--separator", "a").code == 0
+    assert rsd("prm", "import", "p", "-o", "p/head.safetensors", "--separator", "b").code == 0
+    assert load_head(pickled / "head.safetensors").separator == "b"
+
+
 @pytest.mark.parametrize("command", ["import", "convert"])
 def test_a_checkpoint_that_is_none_is_refused_before_the_hub_is_asked(command, rsd, tiny):
     files = write(rsd.home / "m", {"model.safetensors": safetensors({"score.weight": np.ones((2, 8))})})

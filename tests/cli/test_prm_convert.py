@@ -169,6 +169,22 @@ def test_what_is_made_is_looked_at_where_its_prm_reads(tmp_path):
         check_loads(write_llama(tmp_path / "right.gguf"), 65)
 
 
+def test_nothing_is_converted_over_a_file_that_is_there(rsd, base):
+    tensors = as_checkpoint(base)
+    files = checkpoint(rsd.home / "hf", tensors)
+    before = {path: path.read_bytes() for path in (base, files / "model.safetensors")}
+    args = ("prm", "convert", "hf", "--base", "base.gguf", "-o")
+    rsd(*args, "base.gguf").refused(2, "base.gguf is there already")
+    rsd(*args, "hf/model.safetensors").refused(2, "model.safetensors is there already")
+    rsd(*args, "hf").refused(2, "hf is there already")
+    rsd(*args, "gone/out.gguf").refused(2, "gone is no folder")
+    (rsd.home / "out.head.safetensors").write_text("mine")
+    rsd(*args, "out.gguf").refused(2, "out.head.safetensors", "no head")
+    assert {path: path.read_bytes() for path in before} == before
+    assert (rsd.home / "out.head.safetensors").read_text() == "mine"
+    assert not list(rsd.home.rglob("*.part"))
+
+
 def test_another_base_is_refused_with_both_sizes(rsd, base):
     tensors = as_checkpoint(base)
     name = "model.layers.0.mlp.up_proj.weight"

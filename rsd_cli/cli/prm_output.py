@@ -1,0 +1,44 @@
+"""Where the commands of `rsd prm` may write: never over what is not their own. Asked before any work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rsd_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rsd_cli.registry.hubfiles import HubFiles
+    from rsd_cli.rewards.checkpoints import LocalFiles
+
+
+def check_head_place(output: Path, read: LocalFiles | HubFiles | None = None) -> None:
+    """Refuse a head's place that another file has, or where a directory that is `read` would have its weights."""
+    from rsd_cli.rewards.checkpoints import INDICES, WHOLE, LocalFiles
+    from rsd_cli.rewards.heads import is_head
+
+    _check_folder(output)
+    if output.is_file() and not is_head(output):
+        raise UsageError(f"{output} is there, and is no head.", "Name another -o FILE.")
+    inside = isinstance(read, LocalFiles) and output.parent.samefile(read.directory)
+    if inside and output.name in {*INDICES, *WHOLE}:
+        raise UsageError(f"{output} would be taken for the checkpoint's weights.", "Name another -o FILE.")
+
+
+def check_gguf_place(output: Path) -> None:
+    """Refuse a GGUF's place that any file has: the base itself, say. A head beside it may be replaced."""
+    _check_folder(output)
+    if output.exists():
+        raise UsageError(f"{output} is there already.", "Name another -o FILE.")
+    check_head_place(head_beside(output))
+
+
+def head_beside(output: Path) -> Path:
+    """Where the head of a converted GGUF comes."""
+    return output.with_name(f"{output.stem}.head.safetensors")
+
+
+def _check_folder(output: Path) -> None:
+    if not output.parent.is_dir():
+        raise UsageError(f"{output.parent} is no folder.", "Name a file in a folder that exists.")
