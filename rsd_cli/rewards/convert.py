@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rsd_cli.errors import ModelError, UsageError
+from rsd_cli.rewards.published import has_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")  # Mistral's GGUFs are of the architecture llama
 PREFIXES = ("pretrained_model.", "base_model.model.", "module.")
-TIED = "output.weight"  # llama.cpp reads the embeddings where it is missing
+OUTPUT, EMBEDDINGS = (
+    "output.weight",
+    "token_embd.weight",
+)  # llama.cpp reads the second where the first is missing
 OF_THE_BASE = re.compile(r"rope_(freqs|factors_\w+)\.weight")  # constants that no checkpoint holds
 NOT_TAKEN_OVER = re.compile(r"GGUF\..*|split\..*|general\.(architecture|file_type|quantization_version|name)")
 
@@ -52,6 +56,19 @@ class Base:
     def size(self) -> int:
         """Bytes of its weights as `convert` writes them."""
         return sum(map(_n_bytes, self.shapes.values()))
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether its logits come from the input embeddings; a file may hold these twice, quantized in two ways."""
+        tensors = {tensor.name: tensor for tensor in self.reader.tensors}
+        if OUTPUT not in tensors:
+            return True
+        some = slice(None, None, 1 + len(tensors[OUTPUT].data) // 100)
+        one, other = (
+            _gguf().dequantize(tensors[name].data[some], tensors[name].tensor_type)
+            for name in (OUTPUT, EMBEDDINGS)
+        )
+        return bool(np.abs(one - other).mean() < np.abs(one).mean() / 4)
 
     def number(self, key: str) -> int:
         """A hyperparameter of the architecture."""
@@ -119,7 +136,9 @@ def matched(checkpoint: Checkpoint, base: Base) -> dict[str, str]:
     for name, source in found.items():
         if name in shapes and stored[source] != shapes[name]:
             raise _does_not_fit(checkpoint, base, f"holds {source} as {stored[source]}", shapes[name])
-    missing = [name for name in shapes if name not in found and name != TIED]
+    missing = [name for name in shapes if name not in found]
+    if OUTPUT in missing and (has_head(checkpoint) or base.is_tied):
+        missing.remove(OUTPUT)
     if missing:
         raise ModelError(
             f"{checkpoint.files.name} has no tensor for {missing[0]} ({len(missing)} missing), "

@@ -206,6 +206,23 @@ def test_a_missing_tensor_is_named(rsd, base):
     converted(rsd, tensors).refused(3, "blk.0.attn_v.weight")
 
 
+def test_a_prm_without_a_head_needs_its_output_matrix(rsd, base):
+    tensors = as_checkpoint(base)
+    del tensors["lm_head.weight"]
+    converted(rsd, tensors).refused(3, "output.weight")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+    assert converted(rsd, tensors, "--quant", "f16").code == 0
+    (rsd.home / "out.gguf").rename(base)
+    quantize(base, rsd.home / "small.gguf", "q4_0", lambda: False)
+    del tensors["lm_head.weight"]
+    checkpoint(rsd.home / "tied", tensors)
+    for name in ("base.gguf", "small.gguf"):  # which hold the embeddings twice, the second one in two types
+        done = rsd("prm", "convert", "tied", "--base", name, "-o", f"of-{name}")
+        assert done.code == 0, done.err
+    kinds = {tensor.name: tensor.tensor_type for tensor in gguf.GGUFReader(rsd.home / "small.gguf").tensors}
+    assert kinds["output.weight"] != kinds["token_embd.weight"]
+
+
 def test_values_that_are_not_finite_are_refused(rsd, base):
     tensors = as_checkpoint(base)
     tensors["model.norm.weight"] = np.full_like(tensors["model.norm.weight"], np.nan)
