@@ -41,7 +41,7 @@ def import_head(
     """
     from rsd_cli.cli.prm_output import check_head_place
     from rsd_cli.rewards.checkpoints import Checkpoint
-    from rsd_cli.rewards.published import take_head
+    from rsd_cli.rewards.published import layout_of, take_head
 
     check_head_place(output)
     files = checkpoint_files(checkpoint, revision)
@@ -56,6 +56,9 @@ def import_head(
         + (f"; {read:,} bytes read" if read is not None else "")
         + ("; all weights of a layer are zero" if head.is_zero else ""),
         err=True,
+    )
+    typer.echo(
+        f"models.yaml needs family: {head.family}, layout: {layout_of(head)}, head: {output}", err=True
     )
     typer.echo(str(output))
 

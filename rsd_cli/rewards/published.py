@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Published:
-    """A layout: dense layers by name, outputs, and what is read of them.
+    """A layout: dense layers by name, outputs, and what is read of them; `layout` is its name in models.yaml.
 
     Where models differ in their separators, `by_name` has those that are known, by a part of a repository's name;
     `separator` is a guess for the others.
     """
 
     models: str
+    layout: str
     layers: tuple[str, ...]
     outputs: int
     activation: Activation
@@ -47,11 +48,19 @@ STEPWISE = {  # as their cards and training code have it
     "pure-prm": "\n\n",
 }
 PUBLISHED = (
-    Published("Skywork-o1-Open-PRM", ("v_head.summary",), 1, "sigmoid", (0,), "\n"),
-    Published("Qwen2.5-Math-PRM, ReasonFlux-PRM-7B", ("score.0", "score.2"), 2, "softmax", (1,), "<extra_0>"),
-    Published("TRL's stepwise models, PURE", ("score",), 2, "softmax", (1,), "\n", STEPWISE),
-    Published("ReasonEval", ("score_head",), 3, "softmax", (1, 2), ""),
-    Published("one score per token", ("score",), 1, "sigmoid", (0,), "\n", STEPWISE),
+    Published("Skywork-o1-Open-PRM", "skywork", ("v_head.summary",), 1, "sigmoid", (0,), "\n"),
+    Published(
+        "Qwen2.5-Math-PRM, ReasonFlux-PRM-7B",
+        "qwen-prm",
+        ("score.0", "score.2"),
+        2,
+        "softmax",
+        (1,),
+        "<extra_0>",
+    ),
+    Published("TRL's stepwise models, PURE", "trl", ("score",), 2, "softmax", (1,), "\n", STEPWISE),
+    Published("ReasonEval", "reasoneval", ("score_head",), 3, "softmax", (1, 2), ""),
+    Published("one score per token", "trl", ("score",), 1, "sigmoid", (0,), "\n", STEPWISE),
 )
 PREFIXES = ("", "model.", "base_model.model.", "module.")
 GUESSED = "separator guessed"
@@ -74,6 +83,11 @@ def take_head(checkpoint: Checkpoint, base: str = "", separator: str | None = No
         f"{', '.join(outside) or 'nothing'}.",
         "A PRM that answers with its vocabulary needs no head: use the family marker.",
     )
+
+
+def layout_of(head: Head) -> str:
+    """The name in models.yaml of the layout that the model of a taken head reads."""
+    return next(known.layout for known in PUBLISHED if known.models == head.facts["layout"])
 
 
 def separator_was_guessed(head: Head) -> bool:

@@ -449,6 +449,8 @@ def test_a_head_is_imported_from_a_hub_by_its_bytes_alone(layout, stored, rsd):
     assert (head.hidden_size, head.n_vocab) == (H, 250_000)
     assert (head.activation, head.classes, head.separator) == (activation, classes, separator)
     assert head.facts["commit"] == COMMIT
+    declared = {"skywork": "skywork", "qwen": "qwen-prm", "reasoneval": "reasoneval"}.get(layout, "trl")
+    assert f"family: value-head, layout: {declared}, head: h.safetensors" in done.err
     assert hub.sent < 1_000_000 < len(hub.files[name])
     assert done.out.strip() == "h.safetensors"
 
