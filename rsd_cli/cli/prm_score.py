@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from contextlib import closing, suppress
 from pathlib import Path
@@ -42,7 +43,10 @@ def score(
     gpu_layers: options.GpuLayers = "",
     ctx: options.Ctx = 0,
 ) -> None:
-    """Score the steps of given solutions."""
+    """Score the steps of given solutions.
+
+    A solution counts as finished: its last step is read as one that ends the answer.
+    """
     from rsd_cli.cli import room, setup
     from rsd_cli.cli.interrupt import Interrupt
     from rsd_cli.cli.trio import LoadedTrio, Shape
@@ -84,15 +88,23 @@ def _read(file: str) -> str:
 
 def read_solutions(text: str, name: str) -> Iterator[tuple[str, Solution]]:
     """Solutions with their names, from JSONL or plain text; all steps but the last end with the separator."""
-    if text.lstrip().startswith("{"):
+    blocks = [block.strip() for block in re.split(r"\n\s*\n", text.replace("\r\n", "\n")) if block.strip()]
+    if _is_json(text.lstrip(), len(blocks)):
         for number, line in enumerate(text.split("\n"), start=1):  # JSON may hold what else ends a line
             if line.strip():
                 yield _from_json(line, number, name)
         return
-    blocks = [block.strip() for block in text.replace("\r\n", "\n").split("\n\n") if block.strip()]
     if len(blocks) < 2:
         raise UsageError(f"{name} has no question with steps.", FORMS)
     yield name, _solution(blocks[0], blocks[1:])
+
+
+def _is_json(text: str, n_blocks: int) -> bool:
+    """Whether the first line is an object, or was to be one: a question may begin with a brace as well."""
+    try:
+        return isinstance(json.loads(text.split("\n", 1)[0]), dict)
+    except (ValueError, RecursionError):
+        return text.startswith("{") and n_blocks < 2
 
 
 def _from_json(line: str, number: int, name: str) -> tuple[str, Solution]:
@@ -104,7 +116,8 @@ def _from_json(line: str, number: int, name: str) -> tuple[str, Solution]:
             raise TypeError
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UsageError(f"Line {number} of {name} is no problem with steps.", FORMS) from None
-    return str(row.get("id", number)), _solution(question, steps)
+    ident = row.get("id")
+    return str(number if ident is None else ident), _solution(question, steps)
 
 
 def _solution(question: str, steps: list[str]) -> Solution:

@@ -62,6 +62,24 @@ def test_a_line_that_is_too_deep_is_a_bad_one(tmp_path):
         list(read_solutions('{"problem": ' + DEEP, "q"))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{1, 2} is a set. What is its sum?\n\nIt is 3.\n\nSo 3.",
+        "{1, 2} is a set. What is its sum?\n \nIt is 3.\r\n\t\r\n\r\nSo 3.\n",
+    ],
+)
+def test_blank_lines_stand_between_steps_and_a_brace_begins_no_json(text):
+    ((_, solution),) = read_solutions(text, "q")
+    assert solution.question == "{1, 2} is a set. What is its sum?"
+    assert solution.steps == ("It is 3.\n\n", "So 3.")
+
+
+def test_a_line_whose_id_is_null_goes_by_its_number():
+    lines = [json.dumps(PROBLEM | more) for more in ({"id": None}, {"id": 0}, {})]
+    assert [name for name, _ in read_solutions("\n".join(lines), "q")] == ["1", "0", "3"]
+
+
 def test_text_is_scored_as_a_table_with_bars(rsd):
     done = rsd("prm", "score", "-", "--prm", "opinion", *SHORT, stdin=TEXT.encode())
     assert done.code == 0, done.err
