@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rsd_cli.cli import options
-from rsd_cli.cli.questions import Task, read_questions
+from rsd_cli.cli.questions import Task, read_questions, with_formulas
 from rsd_cli.errors import RSDError, UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rsd_cli.decoding.trajectory import Settings
     from rsd_cli.display.calibration import Report
     from rsd_cli.evaluation.calibration import Costs, Gain, JudgedStep, Measured
+    from rsd_cli.evaluation.grader import Grader
 
 BUDGET = 0.4  # share of tokens by the target that is recommended where nothing was measured
 
@@ -84,6 +85,7 @@ def calibrate(
     from rsd_cli.decoding.prompts import MATHS
     from rsd_cli.decoding.strategies import parse
     from rsd_cli.decoding.trajectory import Settings
+    from rsd_cli.evaluation.grader import Grader, need_maths
     from rsd_cli.registry.editing import check_savable, set_threshold
     from rsd_cli.registry.loading import load_registry
 
@@ -91,6 +93,8 @@ def calibrate(
     if plot:
         check_plot(plot)
     tasks = read_questions(questions, rows, need_gold=bool(sweep or asked))
+    if (sweep or asked) and with_formulas(tasks):
+        need_maths("maths")
     entry = load_registry(models).trio(trio)
     if save and (draft or target or prm):
         raise UsageError("--save goes with a trio as it is.", "Leave out --draft, --target and --prm.")
@@ -103,12 +107,11 @@ def calibrate(
     sampling = setup.make_sampling(cast.sampling)
     settings = Settings("audit", max_tokens=max_tokens, system=MATHS, seed=seed, sampling=sampling)
     answers = Answers(record, described(trio, cast, settings), tasks)
-    with Interrupt() as interrupt:
+    with Interrupt() as interrupt, Grader() as grader:
         loaded = LoadedTrio(cast.models, cast.prm, shape, interrupt)
         try:
-            report = Calibration(loaded, tasks, settings, answers, interrupt).report(
-                trio, share, sweep, asked
-            )
+            calibration = Calibration(loaded, tasks, settings, answers, grader, interrupt)
+            report = calibration.report(trio, share, sweep, asked)
         finally:
             loaded.close()
             answers.close()
@@ -140,6 +143,7 @@ class Calibration:
     tasks: list[Task]
     settings: Settings
     answers: Answers
+    grader: Grader
     interrupt: Interrupt
     left_out: list[RSDError] = field(default_factory=list)
 
@@ -192,11 +196,10 @@ class Calibration:
 
     def _measured(self, strategy: str, threshold: float) -> Measured:
         from rsd_cli.evaluation.calibration import Graded, Measured
-        from rsd_cli.evaluation.grading import is_right
 
         graded = [
             Graded(
-                is_right(answered.text, task.answer),
+                self.grader.is_right(answered.text, task.answer),
                 sum(step.tokens for step in answered.steps if step.author == "target"),
                 sum(step.tokens for step in answered.steps),
             )

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rsd_cli.cli import options
-from rsd_cli.cli.questions import Task, read_questions
-from rsd_cli.errors import UsageError
+from rsd_cli.cli.questions import read_questions, with_formulas
+from rsd_cli.cli.train_problems import FEWEST, cells, check_outcomes, check_problems, fitting_questions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from rsd_cli.cli.interrupt import Interrupt
+    from rsd_cli.cli.questions import Task
     from rsd_cli.cli.train_folder import Folder
     from rsd_cli.cli.warm import FoundModel
-    from rsd_cli.engine.llama import Model
     from rsd_cli.engine.seats import Engine
+    from rsd_cli.evaluation.grader import Grader
     from rsd_cli.rewards.rollouts import Plan, Question, Rollout, Sampled
 
 N_BATCH = 512
@@ -31,7 +32,8 @@ def train(
     problems: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="JSONL with question and answer; a GSM8K answer's #### is known."
+            metavar="FILE",
+            help="JSONL with question and answer: a number, words or a formula; GSM8K's #### is known.",
         ),
     ],
     work: Annotated[
@@ -42,7 +44,7 @@ def train(
         str, typer.Option("--model", metavar="MODEL", help="The generator whose states are read.")
     ] = "qwen2.5-coder-0.5b",
     rows: Annotated[
-        int, typer.Option("--rows", min=10, help="Problems to sample from, from the top.")
+        int, typer.Option("--rows", min=FEWEST, help="Problems to sample from, from the top.")
     ] = 1000,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Solutions of each problem.")] = 2,
     label: Annotated[
@@ -69,13 +71,20 @@ def train(
     from rsd_cli.cli.interrupt import Interrupt
     from rsd_cli.cli.train_folder import Folder, check_output
     from rsd_cli.engine.llama import DecodeAborted
+    from rsd_cli.evaluation.grader import need_maths
     from rsd_cli.rewards.rollouts import Plan
 
     check_output(output)
     tasks = read_questions(problems, rows, need_gold=True)
+    check_problems([task.id for task in tasks])
     plan = Plan(samples, completions, temperature=temperature, max_tokens=max_tokens, seed=seed)
     settings = asdict(plan) | {"model": model, "problems": problems.name}
     del settings["samples"]  # more of them are welcome
+    if with_formulas(tasks):
+        need_maths("maths")
+        settings["formulas"] = (
+            "math-verify"  # labels by other rules, as of earlier versions, are not mixed in
+        )
     folder = Folder(work)
     folder.check(settings)
     found = _hashed(setup.find_model(model, setup.Access(models, offline, yes=yes)))
@@ -83,6 +92,9 @@ def train(
     with Interrupt() as interrupt, ExitStack() as stack, suppress(DecodeAborted):
         studio = _open_studio(stack, found, tasks, folder, plan, interrupt, Room(seats, threads))
         rollouts = studio.sample()
+        if interrupt():
+            raise typer.Exit(interrupt.exit_code)
+        check_outcomes(rollouts)
         labelled = studio.label(rollouts, label)
     if interrupt():
         raise typer.Exit(interrupt.exit_code)
@@ -114,6 +126,7 @@ class Studio:
 
     found: FoundModel
     engine: Engine
+    grader: Grader
     questions: list[Question]
     folder: Folder
     plan: Plan
@@ -121,7 +134,6 @@ class Studio:
 
     def sample(self) -> list[Rollout]:
         """The rollouts of all questions, those of earlier runs included, in an order that seats do not change."""
-        from rsd_cli.evaluation.grading import is_right
         from rsd_cli.rewards.rollouts import sample
 
         keys = {f"{question.id}/{n}" for question in self.questions for n in range(self.plan.samples)}
@@ -135,14 +147,13 @@ class Studio:
 
         def begin(finished: Callable[[Rollout], None]) -> Iterable[Sampled]:
             for question, numbers in missing.items():
-                yield sample(question, numbers, self.plan, is_right, finished)
+                yield sample(question, numbers, self.plan, self.grader.is_right, finished)
 
         rollouts += self._run("rollouts", begin, len(keys), len(done))
         return sorted(rollouts, key=lambda rollout: rollout.key)
 
     def label(self, rollouts: list[Rollout], most: int) -> list[Rollout]:
         """The first held-out rollouts, one of a problem, with a share of their steps labelled."""
-        from rsd_cli.evaluation.grading import is_right
         from rsd_cli.rewards.rollouts import complete
         from rsd_cli.rewards.starter import is_labelled
 
@@ -155,7 +166,8 @@ class Studio:
         def begin(finished: Callable[[Rollout], None]) -> Iterable[Sampled]:
             for rollout in wanted:
                 if rollout.key not in done:
-                    yield complete(by_id[rollout.id], rollout, self.plan, is_right, finished)
+                    question = by_id[rollout.id]
+                    yield complete(question, rollout, self.plan, self.grader.is_right, finished)
 
         labelled += self._run("labelled", begin, len(keys), len(done))
         return sorted(labelled, key=lambda rollout: rollout.key)
@@ -201,57 +213,16 @@ def _open_studio(
     from rsd_cli.engine.context import ContextOptions
     from rsd_cli.engine.llama import Model
     from rsd_cli.engine.seats import Engine
+    from rsd_cli.evaluation.grader import Grader
 
     model = Model(found.path, aborted=interrupt)
     stack.callback(model.close)
-    questions = _fitting(model, tasks, plan)
-    n_ctx = max(_cells(question, plan) for question in questions)
+    questions = fitting_questions(model, tasks, plan)
+    n_ctx = max(cells(question, plan) for question in questions)
     options = ContextOptions(n_ctx, room.seats, min(N_BATCH, n_ctx), threads=room.threads)
     engine = Engine(model, options, interrupt)
     stack.callback(engine.close)
-    return Studio(found, engine, questions, folder, plan, interrupt)
-
-
-def _cells(question: Question, plan: Plan) -> int:
-    """The context that a rollout needs: the prompt, the longest answer, and a token that is drawn ahead."""
-    return len(question.prompt) + plan.max_tokens + 1
-
-
-def _fitting(model: Model, tasks: list[Task], plan: Plan) -> list[Question]:
-    """The tasks with their prompts, without those that leave no room for an answer; says how many these are."""
-    questions = _questions(model, tasks)
-    fitting = [question for question in questions if _cells(question, plan) <= model.n_ctx_train]
-    left_out = f"too long for {model.path.name}, which was trained for {model.n_ctx_train:,} tokens"
-    if not fitting:
-        raise UsageError(
-            f"With answers of {plan.max_tokens:,} tokens every problem is {left_out}.",
-            "Give a smaller --max-tokens, or another --model.",
-        )
-    if len(fitting) < len(questions):
-        typer.echo(
-            f"{len(questions) - len(fitting)} of {len(questions)} problems are left out: with an answer of "
-            f"{plan.max_tokens:,} tokens they are {left_out}.",
-            err=True,
-        )
-    return fitting
-
-
-def _questions(model: Model, tasks: list[Task]) -> list[Question]:
-    from rsd_cli.decoding.prompts import MATHS
-    from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
-    from rsd_cli.rewards.rollouts import Question
-
-    with closing(Renderer()) as renderer:
-        template = ChatTemplate(model, renderer)
-        return [
-            Question(
-                task.id,
-                task.question,
-                task.answer,
-                tuple(template.encode([Message("system", MATHS), Message("user", task.question)])),
-            )
-            for task in tasks
-        ]
+    return Studio(found, engine, stack.enter_context(Grader()), questions, folder, plan, interrupt)
 
 
 def _write(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rsd_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 FORM = 'Each line is a JSON object like {"question": "…", "answer": "…"}.'
@@ -49,6 +49,13 @@ def read_questions(path: Path, rows: int, *, need_gold: bool) -> list[Task]:
         if need_gold and task.gold is None:
             raise UsageError(f"Line {number} of {path} has no answer.", FORM)
     return tasks
+
+
+def with_formulas(tasks: Iterable[Task]) -> bool:
+    """Whether the gold answers of some are formulas, which math-verify compares."""
+    from rsd_cli.evaluation.grader import is_formula
+
+    return any(is_formula(task.answer) for task in tasks)
 
 
 def _task(path: Path, number: int, line: str, gold_of: Callable[[str], str]) -> Task:

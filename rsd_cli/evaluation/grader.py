@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Literal
 
 from rsd_cli.decoding.answer import final_answer
 from rsd_cli.errors import RSDError
-from rsd_cli.evaluation import notation
-from rsd_cli.evaluation.choices import letter_of_box, letter_of_text
+from rsd_cli.evaluation import grading, notation
+from rsd_cli.evaluation.choices import LETTERS, letter_of_box, letter_of_text
 from rsd_cli.evaluation.grading import as_number, last_number, same_text
 from rsd_cli.evaluation.maths import Comparer, Verdict
 
@@ -86,6 +86,12 @@ class Grader:
         outcome = self.compare(extracted, gold, answer_type, choices)
         return Grade(outcome == "right", extracted, outcome, truncated)
 
+    def is_right(self, answer: str, gold: str) -> bool:
+        """Whether a text of which nothing more is known has the gold answer: by quick rules, but for a formula."""
+        if is_formula(gold):
+            return self.grade(answer, "eog", gold, "maths").right
+        return grading.is_right(answer, gold)
+
     def compare(
         self, extracted: str, gold: str, answer_type: AnswerType, choices: tuple[str, ...] = ()
     ) -> Verdict:
@@ -108,6 +114,12 @@ class Grader:
             return "unparsable"
         based = _same_in_base(given, gold)
         return self._maths.compare(given, gold) if based is None else _verdict(based)
+
+
+def is_formula(gold: str) -> bool:
+    """Whether quick rules may take a right answer for a wrong one: no number, no words, no letter of a choice."""
+    is_letter = len(gold.strip()) == 1 and gold.strip() in LETTERS
+    return bool(gold.strip()) and as_number(gold) is None and not notation.is_words(gold) and not is_letter
 
 
 def need_maths(answer_type: AnswerType) -> None:

@@ -82,6 +82,11 @@ def is_labelled(problem: str) -> bool:
     return part_of(problem) >= TRAINING
 
 
+def is_held_out(problem: str) -> bool:
+    """Whether a problem's steps are for the report alone."""
+    return part_of(problem) >= HELD_OUT
+
+
 def examples(steps: Sequence[Seen], good: Callable[[Seen], bool], inputs: Sequence[str] = INPUTS) -> Examples:
     """Rows of inputs with labels; every solution weighs the same, however many steps it has."""
     rows = np.array([head_inputs(inputs, seen.observed, seen.solution) for seen in steps], np.float64)
@@ -141,14 +146,16 @@ class Trained:
 def train_head(
     rollouts: Sequence[Rollout], labelled: Sequence[Rollout], inputs: Sequence[str] = INPUTS
 ) -> Trained:
-    """Fit on outcomes, and calibrate on what completions say where they were tried, else on outcomes."""
+    """Fit on outcomes; calibrate on what completions say where that was tried and is not all alike, else on those."""
     steps = seen_steps(rollouts, 0, HELD_OUT)
     chosen = choose(examples(steps, outcome, inputs))
     tried = {
         (seen.rollout.key, seen.index): reaches(seen)
         for seen in seen_steps(labelled, 0, HELD_OUT)
         if seen.step.reaches is not None
-    } or {(seen.rollout.key, seen.index): outcome(seen) for seen in steps}
+    }
+    if len(set(tried.values())) < 2:
+        tried = {(seen.rollout.key, seen.index): outcome(seen) for seen in steps}
     rows = np.array([(seen.rollout.key, seen.index) in tried for seen in steps])
     good = [float(tried[key]) for seen in steps if (key := (seen.rollout.key, seen.index)) in tried]
     fitted = chosen.calibrated(rows, np.array(good))

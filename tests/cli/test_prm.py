@@ -4,6 +4,7 @@ import copy
 import json
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from rsd_cli.cli.interrupt import Interrupt
 from rsd_cli.cli.prm_score import read_solutions
 from rsd_cli.cli.questions import read_questions
 from rsd_cli.errors import UsageError
+from rsd_cli.evaluation.grading import last_number
 from rsd_cli.registry.names import number_text
 from rsd_cli.rewards.heads import load_head
 from rsd_cli.rewards.rollouts import Rollout, SeenStep
@@ -149,26 +151,68 @@ def test_ctrl_c_while_a_model_loads_is_no_error(command, rsd, monkeypatch):
     assert done.exit_code == 130, done.exception
 
 
+def train(rsd, *more, file="questions.jsonl", model="draft", output="h.safetensors"):
+    return rsd("prm", "train", file, "--work", "work", "--model", model, "-o", output, *SHORT, *more)
+
+
+FEW = ("--rows", "30", "--samples", "1", "-n", "24", "--completions", "2")
+
+
+def solved(rsd, gold="{}", **how):
+    """Sums as `questions` has them, but their golds are the numbers that the generator says, where it says one."""
+    path = Path(questions(rsd.home, **how))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    train(rsd, *FEW, "--label", "0", "--work", "first")
+    for line in (rsd.home / "first" / "rollouts.jsonl").read_text().splitlines():
+        rollout = Rollout.from_json(line)
+        if said := last_number("".join(step.text for step in rollout.steps)):
+            rows[int(rollout.id)]["answer"] = gold.format(said)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
 @pytest.fixture
 def trained(rsd):
     """A head that the command made on a tiny model, and how the command ended."""
     (rsd.home / "head.md").write_text("# head\n\nof an earlier run\n")
-    args = (
-        "prm",
-        "train",
-        questions(rsd.home, long={3: 1300, 4: 3000}),
-        "--work",
-        "work",
-        "--model",
-        "draft",
-        "-o",
-        "head.safetensors",
-    )
-    done = rsd(
-        *args, "--rows", "30", "--samples", "1", "--label", "4", "-n", "24", "--completions", "2", *SHORT
-    )
+    solved(rsd, long={3: 1300, 4: 3000})
+    done = train(rsd, *FEW, "--label", "4", output="head.safetensors")
     assert done.code == 0, done.err
     return done
+
+
+def test_formulas_are_compared_as_such_and_other_labels_not_mixed_in(rsd):
+    solved(rsd, r"\sqrt{{{0}^2}}")
+    done = train(rsd, *FEW, "--label", "0")
+    assert done.code == 0, done.err
+    kept = (rsd.home / "work" / "rollouts.jsonl").read_text().splitlines()
+    rights = [Rollout.from_json(line) for line in kept]
+    assert any(rollout.right and "sqrt" in rollout.gold for rollout in rights)
+    manifest = rsd.home / "work" / "run.json"
+    manifest.write_text(manifest.read_text().replace('"formulas"', '"left"'))  # as of an earlier version
+    train(rsd, *FEW, "--label", "0").refused(5, "formulas", "'math-verify'", "--work")
+
+
+def test_too_few_problems_are_refused_before_the_work(rsd):
+    questions(rsd.home, n=9)
+    train(rsd).refused(2, "Too few problems: 9", "at least 10")
+    questions(rsd.home, n=12, long={i: 3000 for i in range(12) if i not in {1, 8}})  # both held out
+    done = train(rsd, "-n", "24")
+    assert (done.code, done.out) == (2, "")
+    assert "10 of 12 problems are left out" in done.err
+    assert "2, of which 0 are to train on" in done.err
+    assert not (rsd.home / "work" / "rollouts.jsonl").exists()
+
+
+def test_solutions_that_are_all_wrong_are_refused(rsd):
+    path = rsd.home / questions(rsd.home)
+    rows = [json.loads(line) | {"answer": "no solution"} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = train(rsd, *FEW, "--label", "0")
+    assert (done.code, done.out) == (2, "")
+    assert "0 of 2" in done.err
+    assert "to train on are right" in done.err
+    assert not (rsd.home / "h.safetensors").exists()
 
 
 def test_a_head_is_trained_with_a_card_and_used_by_its_draft(rsd, trained):
@@ -208,8 +252,8 @@ def test_a_head_is_trained_with_a_card_and_used_by_its_draft(rsd, trained):
 
 
 def test_training_goes_on_where_it_was_interrupted_and_refuses_another_run(rsd):
-    args = ["prm", "train", questions(rsd.home), "--work", "work", "--model", "draft", "-o", "h.safetensors"]
-    args += ["--rows", "30", "--label", "2", "-n", "24", "--samples", "1", *SHORT]
+    args = ["prm", "train", solved(rsd), "--work", "work", "--model", "draft", "-o", "h.safetensors"]
+    args += [*FEW, "--label", "2", *SHORT]
     running = rsd.start(*args)
     kept = rsd.home / "work" / "rollouts.jsonl"
     end = time.monotonic() + 60
@@ -225,10 +269,6 @@ def test_training_goes_on_where_it_was_interrupted_and_refuses_another_run(rsd):
     keys = [(row["id"], row["sample"]) for row in map(json.loads, after)]
     assert len(keys) == len(set(keys)) == 30
     rsd(*args, "--seed", "5").refused(5, "seed", "--work")
-
-
-def train(rsd, *more, file="questions.jsonl", model="draft", output="h.safetensors"):
-    return rsd("prm", "train", file, "--work", "work", "--model", model, "-o", output, *SHORT, *more)
 
 
 @pytest.mark.parametrize(("file", "model", "code"), [("nope", "draft", 2), ("questions.jsonl", "nope", 2)])

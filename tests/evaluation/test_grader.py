@@ -13,7 +13,8 @@ import pytest
 from rsd_cli.errors import RSDError
 from rsd_cli.evaluation import maths, maths_worker
 from rsd_cli.evaluation.choices import letter_of_box, letter_of_text
-from rsd_cli.evaluation.grader import Grade, Grader, need_maths
+from rsd_cli.evaluation.grader import Grade, Grader, is_formula, need_maths
+from rsd_cli.evaluation.grading import is_right
 from rsd_cli.evaluation.items import Item
 from rsd_cli.evaluation.taskdata import load
 from rsd_cli.evaluation.tasks import TASKS
@@ -259,6 +260,26 @@ def test_the_worker_may_import():
     maths_worker.refuse("open", ("/x.py", "r", os.O_RDONLY | os.O_CLOEXEC))
     maths_worker.refuse("os.listdir", ("/",))
     maths_worker.refuse("import", ("sympy", None, None, None, None))
+
+
+@pytest.mark.parametrize(
+    ("text", "gold"),
+    [(r"So \boxed{x^2+1}.", "1+x^2"), (r"\boxed{2\sqrt{3}}", r"$\sqrt{12}$"), ("It is 7.", "7")],
+)
+def test_a_text_alone_is_graded_with_formulas_compared(text, gold, grader):
+    assert grader.is_right(text, gold)
+    assert not grader.is_right(text, gold + "9")
+    assert is_right(text, gold) != is_formula(gold)
+
+
+@pytest.mark.parametrize(
+    "gold", ["1,234", "-3", "50\\%", r"\frac{1}{2}", "$18", "C", "no solution", r"\text{East}", ""]
+)
+def test_numbers_words_and_letters_are_no_formulas(gold, monkeypatch):
+    monkeypatch.setattr("rsd_cli.evaluation.maths._start", lambda: pytest.fail("quick rules do"))
+    assert not is_formula(gold)
+    with Grader() as grader:
+        assert grader.is_right(rf"\boxed{{{gold}}}", gold) == bool(gold)
 
 
 def test_without_math_verify_formulas_are_refused_and_numbers_are_not(monkeypatch):

@@ -6,6 +6,8 @@ import pytest
 from rsd_cli.rewards.families import Solution
 from rsd_cli.rewards.features import FEATURES, false_equations
 from rsd_cli.rewards.quality import auc, best_first_errors, calibration_error, first_errors, reliability
+from rsd_cli.rewards.rollouts import Rollout, SeenStep
+from rsd_cli.rewards.starter import is_held_out, train_head
 from rsd_cli.rewards.training import Examples, choose, fold_of, part_of, sigmoid
 
 
@@ -83,3 +85,17 @@ def test_noise_is_not_mistaken_for_a_signal():
 def test_problems_fall_into_the_same_parts_everywhere():
     assert [part_of(name) for name in ("0", "1", "gsm8k/7")] == [9, 83, 71]
     assert len({fold_of(str(i)) for i in range(100)}) == 5
+
+
+@pytest.mark.parametrize("reaches", [(True, False), (False, False)])
+def test_labels_that_are_all_alike_calibrate_nothing(reaches):
+    random = np.random.default_rng(0)
+    rollouts = []
+    for i in range(60):
+        state = random.normal(size=4).astype(np.float16)
+        steps = (SeenStep("We add.", (1,), -0.5, -1.0, 0.5, state, state, reaches=reaches[i % 2]),)
+        rollouts.append(Rollout(str(i), 0, "What is 1 + 2?", steps, right=state[0] > 0))
+    below = [rollout for rollout in rollouts if not is_held_out(rollout.id)]
+    trained = train_head(rollouts, labelled := below[:8], ("hidden",))
+    assert trained.n_calibration == (len(labelled) if any(reaches) else len(below))
+    assert np.ptp(trained.fit.rewards(np.eye(4))) > 0.01
