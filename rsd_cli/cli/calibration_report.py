@@ -69,6 +69,11 @@ def _as_json(report: Report) -> str:
         for run, gain in report.runs
     ]
     data = {"threshold": report.threshold, "reason": report.reason, "left_out": report.left_out, "runs": runs}
+    data["draft"] = report.draft and {
+        "right": sum(answer.right for answer in report.draft.answers),
+        "graded": len(report.draft.answers),
+        "accuracy": report.draft.accuracy,
+    }
     points = [asdict(point) for point in report.points]
     data |= {"rewards": report.rewards, "earned": report.earned, "curve": points}
     return json.dumps(data, allow_nan=False)

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from rsd_cli.evaluation.calibration import Costs, Gain, JudgedStep, Measured
     from rsd_cli.evaluation.grader import Grader
 
-BUDGET = 0.4  # share of tokens by the target that is recommended where nothing was measured
-
 
 def calibrate(
     questions: Annotated[
@@ -85,7 +83,7 @@ def calibrate(
     from rsd_cli.decoding.prompts import MATHS
     from rsd_cli.decoding.strategies import parse
     from rsd_cli.decoding.trajectory import Settings
-    from rsd_cli.evaluation.grader import Grader, need_maths
+    from rsd_cli.evaluation.grader import Grader
     from rsd_cli.registry.editing import check_savable, set_threshold
     from rsd_cli.registry.loading import load_registry
 
@@ -93,8 +91,7 @@ def calibrate(
     if plot:
         check_plot(plot)
     tasks = read_questions(questions, rows, need_gold=bool(sweep or asked))
-    if (sweep or asked) and with_formulas(tasks):
-        need_maths("maths")
+    _check_gradable(tasks, need=bool(sweep or asked))
     entry = load_registry(models).trio(trio)
     if save and (draft or target or prm):
         raise UsageError("--save goes with a trio as it is.", "Leave out --draft, --target and --prm.")
@@ -125,6 +122,19 @@ def calibrate(
         draw(plot, report)
 
 
+def _check_gradable(tasks: list[Task], *, need: bool) -> None:
+    """Refuse formulas that can't be compared; where no answer needs to be graded, say only that these are not."""
+    from rsd_cli.evaluation.grader import need_maths
+
+    if with_formulas(tasks):
+        try:
+            need_maths("maths")
+        except RSDError as error:
+            if need:
+                raise
+            typer.echo(f"Not all answers are graded. {error.message} {error.hint}", err=True)
+
+
 def _thresholds(text: str) -> list[float]:
     try:
         thresholds = [float(part) for part in text.split(",") if part.strip()]
@@ -150,7 +160,7 @@ class Calibration:
     def report(self, name: str, share: float | None, sweep: int, at: Sequence[float]) -> Report | None:
         """Everything; None if it was interrupted."""
         from rsd_cli.display.calibration import Report
-        from rsd_cli.evaluation.calibration import curve
+        from rsd_cli.evaluation.calibration import curve, recommend
 
         if not self._run("audit", 0):
             return None
@@ -159,7 +169,8 @@ class Calibration:
             return None
         audited = self._answered("audit", 0)
         steps = _judged(audited)
-        threshold, reason = _recommend(steps, runs, share)
+        threshold, reason = recommend(steps, runs, share)
+        drafted = self._measured("audit", 0)
         return Report(
             f"{name}: {len(self.tasks)} questions, {len(steps)} steps of the draft",
             tuple(step.reward for answered in audited for step in answered.steps),
@@ -169,6 +180,7 @@ class Calibration:
             threshold,
             reason,
             len(self.left_out),
+            drafted if drafted.answers else None,
         )
 
     def _costs(self) -> Costs:
@@ -195,7 +207,9 @@ class Calibration:
         return [(first, None), *zip(between, gains, strict=True), (last, None)]
 
     def _measured(self, strategy: str, threshold: float) -> Measured:
+        """The answers of a run whose gold ones are known and can be compared."""
         from rsd_cli.evaluation.calibration import Graded, Measured
+        from rsd_cli.evaluation.grader import can_grade
 
         graded = [
             Graded(
@@ -204,6 +218,7 @@ class Calibration:
                 sum(step.tokens for step in answered.steps),
             )
             for task, answered in zip(self.tasks, self._answered(strategy, threshold), strict=True)
+            if task.gold is not None and can_grade(task.gold)
         ]
         return Measured(threshold, tuple(graded))
 
@@ -263,23 +278,7 @@ def _judged(audited: Sequence[Answered]) -> list[JudgedStep]:
     from rsd_cli.evaluation.calibration import JudgedStep
 
     return [
-        JudgedStep(math.nan if step.reward is None else step.reward, step.tokens, step.audited)
-        for answered in audited
+        JudgedStep(math.nan if step.reward is None else step.reward, step.tokens, step.audited, number)
+        for number, answered in enumerate(audited)
         for step in answered.steps
     ]
-
-
-def _recommend(
-    steps: Sequence[JudgedStep], runs: Sequence[tuple[Measured, Gain | None]], share: float | None
-) -> tuple[float, str]:
-    """The wanted share, else the largest gain that was measured, else a budget."""
-    from rsd_cli.evaluation.calibration import threshold_for
-
-    if share is not None:
-        return threshold_for(steps, share), f"the target writes an estimated {share:.0%} of the tokens"
-    gains = [(gain, run) for run, gain in runs if gain]
-    if gains:
-        gain, run = max(gains, key=lambda pair: pair[0].mean)
-        return run.threshold, f"{100 * gain.mean:+.1f} points above the chord, the most of those measured"
-    reason = f"the target writes an estimated {BUDGET:.0%} of the tokens; --sweep measures accuracy"
-    return threshold_for(steps, BUDGET), reason

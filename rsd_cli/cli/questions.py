@@ -67,4 +67,4 @@ def _task(path: Path, number: int, line: str, gold_of: Callable[[str], str]) -> 
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise UsageError(f"Line {number} of {path} has no question.", FORM) from None
     gold = row.get("answer")
-    return Task(str(number - 1), question, None if gold is None else gold_of(str(gold)))
+    return Task(str(number - 1), question, (None if gold is None else gold_of(str(gold))) or None)

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from rsd_cli.evaluation.calibration import Gain, Measured, Point
 
 BAR, BINS = 30, 10
+COMPUTE = "against the target alone, reading included, prompts left out"
 
 
 @dataclass(frozen=True)
 class Report:
     """All that a calibration says; `rewards` has None for a step that the PRM gave none.
 
-    `left_out` questions were too long for a model's context.
+    `left_out` questions were too long for a model's context. `draft` is the draft alone, as far as gold answers are
+    known.
     """
 
     title: str
@@ -36,11 +38,20 @@ class Report:
     threshold: float
     reason: str
     left_out: int = 0
+    draft: Measured | None = None
+
+    @property
+    def about(self) -> str:
+        """What was answered, and how well by the draft."""
+        if self.draft is None:
+            return self.title
+        right, graded = sum(answer.right for answer in self.draft.answers), len(self.draft.answers)
+        return f"{self.title}; {right} of {graded} answers right ({right / graded:.1%})"
 
 
 def show_calibration(console: Console, report: Report) -> None:
     """Distribution, estimates at every threshold, measured runs, recommendation."""
-    console.print(Text(report.title, style="bold"))
+    console.print(Text(report.about, style="bold"))
     if report.left_out:
         console.print(f"without {report.left_out} more that are too long for a model's context")
     console.print()
@@ -68,7 +79,9 @@ def _distribution(title: str, rewards: Sequence[float]) -> Table:
 
 
 def _estimates(points: Sequence[Point]) -> Table:
-    table = _table("estimated at every threshold", "threshold", "target writes", "compute", "")
+    table = _table(
+        f"estimated at every threshold; compute {COMPUTE}", "threshold", "target writes", "compute", ""
+    )
     for point in points:
         bar = Text("█" * round(BAR * point.target_share), style="magenta")
         table.add_row(f"{point.threshold:.2f}", f"{point.target_share:.0%}", f"{point.compute:.0%}", bar)

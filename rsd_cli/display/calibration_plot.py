@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from rsd_cli.display.calibration import COMPUTE
 from rsd_cli.errors import UsageError
 from rsd_cli.registry.names import number_text
 
@@ -34,7 +35,7 @@ def save_plot(path: Path, report: Report) -> None:
     panels = [_draw_rewards, _draw_estimates, *([_draw_accuracy] if report.runs else [])]
     figure = Figure((PANEL[0], PANEL[1] * len(panels)), layout="constrained")
     figure.suptitle(
-        _literally(f"{report.title}\nthreshold {number_text(report.threshold)}: {report.reason}"), fontsize=9
+        _literally(f"{report.about}\nthreshold {number_text(report.threshold)}: {report.reason}"), fontsize=9
     )
     for draw, axes in zip(panels, figure.subplots(len(panels), squeeze=False).flat, strict=True):
         draw(axes, report)
@@ -59,7 +60,7 @@ def _draw_estimates(axes: Axes, report: Report) -> None:
     shares = [100 * point.target_share for point in report.points]
     compute = [100 * point.compute for point in report.points]
     axes.plot(thresholds, shares, color=TARGET, label="tokens by the target")
-    axes.plot(thresholds, compute, color="black", label="compute, of the target alone")
+    axes.plot(thresholds, compute, color="black", label=f"compute {COMPUTE}")
     axes.axvline(report.threshold, color="black", ls="--", label="threshold")
     axes.set(xlabel="threshold", ylabel="estimated, %", xlim=(0, 1), ylim=(0, None))
 

@@ -19,18 +19,21 @@ if TYPE_CHECKING:
 RESAMPLES = 2000  # of the bootstrap
 DIGITS = 6  # of a threshold
 GRID = 20  # thresholds that a report shows
+BUDGET = 0.4  # share of tokens by the target that is recommended where nothing was measured
 
 
 @dataclass(frozen=True)
 class JudgedStep:
     """A step of the draft: its reward, its tokens, and what the target's step earned there, if that was tried.
 
-    A reward that the PRM did not give is NaN; such a step goes to the target at every threshold.
+    A reward that the PRM did not give is NaN; such a step goes to the target at every threshold. `answer` is the
+    number of the answer that it stands in; the steps of one follow each other.
     """
 
     reward: float
     tokens: int
     earned: float | None = None
+    answer: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,26 @@ class Costs:
     target: int
     prm: int = 0
 
-    def compute(self, target_share: float) -> float:
-        """Generation compute against the target alone, 2N a token: every step drafted, a share rewritten."""
-        return (self.draft + self.prm + target_share * self.target) / self.target
+    def compute(self, shares: Shares) -> float:
+        """Compute against the target alone's, 2N a token written or read, as records count it but for prompts.
+
+        The draft writes every step and a PRM of its own reads it; both read what the target writes in its place.
+        What a judge is asked counts as a prompt.
+        """
+        beside = (self.draft + self.prm) * (1 + shares.reread)
+        return (beside + self.target * (shares.written + shares.read)) / self.target
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Of an answer's tokens: those that the target writes, and reads; and those of its own that the others read.
+
+    Nobody reads what nobody writes behind: an accepted step is read by the target when it writes again.
+    """
+
+    written: float
+    read: float
+    reread: float
 
 
 @dataclass(frozen=True)
@@ -62,10 +82,20 @@ def curve(steps: Sequence[JudgedStep], costs: Costs) -> list[Point]:
 
 def point_at(steps: Sequence[JudgedStep], costs: Costs, threshold: float) -> Point:
     """The estimate at one threshold."""
+    shares = shares_at(steps, threshold)
+    return Point(threshold, shares.written, costs.compute(shares))
+
+
+def shares_at(steps: Sequence[JudgedStep], threshold: float) -> Shares:
+    """Who writes and reads which share of the tokens at a threshold."""
     tokens = np.array([step.tokens for step in steps], np.float64)
     below = np.array([not step.reward >= threshold for step in steps])
-    share = float(tokens[below].sum() / tokens.sum())
-    return Point(threshold, share, costs.compute(share))
+    answer, place = np.array([step.answer for step in steps]), np.arange(len(steps))
+    last, end = np.full((2, answer.max() + 1), -1)  # the target's last step of each answer, and the answer's
+    np.maximum.at(last, answer[below], place[below])
+    np.maximum.at(end, answer, place)
+    parts = (below, ~below & (place < last[answer]), below & (place < end[answer]))
+    return Shares(*(float(tokens[part].sum() / tokens.sum()) for part in parts))
 
 
 def threshold_for(steps: Sequence[JudgedStep], share: float) -> float:
@@ -147,3 +177,21 @@ def above_chord(run: Measured, draft: Measured, target: Measured, seed: int = 0)
     drawn = np.random.default_rng(seed).integers(0, len(gains), (RESAMPLES, len(gains)))
     low, high = np.quantile(gains[drawn].mean(axis=1), [0.025, 0.975])
     return Gain(float(gains.mean()), float(low), float(high))
+
+
+def recommend(
+    steps: Sequence[JudgedStep], runs: Sequence[tuple[Measured, Gain | None]], share: float | None
+) -> tuple[float, str]:
+    """A threshold and why: the wanted share, else the largest gain that was measured, else a budget."""
+    if share is not None:
+        return threshold_for(steps, share), f"the target writes an estimated {share:.0%} of the tokens"
+    gains = [(gain, run) for run, gain in runs if gain]
+    if gains:
+        best, run = max(gains, key=lambda pair: pair[0].mean)
+        side = "above" if best.mean >= 0 else "below"
+        reason = f"{100 * abs(best.mean):.1f} points {side} the chord, the best of those measured"
+        if all(gain.low <= 0 for gain, _ in gains):
+            reason += "; none is measurably better than sending whole questions to the target at random"
+        return run.threshold, reason
+    reason = f"the target writes an estimated {BUDGET:.0%} of the tokens; --sweep measures accuracy"
+    return threshold_for(steps, BUDGET), reason

@@ -122,9 +122,18 @@ def is_formula(gold: str) -> bool:
     return bool(gold.strip()) and as_number(gold) is None and not notation.is_words(gold) and not is_letter
 
 
+def can_grade(gold: str) -> bool:
+    """Whether answers can be compared with this one here."""
+    return not is_formula(gold) or _has_maths()
+
+
+def _has_maths() -> bool:
+    return importlib.util.find_spec("math_verify") is not None
+
+
 def need_maths(answer_type: AnswerType) -> None:
     """Refuse to begin a run whose formulas could not be graded."""
-    if answer_type == "maths" and not importlib.util.find_spec("math_verify"):
+    if answer_type == "maths" and not _has_maths():
         raise RSDError(
             "Answers that are formulas are graded by math-verify, which is not installed.",
             "pip install 'rsd-cli[eval]'",

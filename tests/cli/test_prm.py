@@ -187,7 +187,7 @@ def test_formulas_are_compared_as_such_and_other_labels_not_mixed_in(rsd):
     assert done.code == 0, done.err
     kept = (rsd.home / "work" / "rollouts.jsonl").read_text().splitlines()
     rights = [Rollout.from_json(line) for line in kept]
-    assert any(rollout.right and "sqrt" in rollout.gold for rollout in rights)
+    assert any(rollout.right and "sqrt" in (rollout.gold or "") for rollout in rights)
     manifest = rsd.home / "work" / "run.json"
     manifest.write_text(manifest.read_text().replace('"formulas"', '"left"'))  # as of an earlier version
     train(rsd, *FEW, "--label", "0").refused(5, "formulas", "'math-verify'", "--work")
@@ -373,6 +373,41 @@ def test_a_threshold_is_found_and_written_to_the_file_that_declares_the_trio(rsd
     shares = [point["target_share"] for point in report["curve"]]
     assert shares == sorted(shares)
     assert shares[0] == 0
+
+
+def test_the_drafts_answers_are_graded_where_gold_ones_are_known(rsd):
+    path = Path(questions(rsd.home, n=4))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[1] |= {"answer": "$1+x^2$"}
+    del rows[3]["answer"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    args = ("prm", "calibrate", str(path), "--trio", "tiny", "-n", "20", "--record", "a.jsonl", *SHORT)
+    assert "of 3 answers right" in rsd(*args).out
+    header, *lines = (rsd.home / "a.jsonl").read_text().split("\n")[:-1]
+    answers = [json.loads(line) for line in lines]
+    for answer in answers:
+        answer["steps"][-1]["text"] = r" \boxed{x^2+1}" if answer["id"] == "1" else r" \boxed{77}"
+    (rsd.home / "a.jsonl").write_text("".join(f"{line}\n" for line in (header, *map(json.dumps, answers))))
+    assert "1 of 3 answers right (33.3%)" in rsd(*args).out
+    assert json.loads(rsd(*args, "--json").out)["draft"] == {"right": 1, "graded": 3, "accuracy": 1 / 3}
+    path.write_text("".join(json.dumps({"question": row["question"]}) + "\n" for row in rows))
+    assert json.loads(rsd(*args, "--json").out)["draft"] is None
+
+
+def test_formulas_that_can_not_be_compared_are_not_graded_or_refused(rsd, monkeypatch):
+    for name, value in rsd.env().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(rsd.home)
+    monkeypatch.setattr("rsd_cli.evaluation.grader._has_maths", lambda: False)
+    path = Path(questions(rsd.home, n=12))
+    path.write_text(path.read_text().replace("#### 2", "#### 1+x^2"))
+    args = ["calibrate", str(path), "--trio", "tiny", "--rows", "3", "-n", "9", *SHORT]
+    done = CliRunner().invoke(prm.app, args)
+    assert done.exit_code == 0, done.exception
+    assert "math-verify" in done.stderr
+    assert "of 2 answers right" in done.stdout
+    for refused in ([*args, "--sweep", "1"], ["train", str(path), "--work", "w", "-o", "h.safetensors"]):
+        assert "math-verify" in str(CliRunner().invoke(prm.app, refused).exception)
 
 
 def test_a_threshold_that_can_not_be_saved_is_refused_before_the_work(rsd):

@@ -17,9 +17,9 @@ def measured(threshold: float, share: int, right: int) -> Measured:
     return Measured(threshold, tuple(Graded(i < right, share, 100) for i in range(10)))
 
 
-def words(path, runs=(), title="tiny: 9 questions", rewards=(0.2, None, 0.7), earned=()) -> str:
+def words(path, runs=(), title="tiny: 9 questions", rewards=(0.2, None, 0.7), earned=(), draft=None) -> str:
     points = tuple(curve(STEPS, Costs(1, 3)))
-    save_plot(path, Report(title, rewards, earned, points, runs, 0.375, "a reason", 0))
+    save_plot(path, Report(title, rewards, earned, points, runs, 0.375, "a reason", 0, draft))
     return "\n".join(ET.parse(path).getroot().itertext())
 
 
@@ -28,6 +28,9 @@ def test_without_gold_answers_it_shows_rewards_and_estimates(tmp_path):
     for said in ("threshold 0.375: a reason", "the draft's steps (2)", "the target's in their place (1)"):
         assert said in text
     assert "tokens by the target" in text
+    assert "reading included, prompts left out" in text
+    assert "answers right" not in text
+    assert "9 questions; 2 of 10 answers right (20.0%)" in words(tmp_path / "d.svg", draft=measured(0, 0, 2))
     assert "chord" not in text
 
 

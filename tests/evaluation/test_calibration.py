@@ -6,13 +6,17 @@ import pytest
 
 from rsd_cli.evaluation.calibration import (
     Costs,
+    Gain,
     Graded,
     JudgedStep,
     Measured,
+    Shares,
     above_chord,
     curve,
     point_at,
+    recommend,
     rounded,
+    shares_at,
     threshold_for,
 )
 
@@ -26,7 +30,20 @@ COSTS = Costs(draft=1, target=4)
 def test_a_threshold_gives_the_target_what_lies_below_it(threshold, share):
     point = point_at(STEPS, COSTS, threshold)
     assert point.target_share == pytest.approx(share)
-    assert point.compute == pytest.approx(0.25 + share)
+
+
+def test_what_is_read_counts_but_for_what_nobody_writes_behind():
+    two = [
+        *STEPS,
+        *(JudgedStep(reward, tokens, answer=1) for reward, tokens in ((0.9, 20), (0.3, 30), (0.7, 50))),
+    ]
+    assert shares_at(two, 0.0) == Shares(0, 0, 0)
+    assert shares_at(two, 0.4) == Shares(0.2, 0.1, 0.2)  # 10 + 30 of 200 written, before them 20 read
+    assert shares_at(two, 1.0) == Shares(1, 0, 0.45)  # of both ends nobody reads anything
+    assert point_at(two, Costs(draft=1, target=4, prm=2), 0.4).compute == pytest.approx(
+        3 / 4 * 1.2 + 0.2 + 0.1
+    )
+    assert point_at(two, COSTS, 0.0).compute == 0.25
 
 
 def test_a_step_without_reward_is_the_targets_at_every_threshold():
@@ -84,3 +101,37 @@ def test_the_chord_is_what_accepting_at_random_gives():
     assert above_chord(target, draft, target).mean == pytest.approx(0)
     assert above_chord(draft, draft, target).mean == pytest.approx(0)
     assert (half.accuracy, half.target_share) == (0.8, 0.5)
+
+
+def gained(*gains):
+    run = Measured(0.5, (Graded(True, 5, 10),))
+    return [
+        (run, None),
+        *((Measured(i / 10, run.answers), gain) for i, gain in enumerate(gains, 1)),
+        (run, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gains", "threshold", "reason"),
+    [
+        (
+            [Gain(-0.021, -0.06, 0.023), Gain(-0.006, -0.05, 0.04)],
+            0.2,
+            "0.6 points below the chord, the best of those measured; none is measurably better than sending whole "
+            "questions to the target at random",
+        ),
+        (
+            [Gain(0.1, 0.02, 0.2), Gain(0.05, -0.1, 0.2)],
+            0.1,
+            "10.0 points above the chord, the best of those measured",
+        ),
+    ],
+)
+def test_the_best_of_those_measured_is_named_and_whether_it_is_any_good(gains, threshold, reason):
+    assert recommend(STEPS, gained(*gains), None) == (threshold, reason)
+    assert recommend(STEPS, gained(*gains), 0.4)[0] == threshold_for(STEPS, 0.4)
+
+
+def test_a_gain_that_may_be_none_is_none():
+    assert "none is measurably better" in recommend(STEPS, gained(Gain(0.018, -0.008, 0.043)), None)[1]
