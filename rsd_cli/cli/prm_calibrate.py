@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -116,10 +117,16 @@ def calibrate(
         raise typer.Exit(interrupt.exit_code)
     show(report, as_json=as_json, color=not no_color)
     if save:
-        path = set_threshold(entry, report.threshold, models)
+        path = set_threshold(entry, report.threshold, _told(questions, len(calibration.tasks)), models)
         typer.echo(f"written to {path}", err=True)
     if plot:
         draw(plot, report)
+
+
+def _told(questions: Path, n: int) -> str:
+    """On what a threshold was calibrated, for who finds it in the file."""
+    name = questions.name.encode("utf-8", "replace").decode()
+    return f"{name}, {n} question{'' if n == 1 else 's'}, {time.strftime('%Y-%m-%d')}"
 
 
 def _check_gradable(tasks: list[Task], *, need: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from rsd_cli.display.calibration import COMPUTE
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".svg")
 DRAFT, TARGET, REWARD = "tab:cyan", "tab:purple", "tab:green"
 PANEL = (7.0, 3.2)  # inches
+TITLE = 100  # characters that its width has room for
 
 
 def check_matplotlib() -> None:
@@ -34,9 +36,7 @@ def save_plot(path: Path, report: Report) -> None:
 
     panels = [_draw_rewards, _draw_estimates, *([_draw_accuracy] if report.runs else [])]
     figure = Figure((PANEL[0], PANEL[1] * len(panels)), layout="constrained")
-    figure.suptitle(
-        _literally(f"{report.about}\nthreshold {number_text(report.threshold)}: {report.reason}"), fontsize=9
-    )
+    figure.suptitle(_title(report), fontsize=9)
     for draw, axes in zip(panels, figure.subplots(len(panels), squeeze=False).flat, strict=True):
         draw(axes, report)
         axes.grid(alpha=0.3)
@@ -77,6 +77,12 @@ def _draw_accuracy(axes: Axes, report: Report) -> None:
             number_text(run.threshold), (share, accuracy), (4, -11), textcoords="offset points", fontsize=8
         )
     axes.set(xlabel="tokens by the target, %", ylabel="right, %")
+
+
+def _title(report: Report) -> str:
+    """What the report is of and what it says, in lines that fit."""
+    said = (report.about, f"threshold {number_text(report.threshold)}: {report.reason}")
+    return _literally("\n".join(line for each in said for line in wrap(each, TITLE)))
 
 
 def _literally(text: str) -> str:

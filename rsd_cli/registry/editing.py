@@ -1,6 +1,7 @@
-"""Writes a trio's threshold into the models.yaml that declares it; everything else in the file stays as it is.
+"""Writes a trio's threshold, and on what it was calibrated, into the models.yaml that declares it.
 
-What an edit makes of the file is read before the file is replaced: it has to say what it said, and the threshold.
+Everything else in the file stays as it is. What an edit makes of the file is read before the file is replaced: it
+has to say what it said, and these two.
 """
 
 from __future__ import annotations
@@ -21,17 +22,21 @@ from rsd_cli.registry.names import number_text
 from rsd_cli.registry.strictyaml import Document, parse, read
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from rsd_cli.registry.entries import TrioEntry
 
 INDENT = 2  # of entries where there are none to go by
 
 
-def set_threshold(trio: TrioEntry, threshold: float, models_file: Path | None = None) -> Path:
-    """Change the threshold in the file that declares the trio; gives the file's path.
+def set_threshold(
+    trio: TrioEntry, threshold: float, calibrated_on: str, models_file: Path | None = None
+) -> Path:
+    """Change the threshold in the file that declares the trio, and what it comes from; gives the file's path.
 
     The packed file is never changed: the user's file gets the trio then, and wins.
     """
-    edit = _Edit(_file_of(trio.name, models_file), trio, threshold)
+    edit = _Edit(_file_of(trio.name, models_file), trio, threshold, calibrated_on)
     text = edit.text()
     try:
         edit.path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +49,7 @@ def set_threshold(trio: TrioEntry, threshold: float, models_file: Path | None = 
 def check_savable(trio: TrioEntry, models_file: Path | None = None) -> None:
     """Refuse before the work what could not be saved behind it."""
     try:
-        _Edit(_file_of(trio.name, models_file), trio, trio.threshold).text()
+        _Edit(_file_of(trio.name, models_file), trio, trio.threshold, trio.calibrated_on).text()
     except UsageError as error:
         raise UsageError(error.message, f"Leave out --save. {error.hint}") from error
 
@@ -73,23 +78,25 @@ class _Edit:
     path: Path
     trio: TrioEntry
     threshold: float
+    calibrated_on: str
 
     def text(self) -> str:
         """The file's new text; refuses where it would say anything else than before besides."""
-        text = self._changed() if self._is_there else self._extended()
-        if not self._is_right(text):
+        texts = self._changed() if self._is_there else [self._extended()]
+        right = next((text for text in texts if self._is_right(text)), None)
+        if right is None:
             raise UsageError(
                 f"{self._document.at(('trios', self.trio.name))}: the threshold of {self.trio.name} "
                 "can't be written in place.",
                 self.by_hand,
             )
-        return text
+        return right
 
     @property
     def by_hand(self) -> str:
         """What a person can write instead."""
         if self._is_there:
-            return f"The line to write there by hand: threshold: {number_text(self.threshold)}"
+            return f"To write there by hand: threshold: {number_text(self.threshold)}"
         entry = yaml.safe_dump(
             self._entry, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=True
         )
@@ -120,16 +127,34 @@ class _Edit:
         """The trio as the file is to declare it."""
         declared = self.trio.model_dump(exclude={"name"}, exclude_unset=True)
         fields = _trios(self._document).get(self.trio.name, declared)
-        return {self.trio.name: {**fields, "threshold": self.threshold}}
+        return {self.trio.name: {**fields, "threshold": self.threshold, "calibrated_on": self.calibrated_on}}
 
-    def _changed(self) -> str:
-        """Another number in the place of the one that is there."""
-        place = self._document.place(("trios", self.trio.name, "threshold"))
-        lines = self._before.splitlines(keepends=True)
-        line, start = lines[place.line - 1], place.column - 1
-        rest = line[start:].removeprefix(place.spelling)
-        lines[place.line - 1] = f"{line[:start]}{number_text(self.threshold)}{rest}"
-        return "".join(lines)
+    def _changed(self) -> Iterator[str]:
+        """The values in the places of those that are there; a new one in a line of its own, or in the braces."""
+        start, end = self._span("threshold")
+        number = (start, end, number_text(self.threshold))
+        told = yaml.safe_dump(self.calibrated_on, default_style='"', allow_unicode=True, width=10_000).strip()
+        if "calibrated_on" in _trios(self._document)[self.trio.name]:
+            yield self._with([number, (*self._span("calibrated_on"), told)])
+            return
+        begin = self._before.rfind("\n", 0, start) + 1
+        line = self._before[begin:].partition("\n")[0]
+        body, margin = line.rstrip("\r"), line[: len(line) - len(line.lstrip())]
+        behind, newline = begin + len(body), line[len(body) :] + "\n"
+        yield self._with([number, (behind, behind, f"{newline}{margin}calibrated_on: {told}")])
+        yield self._with([number, (end, end, f", calibrated_on: {told}")])
+
+    def _span(self, key: str) -> tuple[int, int]:
+        """From which character to which a value of the trio stands."""
+        place = self._document.place(("trios", self.trio.name, key))
+        return place.start, place.start + len(self._before[place.start : place.end].rstrip())
+
+    def _with(self, changes: Iterable[tuple[int, int, str]]) -> str:
+        """The text with other parts in the places of some."""
+        text = self._before
+        for start, end, part in sorted(changes, reverse=True):
+            text = text[:start] + part + text[end:]
+        return text
 
     def _extended(self) -> str:
         """The trio before the others, indented as they are, or in a section of its own."""

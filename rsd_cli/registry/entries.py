@@ -272,13 +272,14 @@ class Sampling(_Declared):
 
 
 class TrioEntry(_Declared):
-    """A draft, a target and a reward model that belong together."""
+    """A draft, a target and a reward model that belong together; the threshold is the trio's, not its PRM's."""
 
     name: Name
     draft: str
     target: str
     prm: str
     threshold: Annotated[float, Field(ge=0, le=1, strict=False)]
+    calibrated_on: str = ""
     sampling: Sampling = Sampling()
     use_for: Annotated[str, Field(pattern=r"^[^\n]+$")]
 

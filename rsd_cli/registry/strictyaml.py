@@ -24,11 +24,13 @@ Keys: TypeAlias = "tuple[str | int, ...]"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value stands and how it is spelled there."""
+    """Where a value stands and how it is spelled there; from which character to which, if it is a scalar."""
 
     line: int
     column: int
     spelling: str = ""
+    start: int = 0
+    end: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,11 @@ def _document(path: Path, loader: _StrictLoader, node: yaml.Node | None) -> Docu
 
 
 def _plain(loader: _StrictLoader, node: yaml.Node, keys: Keys, places: dict[Keys, Place]) -> Any:  # noqa: ANN401
-    spelling = node.value if isinstance(node, yaml.ScalarNode) else ""
-    places.setdefault(keys, Place(node.start_mark.line + 1, node.start_mark.column + 1, spelling))
+    start, end = node.start_mark, node.end_mark
+    place = Place(start.line + 1, start.column + 1)
+    if isinstance(node, yaml.ScalarNode):
+        place = Place(start.line + 1, start.column + 1, node.value, start.index, end.index)
+    places.setdefault(keys, place)
     if isinstance(node, yaml.MappingNode):
         return _mapping(loader, node, keys, places)
     if isinstance(node, yaml.SequenceNode):

@@ -362,7 +362,10 @@ def test_a_threshold_is_found_and_written_to_the_file_that_declares_the_trio(rsd
     assert text.startswith("# mine")
     threshold = yaml.safe_load(text)["trios"]["tiny"]["threshold"]
     assert f"threshold {number_text(threshold)}: " in done.out
-    declared["trios"]["tiny"]["threshold"] = threshold
+    told = yaml.safe_load(text)["trios"]["tiny"]["calibrated_on"]
+    assert told == f"questions.jsonl, 4 questions, {time.strftime('%Y-%m-%d')}"
+    assert told in rsd("models", "show", "tiny").out
+    declared["trios"]["tiny"] |= {"threshold": threshold, "calibrated_on": told}
     assert yaml.safe_load(text) == declared
     assert not (rsd.home / "xdg_config_home" / "rsd").exists()
     assert "threshold" in (rsd.home / "report.svg").read_text()
@@ -411,9 +414,10 @@ def test_formulas_that_can_not_be_compared_are_not_graded_or_refused(rsd, monkey
 
 
 def test_a_threshold_that_can_not_be_saved_is_refused_before_the_work(rsd):
-    text = (rsd.home / "models.yaml").read_text()
-    rsd.write_models(text.replace("threshold: 0.2", "threshold: '0.2'"))
-    args = ("prm", "calibrate", questions(rsd.home), "--trio", "tiny", "--rows", "1", "-n", "9", *SHORT)
+    users = rsd.home / "xdg_config_home" / "rsd" / "models.yaml"
+    users.parent.mkdir(parents=True)
+    users.write_text("trios: {}\n")
+    args = ("prm", "calibrate", questions(rsd.home), "--trio", "math-7b", "--rows", "1", "-n", "9", *SHORT)
     rsd(*args, "--save", "--record", "answers.jsonl").refused(2, "in place", "Leave out --save")
     assert not (rsd.home / "answers.jsonl").exists()
 

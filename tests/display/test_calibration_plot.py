@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from rsd_cli.display.calibration import Report
-from rsd_cli.display.calibration_plot import check_matplotlib, save_plot
+from rsd_cli.display.calibration_plot import TITLE, check_matplotlib, save_plot
 from rsd_cli.errors import UsageError
 from rsd_cli.evaluation.calibration import Costs, Gain, Graded, JudgedStep, Measured, curve
 
@@ -43,6 +43,11 @@ def test_graded_runs_are_drawn_beside_the_chord(tmp_path):
     text = words(tmp_path / "p.svg", runs)
     assert "the chord" in text
     assert "0.3125" in text
+
+
+def test_a_long_title_is_broken_into_lines(tmp_path):
+    text = words(tmp_path / "p.svg", title="tiny: " + "9 questions " * 20)
+    assert max(map(len, text.splitlines())) <= TITLE
 
 
 @pytest.mark.parametrize("title", ["pay $x^$ or $", "a\\b_{", "<&>"])

@@ -1,4 +1,4 @@
-"""A threshold is written into the models.yaml that declares the trio, and nothing else changes there."""
+"""A threshold and what it comes from are written into the models.yaml that declares the trio, and nothing else."""
 
 import pytest
 import yaml
@@ -17,8 +17,11 @@ def users_file(tmp_path):
     return path
 
 
-def save(name, threshold=0.625, models_file=None):
-    return set_threshold(load_registry(models_file).trio(name), threshold, models_file)
+FROM = "q.jsonl, 50 questions, 2026-11-26"
+
+
+def save(name, threshold=0.625, models_file=None, calibrated_on=FROM):
+    return set_threshold(load_registry(models_file).trio(name), threshold, calibrated_on, models_file)
 
 
 @pytest.mark.parametrize("place", ["asked", "environment", "working directory", "user"])
@@ -31,8 +34,11 @@ def test_the_file_that_declares_the_trio_is_written_and_no_other(place, tmp_path
         monkeypatch.setenv("RSD_MODELS", str(path))
     asked = path if place == "asked" else None
     assert save("t", models_file=asked) == path
-    assert path.read_bytes().decode() == "# mine\r\n" + GOOD + TRIO.replace("0.5", "0.625")
+    assert path.read_bytes().decode() == "# mine\r\n" + GOOD + TRIO.replace(
+        "0.5", f'0.625, calibrated_on: "{FROM}"'
+    )
     assert load_registry(asked).trio("t").threshold == 0.625
+    assert load_registry(asked).trio("t").calibrated_on == FROM
     assert users_file.exists() == (place == "user")
     assert [entry.name for entry in path.parent.iterdir() if "new" in entry.name] == []
 
@@ -44,6 +50,55 @@ def test_a_threshold_near_an_end_stays_there(threshold, users_file):
     assert load_registry().trio("t").threshold == threshold
     save("starter", threshold)  # one that is copied with it
     assert load_registry().trio("starter").threshold == threshold
+
+
+BLOCK = """trios:
+  t:
+    draft: foo
+    target: foo   # mine
+    threshold: 0.5  # by a guess
+    prm: confidence
+    use_for: x
+"""
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("threshold: 0.5  # by a guess", f'threshold: 0.625  # by a guess\n    calibrated_on: "{FROM}"'),
+        ("threshold: '0.5'", f'threshold: 0.625\n    calibrated_on: "{FROM}"'),
+        (
+            "calibrated_on: nothing # yet\n    threshold: 0.5",
+            f'calibrated_on: "{FROM}" # yet\n    threshold: 0.625',
+        ),
+        (
+            "threshold: 0.5\n    calibrated_on: 'a,\n      b'\n    # so",
+            f'threshold: 0.625\n    calibrated_on: "{FROM}"\n    # so',
+        ),
+        (
+            "threshold: 0.5\n    calibrated_on: >\n      a\n      b",
+            f'threshold: 0.625\n    calibrated_on: "{FROM}"',
+        ),
+    ],
+)
+def test_what_a_threshold_comes_from_stands_in_one_line_beside_it(before, after, newline, users_file):
+    declared = GOOD + BLOCK.replace("threshold: 0.5  # by a guess", before)
+    users_file.write_bytes(declared.replace("\n", newline).encode())
+    save("t")
+    wanted = GOOD + BLOCK.replace("threshold: 0.5  # by a guess", after)
+    assert users_file.read_bytes().decode() == wanted.replace("\n", newline)
+    save("t")
+    assert users_file.read_bytes().decode() == wanted.replace("\n", newline)
+
+
+def test_a_trio_at_the_end_of_a_file_and_an_odd_name(users_file):
+    users_file.write_text(
+        (GOOD + BLOCK).replace("    threshold: 0.5  # by a guess\n", "").rstrip() + "\n    threshold: 0.5"
+    )
+    odd = 'a "b": \\c {d}, #1\té😀.jsonl, 1 question'
+    save("t", calibrated_on=odd)
+    assert load_registry().trio("t").calibrated_on == odd
 
 
 def test_a_trio_keeps_how_it_samples(users_file):
@@ -93,7 +148,7 @@ def test_a_trio_stands_beside_those_that_are_there(text, users_file):
     starter = load_registry().trio("starter")
     assert after["trios"].pop("starter") == {
         "draft": starter.draft, "target": starter.target, "prm": starter.prm,
-        "threshold": 0.625, "use_for": starter.use_for,
+        "threshold": 0.625, "use_for": starter.use_for, "calibrated_on": FROM,
     }  # fmt: skip
     assert after["trios"] == (before.get("trios") or {})
     assert after.get("models") == before.get("models")
@@ -105,7 +160,6 @@ def test_a_trio_stands_beside_those_that_are_there(text, users_file):
     [
         (GOOD + "trios: {}\n", "starter", "starter: {draft: qwen2.5-coder-0.5b,"),
         (GOOD + TRIO.replace("t: ", "{t: ", 1).replace("x}", "x}}"), "starter", "threshold: 0.625"),
-        (GOOD + TRIO.replace("0.5", '"0.5"'), "t", "by hand: threshold: 0.625"),
         ("{models: {}, trios: {}}", "starter", "threshold: 0.625"),
     ],
 )
