@@ -74,7 +74,8 @@ def calibrate(
     """Find a threshold for a trio.
 
     The draft answers every question and the PRM scores each step; at every fourth step the target writes one
-    too, to see what it would have earned. With --sweep or --at, answers are graded at several thresholds.
+    too, to see what it would have earned. The draft's answers are graded where the right ones are known; with
+    --sweep or --at those at several thresholds as well.
     """
     from rsd_cli.cli import room, setup
     from rsd_cli.cli.calibration_record import Answers, described
