@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.answers import CUT_SHORT, Answered
-from rsd_cli.decoding.strategies import parse, unrewarded
+from rsd_cli.decoding.strategies import gated, unrewarded
 from rsd_cli.evaluation.grading import gsm8k_gold, is_right, same_answer
 from rsd_cli.evaluation.verdict import make_verdict, spent_tariff
 from rsd_cli.evaluation.workload import Workload
@@ -65,19 +65,18 @@ class Steps:
 
     def add(self, record: Record) -> None:
         """Count an answer's steps; rejected drafts were judged as well. Where one of several is selected, none is."""
-        is_gated = not parse(record.strategy).selects
+        passed = [step.passed for step in gated(record)]
+        self.judged += len(passed)
+        self.accepted += sum(passed)
         self.unrewarded += unrewarded(record)
         for step in record.steps:
             by_target = step.author == "target"
-            rejected = step.rejected is not None
             rewards = [step.reward, step.rejected.reward if step.rejected else None]
             known = [reward for reward in rewards if reward is not None]
             self.kept += 1
             self.by_target += by_target
             self.tokens += step.tokens
             self.target_tokens += step.tokens * by_target
-            self.judged += is_gated and (rejected or step.reward is not None)
-            self.accepted += is_gated and step.reward is not None and not rejected
             self.rewards += sum(known)
             self.rewarded += len(known)
 

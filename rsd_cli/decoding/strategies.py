@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rsd_cli.decoding.policies import Policy
     from rsd_cli.decoding.trajectory import Problem, Settings
     from rsd_cli.decoding.weighting import Accepts
-    from rsd_cli.records import Record, Role
+    from rsd_cli.records import Record, Role, Step
 
 FORM = re.compile(r"(?P<name>[a-z-]+)(?:@(?P<n>[0-9]{1,4}))?(?::(?P<author>[a-z]+))?")
 ALL: tuple[Role, ...] = ("draft", "prm", "target")
@@ -161,6 +161,12 @@ class Strategy:
         """Whether it picks among candidates of one model; then no step is accepted or rejected."""
         return bool(self.kind.choice or (self.kind.lanes and self.kind.authors))
 
+    @property
+    def gates(self) -> bool:
+        """Whether the draft's steps pass a criterion or fail it, and the record has those that fail."""
+        drafts_nothing_in_vain = self.name == "audit" or (self.name == "glimpse" and self.author == "target")
+        return not (self.selects or drafts_nothing_in_vain)
+
     def start(self, rules: Rules) -> Policy:
         """The policy of one answer."""
         return self.kind.start(rules)
@@ -189,6 +195,30 @@ def unrewarded(record: Record) -> int:
     if "prm" not in parse(record.strategy).roles:
         return 0
     return sum(step.rejected is not None and step.rejected.reward is None for step in record.steps)
+
+
+@dataclass(frozen=True)
+class Gated:
+    """A step of the draft that was judged, and whether it passed the criterion."""
+
+    reward: float | None
+    tokens: int
+    passed: bool
+
+
+def gated(record: Record) -> list[Gated]:
+    """The draft's judged steps; what fails the criterion did not pass, also where it stays (`keep-better`)."""
+    if not parse(record.strategy).gates:
+        return []
+    return [found for step in record.steps if (found := _gated(step))]
+
+
+def _gated(step: Step) -> Gated | None:
+    if step.rejected:
+        return Gated(step.rejected.reward, step.rejected.tokens, passed=False)
+    if step.author == "target" or step.reward is None:
+        return None
+    return Gated(step.reward, step.tokens, passed=all(other.author == "draft" for other in step.others))
 
 
 def _number(text: str, kind: Kind, given: str | None) -> int:

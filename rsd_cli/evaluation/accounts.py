@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, get_args
 
-from rsd_cli.decoding.strategies import parse, unrewarded
+from rsd_cli.decoding.strategies import gated, parse, unrewarded
 from rsd_cli.errors import UsageError
 from rsd_cli.evaluation.choosing import Choice, budgets, choices, choose
 from rsd_cli.evaluation.samples import OUTCOMES
@@ -69,10 +69,11 @@ class Cost:
 class Authorship:
     """Who wrote the answers. None where there is nothing to take a share of.
 
-    `acceptance` is of the draft's judged steps; `acceptance_by_tokens` is the paper's (accepted / (accepted +
-    discarded) tokens of the draft, candidates that were not taken among the discarded); `target_share` is of kept
-    tokens. `draft_alone` is the share of questions in whose answer the target wrote nothing, `draft_alone_right` of
-    those that are also right.
+    `acceptance` is the share of the draft's judged steps that passed the criterion; `acceptance_by_tokens` is the
+    paper's (accepted / (accepted + discarded) tokens of the draft, candidates that were not taken among the
+    discarded). Both are None where no step of the draft is ever rejected. `target_share` is of kept tokens.
+    `draft_alone` is the share of questions in whose answer the target wrote nothing, `draft_alone_right` of those
+    that are also right.
     """
 
     acceptance: float | None
@@ -217,15 +218,15 @@ def budgets_of(samples: Sequence[Sample]) -> tuple[Budget, ...]:
 
 def authorship(samples: Sequence[Sample]) -> Authorship:
     """Who wrote the answers of a strategy."""
-    steps = [step for sample in samples for record in sample.records for step in record.steps]
+    records = [record for sample in samples for record in sample.records]
+    steps = [step for record in records for step in record.steps]
     alone = [sample for sample in samples if _is_drafted(sample)]
-    gated = [] if any(_selects(sample) for sample in samples) else steps
-    accepted = [step.tokens for step in gated if _is_accepted(step)]
-    rejected = [step.rejected.tokens for step in gated if step.rejected]
-    left = [other.tokens for step in gated for other in step.others if other.author == "draft"]
+    judged = [step for record in records for step in gated(record)]
+    accepted = [step.tokens for step in judged if step.passed]
+    left = [other.tokens for record in records for other in _left(record)]
     return Authorship(
-        acceptance=_share(len(accepted), len(accepted) + len(rejected)),
-        acceptance_by_tokens=_share(sum(accepted), sum(accepted) + sum(rejected) + sum(left)),
+        acceptance=_share(len(accepted), len(judged)),
+        acceptance_by_tokens=_share(sum(accepted), sum(step.tokens for step in judged) + sum(left)),
         target_share=_share(
             sum(step.tokens for step in steps if step.author == "target"), sum(step.tokens for step in steps)
         ),
@@ -275,17 +276,15 @@ def _judged(step: Step) -> int:
     return own + sum(each.tokens for each in tried if each.reward is not None)
 
 
-def _selects(sample: Sample) -> bool:
-    return any(parse(record.strategy).selects for record in sample.records)
+def _left(record: Record) -> list[Candidate]:
+    """Drafts of gated steps that were not even picked."""
+    steps = record.steps if parse(record.strategy).gates else ()
+    return [other for step in steps for other in step.others if other.author == "draft"]
 
 
 def _is_drafted(sample: Sample) -> bool:
     steps = [step for record in sample.records for step in record.steps]
     return bool(steps) and all(step.author == "draft" for step in steps)
-
-
-def _is_accepted(step: Step) -> bool:
-    return step.author == "draft" and step.reward is not None
 
 
 def _share(part: float, whole: float) -> float | None:

@@ -7,7 +7,7 @@ import pytest
 
 from rsd_cli.batch.answers import Answered
 from rsd_cli.batch.tally import Tally, Window
-from rsd_cli.records import Flops, ModelId, Rejected, Role, RoleTime, Usage
+from rsd_cli.records import Candidate, Flops, ModelId, Rejected, Role, RoleTime, Usage
 from tests.batch.made import REWRITTEN, Clock, a_record, a_row, a_step, answered, failed
 
 
@@ -73,13 +73,21 @@ def test_steps_that_nobody_judged_have_no_acceptance(clock):
     assert summary["target_share_of_steps"] == 1
 
 
-@pytest.mark.parametrize("strategy", ["best-of-n", "process-best-of-n@2", "beam"])
-def test_where_one_of_several_is_selected_nothing_was_accepted(strategy, clock):
+@pytest.mark.parametrize("strategy", ["best-of-n", "process-best-of-n@2", "beam", "glimpse:target", "audit"])
+def test_where_nothing_is_rejected_nothing_was_accepted(strategy, clock):
     tally = Tally(clock)
     tally.add(Answered(a_row(), (a_record(steps=(a_step(), a_step()), strategy=strategy),)))
     summary = tally.summary()
     assert summary["acceptance"] is None
     assert summary["mean_reward"] == pytest.approx(0.9)
+
+
+def test_a_step_that_stays_against_the_criterion_was_not_accepted(clock):
+    tally = Tally(clock)
+    stayed = a_step(reward=0.5, others=(Candidate("t", "target", 0.4, 20),))
+    steps = (a_step(), stayed, REWRITTEN)
+    tally.add(Answered(a_row(), (a_record(steps=steps, strategy="keep-better"),)))
+    assert tally.summary()["acceptance"] == pytest.approx(1 / 3)
 
 
 def test_tokens_times_and_compute_add_up_over_samples(clock):

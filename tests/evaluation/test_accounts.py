@@ -181,6 +181,26 @@ def test_acceptance_is_of_steps_and_of_tokens():
     assert (found.draft_alone, found.draft_alone_right) == (0.5, 0.0)
 
 
+def test_a_step_that_stays_against_the_criterion_was_not_accepted():
+    passed = Step("a", "draft", 0.9, 10, 1.0)
+    stayed = Step("b", "draft", 0.5, 30, 1.0, others=(Candidate("t", "target", 0.4, 20),))
+    record = record_of(Trace(random.Random(0), steps=[passed, stayed], kept=1), strategy="keep-better")
+    found = authorship([Sample.single("keep-better", 0, {}, "1", Branch(record, True, "1", "right"))])
+    assert found.acceptance == 0.5
+    assert found.acceptance_by_tokens == 0.25
+
+
+@pytest.mark.parametrize(("strategy", "acceptance"), [("glimpse", 1 / 3), ("glimpse:target", None)])
+def test_where_the_target_looks_nothing_of_the_draft_is_rejected(strategy, acceptance):
+    lost = Rejected("x", 0.2, 1) if strategy == "glimpse" else None
+    steps = [Step("a", "draft", 0.9, 10, 1.0), *(Step("b", "target", None, 30, 1.0, lost) for _ in range(2))]
+    record = record_of(Trace(random.Random(0), steps=steps, kept=1), strategy=strategy)
+    found = authorship([Sample.single(strategy, 0, {}, "1", Branch(record, True, "1", "right"))])
+    assert found.acceptance == acceptance
+    assert (found.acceptance_by_tokens is None) == (acceptance is None)
+    assert found.target_share == 6 / 7
+
+
 def test_what_nobody_judged_has_no_acceptance():
     alone = authorship([made_by_hand(Step("a", "target", None, 10, 1.0))])
     assert alone.acceptance is alone.acceptance_by_tokens is None

@@ -12,6 +12,7 @@ from rsd_cli.evaluation.report import problems
 from rsd_cli.evaluation.report.bars import rewards_of, rewards_picture, target_share_along
 from rsd_cli.evaluation.report.page import report, write_report
 from rsd_cli.evaluation.report.scatter import NARROW, WIDE, kind_of, scatter
+from rsd_cli.evaluation.report.sections import task_section
 from rsd_cli.evaluation.runs import Evaluation, TaskRun
 from rsd_cli.evaluation.samples import Branch, Sample
 from rsd_cli.records import Rejected, Step
@@ -165,6 +166,25 @@ def test_rewards_are_counted_by_what_became_of_the_step():
     assert [i for i, count in enumerate(found.rejected) if count] == [0]
     assert sum(found.accepted) + sum(found.rejected) == 3
     assert rewards_picture(found).count("<rect") == 3
+
+
+def test_rewards_are_shown_of_what_could_be_rejected():
+    seen = runs_of(3, ("rsd",))[0].samples
+    looked = tuple(
+        replace(
+            one,
+            branches=tuple(
+                replace(b, record=replace(b.record, strategy="glimpse:target")) for b in one.branches
+            ),
+        )
+        for one in seen
+    )
+    head = "Rewards of the draft's steps"
+    for samples, shown in ((seen, True), (looked, False)):
+        run = TaskRun("x", (replace(MADE.tasks[0].strategies[0], samples=samples),))
+        drawn = task_section(run, Evaluation((run,), circumstances()))
+        assert (head in drawn) == shown
+        assert "Where the target writes" in drawn
 
 
 def test_a_step_is_spread_over_the_tenths_that_it_covers():

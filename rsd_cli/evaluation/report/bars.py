@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from rsd_cli.decoding.strategies import gated
 from rsd_cli.evaluation.report.axes import Frame, svg
 from rsd_cli.evaluation.runs import records_of
 
@@ -29,10 +30,10 @@ class Rewards:
 
 def rewards_of(run: StrategyRun) -> Rewards:
     """Steps without a reward are left out."""
-    steps = [step for record in records_of(run.samples) for step in record.steps]
-    kept = [step.reward for step in steps if step.author == "draft" and step.reward is not None]
-    lost = [step.rejected.reward for step in steps if step.rejected and step.rejected.reward is not None]
-    return Rewards(_counted(kept), _counted(lost))
+    steps = [step for record in records_of(run.samples) for step in gated(record)]
+    passed = [step.reward for step in steps if step.passed and step.reward is not None]
+    failed = [step.reward for step in steps if not step.passed and step.reward is not None]
+    return Rewards(_counted(passed), _counted(failed))
 
 
 def target_share_along(run: StrategyRun) -> tuple[float, ...]:

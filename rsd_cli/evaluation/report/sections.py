@@ -22,6 +22,10 @@ LEGEND = {
     "mixed": "both, by rewards",
     "other": "a choice among several answers (dotted: with fewer of them)",
 }
+FATES = (
+    '<ul class="legend"><li><span class="swatch draft"></span>accepted</li>'
+    '<li><span class="swatch rejected"></span>rejected</li></ul>'
+)
 AUTHORS = (
     *("Strategy", "accepted steps", "accepted tokens", "tokens by target", "no step by target"),
     *("of these right", "judged tokens"),
@@ -103,16 +107,16 @@ def _strategy_pictures(run: TaskRun) -> str:
         if kind_of(each) != "mixed":
             continue
         found = rewards_of(each)
-        told = f"{sum(found.accepted):,} accepted, {sum(found.rejected):,} rejected"
-        rewards += _small(each.name, told, rewards_picture(found))
+        if any(found.accepted) or any(found.rejected):
+            told = f"{sum(found.accepted):,} accepted, {sum(found.rejected):,} rejected"
+            rewards += _small(each.name, told, rewards_picture(found))
         shares += _small(each.name, "share of tokens by the target", share_picture(target_share_along(each)))
-    if not rewards:
-        return ""
-    return (
-        '<h3>Rewards of the draft\'s steps</h3><ul class="legend"><li><span class="swatch draft"></span>accepted</li>'
-        f'<li><span class="swatch rejected"></span>rejected</li></ul><div class="grid-of">{rewards}</div>'
-        f'<h3>Where the target writes</h3><div class="grid-of">{shares}</div>'
-    )
+    first = _gallery(f"<h3>Rewards of the draft's steps</h3>{FATES}", rewards)
+    return first + _gallery("<h3>Where the target writes</h3>", shares)
+
+
+def _gallery(head: str, pictures: str) -> str:
+    return f'{head}<div class="grid-of">{pictures}</div>' if pictures else ""
 
 
 def _small(name: str, told: str, picture: str) -> str:
