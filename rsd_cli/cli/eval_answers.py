@@ -14,7 +14,7 @@ from rsd_cli.decoding.choosing import aggregate_of, score
 from rsd_cli.decoding.runner import Failed, Finished
 from rsd_cli.decoding.strategies import parse
 from rsd_cli.decoding.trajectory import Problem
-from rsd_cli.evaluation.choosing import choose
+from rsd_cli.evaluation.choosing import counting
 from rsd_cli.evaluation.samples import Branch, Sample
 
 if TYPE_CHECKING:
@@ -103,8 +103,7 @@ class Answers:
     def _graded(self, place: int, records: list[Record]) -> Sample:
         item = self.data.items[place]
         branches = tuple(self._branch(item, record) for record in records)
-        how = self.strategy.choice
-        counts = (choose(branches, how) if how else None) or branches[0]
+        counts = counting(branches, self.strategy.choice)
         sample = Sample.single(self.name, place, dict(item.doc), item.gold, counts)
         return replace(sample, branches=branches)
 

@@ -33,6 +33,11 @@ def choose(branches: Sequence[Branch], how: Choice) -> Branch | None:
     return most[0] if most else None
 
 
+def counting(branches: Sequence[Branch], how: Choice | None) -> Branch:
+    """The branch that stands for the question: the chosen one, or the first where none is or can be."""
+    return (choose(branches, how) if how else None) or branches[0]
+
+
 def choices(samples: Sequence[Sample]) -> tuple[Choice, ...]:
     """How these samples can be looked at: without scores by majority alone, with a single answer not at all."""
     branches = [branch for sample in samples for branch in sample.branches]

@@ -10,7 +10,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from rsd_cli.decoding.strategies import parse
 from rsd_cli.errors import OutputError
+from rsd_cli.evaluation.choosing import counting
 from rsd_cli.records import Record  # noqa: TC001 - read_object looks its fields' types up
 from rsd_cli.strictjson import read_object
 
@@ -65,11 +67,17 @@ class Sample:
         return tuple(branch.record for branch in self.branches)
 
     @property
+    def chosen(self) -> Branch | None:
+        """The answer that counts, if there is any."""
+        if not self.branches:
+            return None
+        return counting(self.branches, parse(self.branches[0].record.strategy).choice)
+
+    @property
     def is_cut_short(self) -> bool:
         """Whether the answer that counts did not end by itself."""
-        graded = (self.right, self.extracted, self.outcome)
-        alike = (b for b in self.branches if (b.right, b.extracted, b.outcome) == graded)
-        return next((branch.record.ended_by != "eog" for branch in alike), False)
+        chosen = self.chosen
+        return chosen is not None and chosen.record.ended_by != "eog"
 
     @property
     def doc_hash(self) -> str:

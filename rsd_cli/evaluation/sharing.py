@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rsd_cli.evaluation.choosing import choose
+from rsd_cli.evaluation.choosing import counting
 from rsd_cli.evaluation.samples import Sample
 from rsd_cli.records import RoleTime, Usage
 
@@ -33,7 +33,7 @@ def shared(sample: Sample, name: str, taker: Strategy) -> Sample:
     if not sample.branches or taker.choice is None:
         return replace(sample, strategy=name, seconds=None)
     branches = tuple(_taken(branch, taker) for branch in sample.branches[: taker.n])
-    chosen = choose(branches, taker.choice) or branches[0]
+    chosen = counting(branches, taker.choice)
     return replace(Sample.single(name, sample.doc_id, sample.doc, sample.target, chosen), branches=branches)
 
 

@@ -145,12 +145,27 @@ def test_cut_short_is_the_answer_that_counts_whatever_its_grade():
     made = (
         replace(sample, doc_id=0, branches=(short,)),
         replace(sample, doc_id=1, branches=(branch,)),
-        replace(sample, doc_id=2, branches=(replace(other, record=short.record), branch)),
-        replace(sample, doc_id=3, branches=(other, short)),
-        replace(sample, doc_id=4, branches=(), outcome="error", error="It was too long."),
+        replace(sample, doc_id=2, branches=drawn("majority@3", short, other, other)),
+        replace(sample, doc_id=3, branches=drawn("majority@3", other, short, short)),
+        replace(
+            sample,
+            doc_id=4,
+            branches=drawn("best-of-n@2", replace(short, score=0.2), replace(branch, score=0.9)),
+        ),
+        replace(
+            sample,
+            doc_id=5,
+            branches=drawn("best-of-n@2", replace(branch, score=0.2), replace(short, score=0.9)),
+        ),
+        replace(sample, doc_id=6, branches=(), outcome="error", error="It was too long."),
     )
     (account,) = accounts_of("gsm8k", (StrategyRun("rsd", made),))
-    assert account.cut_short == 2
+    assert [each.doc_id for each in made if each.is_cut_short] == [0, 3, 5]
+    assert account.cut_short == 3
+
+
+def drawn(strategy, *branches):
+    return tuple(replace(each, record=replace(each.record, strategy=strategy)) for each in branches)
 
 
 @pytest.mark.parametrize("strategy", ["beam@2", "process-best-of-n@2", "best-of-n@2", "rsd-n@2"])

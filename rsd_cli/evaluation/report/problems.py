@@ -83,17 +83,11 @@ def _by_problem(run: StrategyRun, *, whole: bool) -> dict[int, Any]:
 
 
 def _answers(sample: Sample, *, whole: bool) -> list[dict[str, Any]]:
-    counts = _counted(sample)
+    counts = sample.chosen
     return [
         _answer(branch, counts=branch is counts, whole=whole or branch is counts)
         for branch in sample.branches
     ]
-
-
-def _counted(sample: Sample) -> Branch | None:
-    """Of the answers that say what the sample says the best scored, or the first."""
-    same = [branch for branch in sample.branches if branch.extracted == sample.extracted]
-    return max(same, key=lambda branch: branch.score or 0.0, default=None)
 
 
 def _answer(branch: Branch, *, counts: bool, whole: bool) -> dict[str, Any]:
