@@ -166,20 +166,31 @@ def beam(author: Author, n: int, max_steps: int) -> Policy:
     beams have them, so that an answer grows before the end.
     """
     beams, kept = [Beam(0)], 0
+    tried: list[list[Beam]] = []  # the candidates for each of the steps that are not kept yet
     while True:
         over = [each for each in beams if each.is_over(max_steps - kept)]
         going = [each for each in beams if each not in over]
         width = EXPANSIONS if len(beams) > 1 else n * EXPANSIONS
         grown: list[Beam] = yield from _grown(author, going, width, n * EXPANSIONS)
+        tried.append(grown)
         beams = sorted([*over, *_distinct(grown)], key=lambda each: each.score, reverse=True)[:n]
         if all(each.is_over(max_steps - kept) for each in beams):
             beams = beams[:1]
         while beams[0].steps and all(each.steps[:1] == beams[0].steps[:1] for each in beams):
-            ended: EndedBy | None = yield Keep(beams[0].steps[0], known(beams[0].rewards[0]))
-            kept += 1
+            step, reward, kept = beams[0].steps[0], beams[0].rewards[0], kept + 1
+            is_last = step.is_last or kept >= max_steps
+            others = _others(step, tried if is_last else tried[:1])
+            ended: EndedBy | None = yield Keep(step, known(reward), others=others)
             if ended:
                 return ended
+            del tried[0]
             beams = [Beam(each.lane, each.steps[1:], each.rewards[1:]) for each in beams]
+
+
+def _others(kept: Proposal, tried: Sequence[Sequence[Beam]]) -> tuple[Candidate, ...]:
+    """Candidates in whose place a step stands; the answer's last step also in that of all deeper ones."""
+    newest = [(each.steps[-1], each.rewards[-1]) for grown in tried for each in grown]
+    return tuple(candidate(step, reward) for step, reward in newest if step is not kept)
 
 
 def _grown(

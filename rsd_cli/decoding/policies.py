@@ -168,12 +168,13 @@ def audit() -> Policy:
     while True:
         draft: Proposal = yield Write("draft")
         reward: float = yield Judge(draft)
-        due, earned = due + AUDITED, None
+        due, earned, others = due + AUDITED, None, tuple[Candidate, ...]()
         if due >= 1:
             due -= 1
             step: Proposal = yield Write("target", watch=True, beside=draft)
-            earned = known((yield Judge(step, beside=draft)))
-        ended: EndedBy | None = yield Keep(draft, known(reward), audited=earned)
+            told: float = yield Judge(step, beside=draft)
+            earned, others = known(told), (candidate(step, told),)
+        ended: EndedBy | None = yield Keep(draft, known(reward), audited=earned, others=others)
         if ended:
             return ended
 

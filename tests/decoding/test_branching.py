@@ -3,6 +3,7 @@
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -179,6 +180,40 @@ def test_beams_that_say_the_same_are_one():
     kept = [request for request in asked if isinstance(request, Keep)]
     assert len(kept) == 4
     assert asked.index(kept[0]) == 2, "a step that all beams share is kept at once"
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+@pytest.mark.parametrize("max_steps", [3, 100])
+def test_a_beam_search_tells_of_every_candidate_with_the_step_that_stands_in_its_place(n, max_steps):
+    for seed in range(10):
+        tree = Tree(lambda text: text.count("1") / 10, depth=5, seed=seed, max_steps=max_steps)
+        asked = tree.run(n)
+        kept = [request for request in asked if isinstance(request, Keep)]
+        rounds = [one for one in asked if isinstance(one, list) and isinstance(one[0], Judge)]
+        assert len(rounds) == len(kept) == min(5, max_steps)
+        for keep, judged in zip(kept, rounds, strict=True):
+            assert len(keep.others) == len(judged) - 1
+            texts = Counter(each.text for each in keep.others) + Counter([keep.step.text])
+            assert texts == Counter(each.step.text for each in judged)
+
+
+class Short(Tree):
+    """The same, but an answer that begins with 1 is over."""
+
+    def writes(self, request):
+        step = super().writes(request)
+        return replace(step, ended="eog") if step.text == "1" and not request.after else step
+
+
+def test_candidates_beyond_the_last_step_stand_with_it():
+    """The shorter text is the best in the end; what the other beam tried in vain is told with it."""
+    tree = Short(lambda text: {"1": 0.9, "0": 0.8}.get(text, 0.1), depth=3, choices=2, seed=1)
+    asked = tree.run(2)
+    (keep,) = [request for request in asked if isinstance(request, Keep)]
+    judged = [each for one in asked if isinstance(one, list) for each in one if isinstance(each, Judge)]
+    assert keep.step.text == "1"
+    assert len(judged) > 8
+    assert len(keep.others) == len(judged) - 1
 
 
 def test_a_beam_ends_at_the_last_step_that_is_allowed():

@@ -6,7 +6,7 @@ import pytest
 
 from rsd_cli.decoding.policies import Judge, Keep, Proposal, Write, alone, audit, rsd
 from rsd_cli.decoding.weighting import binary
-from rsd_cli.records import Rejected
+from rsd_cli.records import Candidate, Rejected
 
 
 def threshold(delta):
@@ -115,3 +115,7 @@ def test_an_audit_keeps_the_draft_and_asks_what_the_target_would_have_earned():
     assert all(keep.step is DRAFT and keep.reward == 0.3 for keep in kept)
     assert [i for i, keep in enumerate(kept) if keep.audited is not None] == [1, 5, 9]
     assert kept[1].audited == 0.8
+    assert [keep.others for keep in kept[:2]] == [
+        (),
+        (Candidate(TARGET.text, "target", 0.8, len(TARGET.ids)),),
+    ]
