@@ -39,11 +39,34 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Guesses:
+    """Tokens that were guessed for a step before the target wrote it, which kept those that it `accepted`.
+
+    The draft `proposed` so many for it; where they come from its rejected step, which has them already, it did not.
+    `refused` are those that the target decoded in vain, in so many `refusals`: at each of them the draft had proposed
+    a last one that it did not decode itself.
+    """
+
+    proposed: int = 0
+    accepted: int = 0
+    refused: int = 0
+    refusals: int = 0
+
+    def __add__(self, other: Guesses) -> Guesses:
+        return Guesses(
+            self.proposed + other.proposed,
+            self.accepted + other.accepted,
+            self.refused + other.refused,
+            self.refusals + other.refusals,
+        )
+
+
+@dataclass(frozen=True)
 class Step:
     """A step of the final text. `tokens` were sampled by the author; `reward` is null where nobody judged.
 
     `audited` is what the target's step in its place would have earned, where that was tried; `others` are
-    candidates that were not taken.
+    candidates that were not taken; `guesses` is null where the author wrote token by token.
     """
 
     text: str
@@ -54,6 +77,7 @@ class Step:
     rejected: Rejected | None = None
     audited: float | None = None
     others: tuple[Candidate, ...] = ()
+    guesses: Guesses | None = None
 
 
 @dataclass(frozen=True)
@@ -188,7 +212,7 @@ class Record:
         data["flops"]["total"] = self.flops.total
         data["timings"] |= data["timings"].pop("roles")
         for step in data["steps"]:
-            for key in ("rejected", "audited", "others"):
+            for key in ("rejected", "audited", "others", "guesses"):
                 if step[key] in (None, ()):
                     del step[key]
         if not self.samples:

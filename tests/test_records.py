@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from rsd_cli.records import Flops, Record, Rejected, RoleTime, Step, Timings, Usage
+from rsd_cli.records import Flops, Guesses, Record, Rejected, RoleTime, Step, Timings, Usage
 from tests.batch.made import REWRITTEN, a_record, a_step
 
 
@@ -19,6 +19,7 @@ def through_json(record):
         a_record(),
         a_record(None, ended_by="timeout", steps=()),
         a_record(steps=(a_step(reward=None), a_step(audited=0.25), REWRITTEN)),
+        a_record(steps=(a_step(author="target", guesses=Guesses(9, 4, 7, 2)),)),
         a_record(flops=Flops(1.5, 0.0, 0.0, None), usage={"draft": Usage(1, 2, 3, 4, 5)}),
         a_record(timings=Timings(0.5, None, 7.25, {})),
         a_record(timings=Timings(0.5, 1.0, 7.25, {"prm": RoleTime(1.5, 2.5)})),

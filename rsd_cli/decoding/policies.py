@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from rsd_cli.records import Candidate, Rejected
+from rsd_cli.records import Candidate, Guesses, Rejected
 
 if TYPE_CHECKING:
     from rsd_cli.decoding.weighting import Accepts
@@ -29,8 +29,8 @@ AUDITED = 0.25  # share of an audited answer's steps that the target writes as w
 class Proposal:
     """A step as its author wrote it. `ids` are tokens of the author's vocabulary, `logprob` their total.
 
-    `entropy` is that of the first token, in nats; it and `logprob` are known where the author was watched. `drafted`
-    counts the tokens that the target accepted from the draft, one by one; None where none were proposed.
+    `entropy` is that of the first token, in nats; it and `logprob` are known where the author was watched. `guesses`
+    were made of its tokens, one by one; None where there was nobody to make them.
     """
 
     author: Author
@@ -40,7 +40,12 @@ class Proposal:
     logprob: float
     ms: float
     entropy: float = math.nan
-    drafted: int | None = None
+    guesses: Guesses | None = None
+
+    @property
+    def drafted(self) -> int:
+        """How many tokens of a step of the target were guessed right."""
+        return self.guesses.accepted if self.guesses else 0
 
     @property
     def is_last(self) -> bool:

@@ -279,6 +279,6 @@ class Runner:
             return usage
         kept = sum(len(step.ids) for step in trajectory.kept if step.author == role)
         if role == "draft":
-            kept += sum(step.drafted or 0 for step in trajectory.kept)
+            kept += sum(step.drafted for step in trajectory.kept)
         refused = trajectory.refused if role == "target" else 0
         return replace(usage, discarded=usage.generated - kept + refused)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsd_cli.decoding.policies import Check, Keep, Proposal, Propose, Write
 from rsd_cli.engine.speculation import Guess
+from rsd_cli.records import Guesses
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from rsd_cli.engine.jobs import Checked, Proposed
     from rsd_cli.records import Author, EndedBy
 
-NOTHING = Proposal("target", "", (), "max_tokens", 0.0, 0.0, drafted=0)  # of a step that is to be written
+NOTHING = Proposal(
+    "target", "", (), "max_tokens", 0.0, 0.0, guesses=Guesses()
+)  # of a step that is to be written
 
 
 @dataclass
@@ -71,14 +74,16 @@ def _whole_step(request: Request | Sequence[Request], author: Author) -> Write |
 def _step(
     stride: Stride, there: tuple[int, ...], *, watch: bool
 ) -> Generator[Propose | Check, Any, Proposal]:
-    step = NOTHING
+    step, tried = NOTHING, Guesses()
     while True:
         guesses = _ahead(there, step.ids, stride.n)
         if not guesses:
             proposed: Proposed = yield Propose(step, stride.n)
             guesses, step = proposed.guesses, replace(step, ms=step.ms + proposed.ms)
+            tried += Guesses(proposed=len(guesses))
         checked: Checked = yield Check(step, guesses, watch)
         stride.learn(len(guesses), checked)
+        tried += Guesses(0, checked.accepted, checked.refused, refusals=int(checked.refused > 0))
         step = replace(
             step,
             text=step.text + checked.text,
@@ -87,7 +92,7 @@ def _step(
             logprob=step.logprob + checked.logprob,
             ms=step.ms + checked.ms,
             entropy=checked.drawn[0].entropy if checked.drawn and not step.ids else step.entropy,
-            drafted=(step.drafted or 0) + checked.accepted,
+            guesses=tried,
         )
         if checked.ended:
             return step

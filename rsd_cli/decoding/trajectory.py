@@ -132,7 +132,7 @@ class Answerer:
 
     def ids(self, step: Proposal, role: Role) -> tuple[int, ...]:
         """A step's tokens: the very ones if this model wrote it or proposed to it, else its text's."""
-        own = step.author == role or step.drafted is not None
+        own = step.author == role or step.guesses is not None
         return self.known(step.ids) if own else tuple(self.model.tokenize(step.text))
 
     def known(self, ids: Sequence[int]) -> tuple[int, ...]:
@@ -254,6 +254,7 @@ class Trajectory:
                 request.rejected,
                 request.audited,
                 request.others,
+                step.guesses,
             )
         )
         for role, participant in self.participants.items():

@@ -163,7 +163,7 @@ def test_a_rejected_step_may_be_rewritten_over_proposals(trio, head):
     assert sorted(texts(finished)) == sorted(problem.id for problem in PROBLEMS)
     for one in finished:
         assert {step.author for step in one.trajectory.steps} == {"target"}
-        drafted = sum(step.drafted or 0 for step in one.trajectory.kept)
+        drafted = sum(step.drafted for step in one.trajectory.kept)
         rejected = sum(step.rejected.tokens for step in one.trajectory.steps if step.rejected)
         draft = one.usage["draft"]
         assert draft.generated > rejected, "steps and proposals"

@@ -90,14 +90,14 @@ def test_any_target_may_write_speculatively_and_all_is_counted(strategy, family,
     drafted = 0
     for one in finished:
         kept = one.trajectory.kept
-        accepted = sum(step.drafted or 0 for step in kept)
+        accepted = sum(step.drafted for step in kept)
         own = {
             role: sum(len(step.ids) for step in kept if step.author == role) for role in ("draft", "target")
         }
         draft, target = (one.usage.get(role, Usage()) for role in ("draft", "target"))
         assert draft.generated == own["draft"] + accepted + draft.discarded
         assert target.generated == own["target"] + target.discarded - one.trajectory.refused
-        drafted += sum(step.drafted is not None for step in kept)
+        drafted += sum(step.guesses is not None for step in kept)
         judged = [
             step for step in one.trajectory.steps if step.author == "target" and step.reward is not None
         ]

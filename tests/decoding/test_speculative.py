@@ -15,7 +15,7 @@ from rsd_cli.decoding.trajectory import Answerer, Problem, Settings
 from rsd_cli.engine.jobs import Checked, Drawn, Proposed
 from rsd_cli.engine.sampling import Sampling
 from rsd_cli.engine.speculation import Guess
-from rsd_cli.records import Rejected
+from rsd_cli.records import Guesses, Rejected
 from rsd_cli.rewards.families import Confidence
 from tests.decoding.test_policies import proposal
 from tests.decoding.test_runner import ENDLESS, PROBLEMS, Flag
@@ -83,11 +83,12 @@ def test_a_step_is_made_of_what_is_proposed_and_checked():
     assert next(policy) == Propose(NOTHING, 4)
     assert policy.send(proposed()) == Check(replace(NOTHING, ms=1.0), GUESSES)
     request = policy.send(checked())
-    begun = replace(NOTHING, text="1 is", ids=(5, 6, 9), ms=11.0, drafted=2)
+    begun = replace(NOTHING, text="1 is", ids=(5, 6, 9), ms=11.0, guesses=Guesses(4, 2, 2, 1))
     assert request == Propose(begun, 3)
     assert policy.send(proposed(GUESSES[:1])) == Check(replace(begun, ms=12.0), GUESSES[:1])
     request = policy.send(checked((5,), " 1.\n\n", 1, "separator"))
-    step = replace(begun, text="1 is 1.\n\n", ids=(5, 6, 9, 5), ended="separator", ms=22.0, drafted=3)
+    told = Guesses(proposed=5, accepted=3, refused=5, refusals=2)
+    step = replace(begun, text="1 is 1.\n\n", ids=(5, 6, 9, 5), ended="separator", ms=22.0, guesses=told)
     assert request == Keep(step)
     assert policy.send(None) == Propose(NOTHING, 3), "the stride goes on with the next step"
     policy.send(proposed())
@@ -112,7 +113,8 @@ def test_in_rsd_only_the_targets_steps_are_speculative():
     policy.send(proposed())
     request = policy.send(checked((5,), ".\n\n", 1, "separator"))
     assert isinstance(request, Keep)
-    assert (request.step.author, request.step.text, request.step.drafted) == ("target", "1.\n\n", 3)
+    assert (request.step.author, request.step.text) == ("target", "1.\n\n")
+    assert request.step.guesses == Guesses(4, 3, 5, 2), "the draft had three already"
     assert request.rejected == Rejected(draft.text, 0.1, 3)
 
 
@@ -225,7 +227,7 @@ def test_all_of_the_models_own_proposals_are_accepted(settings, trio):
     found, _ = answered(trio(SAME), settings)
     for one in found:
         assert one.usage["draft"].generated > 0
-        drafted = sum(step.drafted or 0 for step in one.trajectory.kept)
+        drafted = sum(step.drafted for step in one.trajectory.kept)
         left = one.usage["draft"].generated - drafted
         assert one.usage["draft"].discarded == left <= 16, "only behind the end of a step"
         assert drafted > one.trajectory.tokens / 2
@@ -245,7 +247,7 @@ def test_every_decoded_token_is_counted_once(cast, settings, seats, trio):
     assert 0 <= surplus <= len(found)
     for one in found:
         draft, target, answer = one.usage["draft"], one.usage["target"], one.trajectory
-        drafted = sum(step.drafted or 0 for step in answer.kept)
+        drafted = sum(step.drafted for step in answer.kept)
         assert target.generated == answer.tokens == sum(step.tokens for step in answer.steps)
         assert target.discarded == answer.refused <= draft.discarded
         assert draft.discarded == draft.generated - drafted
@@ -354,7 +356,7 @@ def test_any_strategys_target_may_write_speculatively(strategy, family, settings
     for one in found:
         draft = one.usage["draft"]
         kept = sum(step.tokens for step in one.trajectory.steps if step.author == "draft")
-        drafted = sum(step.drafted or 0 for step in one.trajectory.kept)
+        drafted = sum(step.drafted for step in one.trajectory.kept)
         assert draft.discarded == draft.generated - kept - drafted
     for role in ("draft", "target"):
         surplus = sum(one.usage[role].decoded for one in found if role in one.usage) - sum(seen[role])
