@@ -84,7 +84,7 @@ def test_the_verdict_knows_what_a_full_batch_takes_the_target(strategies, rsd, r
     assert found["verdicts"]["gsm8k"]["time"]["predicted"] > 0
 
 
-def test_flops_equal_an_independent_count_of_the_trace(rsd, rows):
+def test_the_results_have_the_flops_of_every_record(rsd, rows):
     assert evaluate(rsd, rows).code == 0
     found = results(rsd)["results"]["gsm8k"]
     for name in ("rsd", "target", "draft", "majority@3", "beam@2"):

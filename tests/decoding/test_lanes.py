@@ -105,7 +105,7 @@ def test_any_target_may_write_speculatively_and_all_is_counted(strategy, family,
     assert bool(drafted) == (strategy not in ("gsi@3", "glimpse:target", "audit"))
 
 
-@pytest.mark.parametrize("strategy", ["rsd-n@3", "gsi@3", "process-best-of-n@3", "keep-better"])
+@pytest.mark.parametrize("strategy", [*WIDE, "rsd", "keep-better", "audit"])
 def test_the_record_tells_of_every_token_that_was_sampled(strategy, trio):
     seats = seats_of(strategy)
     finished, _ = answered(trio(ALIKE, favour=ENDLESS, seats=seats), PROBLEMS[:3], settings(strategy), seats)
