@@ -169,7 +169,7 @@ def difference(first: Sequence[Sample], second: Sequence[Sample]) -> Difference 
 
 
 def cost_of(records: Iterable[Record]) -> Cost:
-    """Everything that was decoded for these answers: 2 x parameters x tokens (paper, section 4)."""
+    """All tokens of these answers, not what pads batches: 2 x parameters x tokens (paper, section 4)."""
     tokens: dict[Role, Usage] = {}
     flops: dict[Role, Compute] = {}
     times: dict[Role, RoleTime] = {}
