@@ -35,14 +35,21 @@ def manifest_path(output: Path) -> Path:
 
 @dataclass
 class Done:
-    """Rows that the file has a record of, as two 64-bit numbers a row: what it was asked, and how it went."""
+    """Rows that the file has a record of, as two 64-bit numbers a row: what it was asked, and how it went.
 
+    The command that writes to it found it with `since` bytes.
+    """
+
+    since: int = 0
     _contents: dict[int, int] = field(default_factory=dict)
     _failed: set[int] = field(default_factory=set)
+    _just_failed: set[int] = field(default_factory=set)
 
-    def add(self, told: Told) -> None:
-        """The last record of a row counts, but a good one stays good."""
+    def add(self, told: Told, *, just_now: bool = False) -> None:
+        """The last record of a row counts, but a good one stays good; `just_now`: this command wrote it."""
         key = number_of(told.id)
+        if just_now and not told.ok:
+            self._just_failed.add(key)
         if told.ok:
             self._failed.discard(key)
         elif key not in self._contents:
@@ -57,6 +64,10 @@ class Done:
         """Whether there is none but of a failure."""
         return number_of(name) in self._failed
 
+    def just_failed(self, name: str) -> bool:
+        """Whether this command has tried it in vain, before the engine crashed."""
+        return number_of(name) in self._just_failed
+
     def is_same(self, name: str, content: str) -> bool:
         """Whether the row was asked the same."""
         return self._contents.get(number_of(name)) == int(content, 16)
@@ -70,10 +81,19 @@ class Done:
 class Ledger(LineFile):
     """An output file that this process alone writes to, with what it had in it.
 
-    `torn` is how many bytes of a last line had to be cut off.
+    `torn` is how many bytes of a last line had to be cut off. `since` is known to the process that takes over after
+    a crash: where what the same command wrote begins.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any], source: str, *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: dict[str, Any],
+        source: str,
+        *,
+        overwrite: bool = False,
+        since: int | None = None,
+    ) -> None:
         _refuse_what_is_no_file(path)
         super().__init__(path)
         self.done = Done()
@@ -84,7 +104,8 @@ class Ledger(LineFile):
                 os.ftruncate(self._file, 0)
             if os.fstat(self._file).st_size:
                 self._check_settings(settings)
-                self._read()
+                self._read(since)
+            self.done.since = os.fstat(self._file).st_size if since is None else since
             write_manifest(path, settings, source, pid=os.getpid())
         except BaseException:
             self.close()
@@ -132,13 +153,13 @@ class Ledger(LineFile):
                 "Use the same again, name another file, or start anew with --overwrite.",
             )
 
-    def _read(self) -> None:
+    def _read(self, since: int | None) -> None:
         """Learn what is done, and mend the end of the file."""
         at = 0
         for number, line in enumerate(_lines_of(self.path), start=1):
             whole = line.endswith(b"\n")
             try:
-                self.done.add(read_back(line))
+                self.done.add(read_back(line), just_now=since is not None and at >= since)
             except ValueError:
                 if whole:
                     raise OutputError(

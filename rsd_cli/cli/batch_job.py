@@ -68,8 +68,10 @@ class Job:
         """Where lines go (None for standard output), and what is there already."""
         if place is None:
             return Stdout(), Done()
-        anew = overwrite and notes.read() is None  # not again by the process that takes over after a crash
-        ledger = Ledger(place, self.fingerprint(), self.source.place, overwrite=anew)
+        left = notes.read()
+        anew = overwrite and left is None  # not again by the process that takes over after a crash
+        since = left["since"] if left else None
+        ledger = Ledger(place, self.fingerprint(), self.source.place, overwrite=anew, since=since)
         if ledger.torn and not self.quiet:
             typer.echo(f"{place}: a torn last line of {ledger.torn} bytes was cut off.", err=True)
         return ledger, ledger.done
@@ -108,7 +110,7 @@ class Job:
         # What a pipe gave is gone with the process that read it, and standard output can't be read again.
         again = self.source.rereadable and not to_stdout
         run = BatchRun(self.plan, self.source, done, sink, tally, self.brake)
-        run.crash = Crash(notes.read(), takes_notes=again)
+        run.crash = Crash(notes.read(), takes_notes=again, since=done.since)
         prm = self.found.prm if "prm" in self.plan.roles else None
         samples = self.plan.samples
         watched = watching(tally, samples, quiet=self.quiet, color=self.color, to_stdout=to_stdout)

@@ -140,7 +140,7 @@ class BatchRun:
         for row in self._rows() if self.crash.ids else ():
             if self.brake():
                 return
-            if row and row.id == self.crash.alone:
+            if row and row.id == self.crash.alone and not self.done.just_failed(row.id):
                 place, self._places = self._places, self._places + 1
                 self._write(Problematic(row, "engine_crash", CRASHED), place)
             elif (
@@ -243,7 +243,7 @@ def is_due(row: Row | BadRow, done: Done, *, retry_errors: bool) -> bool:
     """Whether a row has no record yet, or one of a failure that is to be tried again."""
     if not done.knows(row.id):
         return True
-    if done.failed(row.id) and retry_errors:
+    if done.failed(row.id) and retry_errors and not done.just_failed(row.id):
         return True
     if done.is_same(row.id, row.content):
         return False

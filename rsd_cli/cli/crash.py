@@ -17,11 +17,13 @@ class Crash:
     """What an earlier process left when the engine crashed, and what this one would leave.
 
     `suspects` were in flight, `alone` is the row that crashed it all by itself, and `killers` did so earlier;
-    `ids` are all that this process tries alone or not at all.
+    `ids` are all that this process tries alone or not at all. The output had `since` bytes when the command began.
     """
 
-    def __init__(self, left: dict[str, Any] | None = None, *, takes_notes: bool = False) -> None:
-        self._takes_notes = takes_notes
+    def __init__(
+        self, left: dict[str, Any] | None = None, *, takes_notes: bool = False, since: int = 0
+    ) -> None:
+        self._takes_notes, self._since = takes_notes, since
         self.crashes: int = left["crashes"] + 1 if left else 0
         self.alone: str | None = left["alone"] if left else None
         self.killers: list[str] = left["killers"] if left else []
@@ -56,4 +58,4 @@ class Crash:
         if self._takes_notes:
             rows = [*in_flight, *self.suspects]
             left = {"rows": rows, "alone": self._trying, "killers": self.killers, "crashes": self.crashes}
-            notes.leave(left)
+            notes.leave(left | {"since": self._since})

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import time
+from collections import Counter
 
 import pytest
 
@@ -484,6 +485,35 @@ def test_rows_that_crash_the_engine_are_not_tried_again_in_order_either(rsd, ask
     assert names(out) == [row["id"] for row in rows(40)]
     failed = {r["custom_id"]: r["error"]["code"] for r in written(out) if r["error"]}
     assert failed == {"r7": "engine_crash", "r30": "engine_crash"}
+
+
+@pytest.mark.parametrize("order", [(), ("--ordered",)])
+def test_a_failure_is_tried_again_once_whatever_crashes_behind_it(order, rsd, ask, out):
+    these = [{"id": "bad", "question": ""}, *rows(20)]
+    for times in (1, 2):
+        done = crashing(rsd, CRASHES, ask(these), "--retry-errors", *order)
+        assert done.returncode == 1, done.stderr
+        expected = {row["id"]: times if row["id"] in ("bad", "r7") else 1 for row in these}
+        assert Counter(names(out)) == expected
+
+
+def test_a_crash_right_behind_a_failures_line_does_not_write_it_again(rsd, ask, out):
+    """A signal from outside, when the row that crashed the engine alone has just been written."""
+    again = """
+from rsd_cli.cli.batch_run import BatchRun
+write = BatchRun._write
+def written(self, outcome, place):
+    write(self, outcome, place)
+    if outcome.row.id == "r7" and not os.path.exists("once"):
+        open("once", "w").close()
+        os.kill(os.getpid(), signal.SIGSEGV)
+BatchRun._write = written
+from rsd_cli.__main__ import main
+"""
+    done = crashing(rsd, CRASHES.replace("\nfrom rsd_cli.__main__ import main\n", again), ask(rows(20)))
+    assert done.returncode == 1, done.stderr
+    assert (rsd.home / "once").exists()
+    assert Counter(names(out)) == dict.fromkeys((row["id"] for row in rows(20)), 1)
 
 
 def test_an_engine_that_always_crashes_is_given_up(rsd, ask):
