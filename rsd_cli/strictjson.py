@@ -1,15 +1,25 @@
-"""Parsed JSON as frozen dataclasses, strictly: the wrong shape is an error that names its place. No coercion."""
+"""JSON, strictly: text that every reader understands alike, and parsed JSON as frozen dataclasses. No coercion.
+
+The wrong shape is an error that names its place.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import json
+import math
 import types
 from collections.abc import Hashable
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Object = TypeVar("Object")
 BEYOND = 1e308  # NaN and infinities are not below it, nor whole numbers that no float holds
+
+
+def parsed(text: str) -> object:
+    """The value of a JSON text; ValueError for numbers that JSON does not have and for keys that stand twice."""
+    return json.loads(text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_no_duplicates)
 
 
 def read_object(of: type[Object], data: object, where: str, **names: Hashable) -> Object:
@@ -70,3 +80,21 @@ def _is_plain(expected: object, value: object) -> bool:
     if expected is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < BEYOND
     return expected is Any or type(value) is expected
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice[:50]!r} stands twice in one object")
+    return values

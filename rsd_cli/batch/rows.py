@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.engine.templates import Message
+from rsd_cli.strictjson import parsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,33 +109,13 @@ def _object(line: Line) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise _BadRowError("invalid_utf8", f"Byte {error.start + 1} of the line is not UTF-8.") from error
     try:
-        values = json.loads(
-            text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_no_duplicates
-        )
+        values = parsed(text)
     except RecursionError:
         raise _BadRowError("invalid_json", "The line is nested too deeply.") from None
     except ValueError as error:
         raise _BadRowError("invalid_json", f"The line is not JSON: {error}.") from error
     if not isinstance(values, dict):
         raise _BadRowError("invalid_json", f"The line is a JSON {type(values).__name__}, not an object.")
-    return values
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    return number if math.isfinite(number) else _no_number(text)
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice[:50]!r} stands twice in one object")
     return values
 
 

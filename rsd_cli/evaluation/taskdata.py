@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.errors import ModelError, RSDError, UsageError
 from rsd_cli.registry.hub import dataset_commit
+from rsd_cli.strictjson import parsed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,13 +105,16 @@ def _parsed(path: Path, text: str) -> Iterator[Row]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
+        why = ""
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
+            row = parsed(line)
+        except RecursionError:
             row = None
+        except ValueError as error:
+            row, why = None, f": {error}"
         if not isinstance(row, dict):
             raise UsageError(
-                f"Line {number} of {path} is no JSON object.", "A task's file is JSONL, a row a line."
+                f"Line {number} of {path} is no JSON object{why}.", "A task's file is JSONL, a row a line."
             )
         yield row
 

@@ -119,6 +119,8 @@ def test_where_rows_are_from_is_recorded(file_of):
         ("gsm8k", "[1]", "Line 1 of .* no JSON object"),
         ("gsm8k", "{", "Line 1 of .* no JSON object"),
         ("gsm8k", "[" * 100_000, "Line 1 of .* no JSON object"),
+        ("gsm8k", '{"question": "Q?", "answer": "1", "x": NaN}', "no JSON object: NaN is not a JSON number"),
+        ("gsm8k", '{"question": "Q?", "answer": "1", "x": [-1e999]}', "no JSON object: -1e999 is not a"),
         ("gsm8k", "", "no rows of gsm8k"),
     ],
 )
