@@ -17,7 +17,7 @@ from rsd_cli.decoding.answer import final_answer
 from rsd_cli.errors import RSDError
 from rsd_cli.evaluation import grading, notation
 from rsd_cli.evaluation.choices import LETTERS, letter_of_box, letter_of_text
-from rsd_cli.evaluation.grading import as_number, last_number, same_text
+from rsd_cli.evaluation.grading import as_number, denies, last_number, same_text
 from rsd_cli.evaluation.maths import Comparer, Verdict
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Grader:
     def _compare_formulas(self, given: str, gold: str) -> Verdict:
         if same_text(given, gold):
             return "right"
-        if notation.is_words(gold):
+        if notation.is_words(gold) or denies(given) != denies(gold):
             return "wrong"
         if as_number(gold) is not None and as_number(given) is not None:
             return _compare_numbers(given, gold)

@@ -24,7 +24,8 @@ FRACTION = re.compile(r"\\frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}
 MIXED = re.compile(r"(-?)(\d+)(?: | ?\+ ?)(\d+)/(\d+)")  # 1 2/3
 SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d.,])")  # 10 080
 NAMED = re.compile(r"^[A-Za-z] ?= ?")  # x = 3 is 3
-TERM = re.compile(r"[-+*/^=_!\\();|]|0[a-z]$")  # what makes more of a number than a number with its unit
+TERM = re.compile(r"[-+*/^=_!\\();|<>≈≠]|0[a-z]$")  # what makes more of a number than a number with its unit
+DENIED = re.compile(r"\b(?:not|never|wrong|incorrect)\b|n't\b", re.IGNORECASE)
 LONGEST = 200  # characters of an answer that can be a number with its unit
 
 
@@ -60,6 +61,8 @@ def alike(answers: Sequence[str | None]) -> list[list[int]]:
 
 def same_text(given: str, gold: str) -> bool:
     r"""Whether two answers are written alike, or are the same words: `\text{A}` and A."""
+    if denies(given) != denies(gold):
+        return False
     if notation.is_words(gold):
         return notation.spelled(given) == notation.spelled(gold)
     return notation.compact(given) == notation.compact(gold)
@@ -67,7 +70,9 @@ def same_text(given: str, gold: str) -> bool:
 
 def as_number(text: str) -> Fraction | None:
     """The one number that a short answer names, with its unit and thousands separators left out."""
-    short = NAMED.sub("", notation.plain(text[:LONGEST])).replace("%", "")
+    if len(text) > LONGEST or denies(text):
+        return None
+    short = NAMED.sub("", notation.plain(text)).replace("%", "")
     short = SCIENTIFIC.sub(_scientific, notation.TEXT.sub(" ; ", short)).strip(" ;")
     short = FRACTION.sub(_fraction, re.sub(r"^([-+]) ", r"\1", short).removeprefix("+"))
     mixed = MIXED.fullmatch(short)
@@ -78,6 +83,11 @@ def as_number(text: str) -> Fraction | None:
     if len(found) != 1 or TERM.search(NUMBER.sub("0", short)):
         return None
     return _exact(found[0])
+
+
+def denies(text: str) -> bool:
+    """Whether an answer says of something that it is not the answer: not 72, 72 is wrong."""
+    return bool(DENIED.search(text))
 
 
 def gsm8k_gold(answer: str) -> str:

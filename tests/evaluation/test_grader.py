@@ -113,6 +113,24 @@ def test_formulas_that_are_not(grader, given, gold):
     assert grader.compare(given, gold, "maths") != "right"
 
 
+@pytest.mark.parametrize("answer_type", ["maths", "numeric"])
+@pytest.mark.parametrize(
+    ("given", "gold"),
+    [
+        ("x > 72", "72"), ("x<72", "72"), ("72 < x", "72"), (r"x \le 72", "72"), ("x ≥ 72", "72"), ("≠72", "72"),
+        (r"\text{not }72", "72"), ("not 72", "72"), ("72 is wrong", "72"), (r"72\text{ is wrong}", "72"),
+        ("It isn't 72", "72"), ("1" * 250 + "5", "1" * 250 + "7"), ("72" + " " * 250 + "or 73", "72"),
+    ],
+)  # fmt: skip
+def test_a_number_within_something_else_is_not_that_number(grader, given, gold, answer_type):
+    assert grader.compare(given, gold, answer_type) != "right"
+
+
+def test_a_gold_that_denies_something_is_met_by_the_same_words(grader):
+    assert grader.compare(r"\text{not prime}", "not prime", "maths") == "right"
+    assert grader.compare("1" * 250, "1" * 250, "numeric") == "right"
+
+
 @pytest.mark.parametrize(
     ("text", "ended_by", "grade"),
     [

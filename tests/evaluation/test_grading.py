@@ -53,5 +53,6 @@ def test_the_last_box_counts_and_else_the_last_number(text, right):
 def test_golds_and_long_answers():
     assert gsm8k_gold("He has 3.\n#### 1,234") == "1,234"
     assert gsm8k_gold("12") == "12"
-    assert as_number("1" * 100_000) is not None
+    assert as_number("1" * 200) is not None
+    assert as_number("1" * 100_000) is None
     assert not same_answer("9" * 5000 + "/7", "1")
