@@ -49,7 +49,10 @@ class Folder:
         before = self._known["settings"]
         models = {**before.get("models", {}), **self.settings["models"]}
         self.settings = {**self.settings, "models": models}
-        other = difference({**before, "models": {**models, **before.get("models", {})}}, self.settings)
+        other = difference(
+            _placeless({**before, "models": {**models, **before.get("models", {})}}),
+            _placeless(self.settings),
+        )
         if other:
             raise OutputError(
                 f"{self.path} was made with other settings: {other}.",
@@ -124,6 +127,15 @@ class Folder:
             models=_models(records),
             limit=limit,
         )
+
+
+def _placeless(settings: dict[str, Any]) -> dict[str, Any]:
+    """Without the paths of files whose content is known: a file that was moved has the same rows."""
+    data = {
+        task: {key: value for key, value in origin.items() if key != "place" or not origin.get("sha256")}
+        for task, origin in settings["data"].items()
+    }
+    return {**settings, "data": data}
 
 
 def _key(each: Pass) -> str:

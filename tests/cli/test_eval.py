@@ -159,6 +159,16 @@ def test_other_settings_do_not_mix(rsd, rows):
     other.refused(5, "made with other settings", "seed was 0, now 3")
 
 
+def test_rows_that_were_moved_are_the_same_rows(rsd, rows):
+    assert evaluate(rsd, rows, strategies="draft").code == 0
+    moved = rows.rename(rsd.home / "moved.jsonl")
+    again = evaluate(rsd, moved, strategies="draft")
+    assert again.code == 0, again.err
+    assert "questions" not in again.err, "nothing was answered"
+    moved.write_text(moved.read_text() + "\n")
+    evaluate(rsd, moved, strategies="draft").refused(5, "data.gsm8k.sha256")
+
+
 def test_a_torn_line_is_answered_again(rsd, rows):
     assert evaluate(rsd, rows, strategies="draft").code == 0
     path = rsd.home / "out" / "samples_gsm8k_draft.jsonl"
