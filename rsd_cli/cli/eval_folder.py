@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.ledger import difference, write_whole
@@ -17,15 +17,50 @@ from rsd_cli.evaluation.report.page import write_report
 from rsd_cli.evaluation.results import write_results
 from rsd_cli.evaluation.runs import Circumstances, Evaluation, TaskRun, Times
 from rsd_cli.evaluation.table import markdown
+from rsd_cli.records import Role
+from rsd_cli.strictjson import parsed, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from rsd_cli.cli.eval_run import Pass
-    from rsd_cli.records import ModelId, Record, Role
+    from rsd_cli.records import ModelId, Record
 
 MANIFEST = "run.json"
+
+
+@dataclass
+class Manifest:
+    """What `run.json` says of a folder; strategies and paces are those of a task and a strategy by their names."""
+
+    settings: dict[str, Any]
+    started: str
+    strategies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    paces: dict[str, dict[Role, Pace]] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """As it is written."""
+        paces = {
+            key: {role: pace.to_json() for role, pace in known.items()} for key, known in self.paces.items()
+        }
+        return json.dumps({**vars(self), "paces": paces}, indent=1, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Manifest:
+        """The inverse; ValueError or TypeError for anything else."""
+        known = read_object(cls, parsed(text.decode()), MANIFEST)
+        told = {key: value for key, value in known.settings.items() if key in ("models", "data")}
+        read_object(_Compared, told, f"{MANIFEST}.settings")
+        return known
+
+
+@dataclass
+class _Compared:
+    """Those of a manifest's settings that are not compared as they are."""
+
+    models: dict[str, str]
+    data: dict[str, dict[str, Any]]
 
 
 @dataclass
@@ -46,37 +81,35 @@ class Folder:
                 f"{self.path} can't be made: {error.strerror}.", "Name another -o FOLDER."
             ) from error
         self._known = self._read()
-        before = self._known["settings"]
-        models = {**before.get("models", {}), **self.settings["models"]}
+        before = self._known.settings
+        models = {**before["models"], **self.settings["models"]}
         self.settings = {**self.settings, "models": models}
         other = difference(
-            _placeless({**before, "models": {**models, **before.get("models", {})}}),
-            _placeless(self.settings),
+            _placeless({**before, "models": {**models, **before["models"]}}), _placeless(self.settings)
         )
         if other:
             raise OutputError(
                 f"{self.path} was made with other settings: {other}.",
                 "Use the same again, or name another folder with -o.",
             )
-        self._known["settings"] = self.settings
+        self._known.settings = self.settings
 
-    def _read(self) -> dict[str, Any]:
-        fresh = {"settings": self.settings, "started": _now(), "strategies": {}, "paces": {}}
+    def _read(self) -> Manifest:
+        manifest, hint = self.path / MANIFEST, "Mend it, or name another folder with -o."
         try:
-            known = json.loads((self.path / MANIFEST).read_bytes())
+            return Manifest.from_json(manifest.read_bytes())
         except FileNotFoundError:
-            return fresh
-        except (OSError, ValueError) as error:
-            raise OutputError(f"{self.path / MANIFEST} can't be read: {error}.") from error
-        if not isinstance(known, dict) or set(known) != set(fresh):
-            raise OutputError(f"{self.path / MANIFEST} is none of rsd eval.", "Name another folder with -o.")
-        return known
+            return Manifest(self.settings, _now())
+        except OSError as error:
+            raise OutputError(f"{manifest} can't be read: {error.strerror}.", hint) from error
+        except (ValueError, TypeError, RecursionError) as error:
+            raise OutputError(f"{manifest} is none of rsd eval: {error}.", hint) from error
 
     def check(self, passes: Sequence[Pass]) -> None:
         """Refuse strategies that were run here with other settings of their own; note those of new ones."""
         for each in passes:
             settings = json.loads(json.dumps(asdict(each.settings)))
-            before = self._known["strategies"].setdefault(_key(each), settings)
+            before = self._known.strategies.setdefault(_key(each), settings)
             other = difference(before, settings)
             if other:
                 raise OutputError(
@@ -87,30 +120,27 @@ class Folder:
 
     def spent(self, each: Pass) -> None:
         """Add to what is known of the decodes of a strategy's models."""
-        paces = self._known["paces"].setdefault(_key(each), {})
+        paces = self._known.paces.setdefault(_key(each), {})
         for role, pace in each.paces.items():
-            paces[role] = (Pace.from_json(paces.get(role, [])) + pace).to_json()
+            paces[role] = Pace.from_json((paces.get(role, Pace()) + pace).to_json())  # as it will be read
         self._write()
 
-    def _paces(self, each: Pass) -> dict[Role, Pace]:
-        return {role: Pace.from_json(told) for role, told in self._known["paces"].get(_key(each), {}).items()}
-
     def _write(self) -> None:
-        write_whole(self.path / MANIFEST, [json.dumps(self._known, indent=1, ensure_ascii=False).encode()])
+        write_whole(self.path / MANIFEST, [self._known.to_json().encode()])
 
     def finish(self, passes: Sequence[Pass], limit: int | None, sizes: dict[Role, float]) -> Evaluation:
         """Write results, table and report."""
         by_task: dict[str, list[StrategyRun]] = {}
         for each in passes:
             giver = each.giver.name if each.giver else None
-            run = StrategyRun(each.name, each.samples, giver, self._paces(each))
+            run = StrategyRun(each.name, each.samples, giver, self._known.paces.get(_key(each), {}))
             by_task.setdefault(each.data.task.name, []).append(run)
         tasks = tuple(TaskRun(task, tuple(runs)) for task, runs in by_task.items())
         rows = {each.data.task.name: each.data.task.rows for each in passes}
         whole = {task: n for task, n in rows.items() if n is not None}
         evaluation = Evaluation(tasks, replace(self._circumstances(tasks, limit), rows=whole), sizes)
         write_results(self.path, evaluation)
-        (self.path / "results.md").write_text(markdown(evaluation), encoding="utf-8")
+        write_whole(self.path / "results.md", [markdown(evaluation).encode("utf-8", "replace")])
         write_report(self.path / "report.html", evaluation)
         return evaluation
 
@@ -119,7 +149,7 @@ class Folder:
             record for task in tasks for run in task.strategies for s in run.samples for record in s.records
         ]
         return Circumstances(
-            times=Times(self._known["started"], _now()),
+            times=Times(self._known.started, _now()),
             versions=records[0].versions if records else {},
             config=self.settings,
             seeds={"sampling": self.settings["seed"], "bootstrap": 0},

@@ -169,6 +169,27 @@ def test_rows_that_were_moved_are_the_same_rows(rsd, rows):
     evaluate(rsd, moved, strategies="draft").refused(5, "data.gsm8k.sha256")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": []}, {"settings": {}}, {"settings": {"models": [], "data": {}}}, {"paces": {"x": {"draft": 3}}},
+        {"settings": {"models": {}, "data": {"gsm8k": 1}}}, {"strategies": {"x": 3}}, {"more": 1},
+    ],
+)  # fmt: skip
+def test_a_manifest_of_another_form_is_refused(change, rsd, rows):
+    (rsd.home / "out").mkdir()
+    known = {"settings": {}, "started": "2026-05-01T10:00:00+0000", "strategies": {}, "paces": {}}
+    (rsd.home / "out" / "run.json").write_text(json.dumps(known | change))
+    evaluate(rsd, rows, strategies="draft").refused(5, "run.json is none of rsd eval", "hint: ")
+
+
+def test_what_stands_in_the_way_of_a_file_is_said(rsd, rows):
+    (rsd.home / "out" / "results.md").mkdir(parents=True)
+    done = evaluate(rsd, rows, strategies="draft")
+    assert done.code == 2
+    assert "results.md can't be written: Is a directory" in done.err
+
+
 def test_a_torn_line_is_answered_again(rsd, rows):
     assert evaluate(rsd, rows, strategies="draft").code == 0
     path = rsd.home / "out" / "samples_gsm8k_draft.jsonl"
