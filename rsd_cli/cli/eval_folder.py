@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from filelock import BaseFileLock
+
     from rsd_cli.cli.eval_run import Pass
     from rsd_cli.records import ModelId, Record
 
 MANIFEST = "run.json"
+LOCK = ".lock"
 
 
 @dataclass
@@ -67,7 +70,8 @@ class _Compared:
 class Folder:
     """A folder with the samples of strategies; all of them were made with the same `settings`.
 
-    A strategy that comes later may need models that no earlier one did.
+    A strategy that comes later may need models that no earlier one did. No other process has the folder until it is
+    closed.
     """
 
     path: Path
@@ -80,7 +84,38 @@ class Folder:
             raise UsageError(
                 f"{self.path} can't be made: {error.strerror}.", "Name another -o FOLDER."
             ) from error
-        self._known = self._read()
+        self._lock = self._locked()
+        try:
+            self._known = self._read()
+            self._adopt()
+        except BaseException:
+            self.close()
+            raise
+
+    def _locked(self) -> BaseFileLock:
+        """Taken; the kernel drops it when its holder dies."""
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise OutputError(
+                f"{self.path} is being written by another rsd eval.",
+                "Wait for it, or name another folder with -o.",
+            ) from None
+        except OSError as error:
+            raise UsageError(
+                f"{self.path} can't be written: {error.strerror}.", "Name another -o FOLDER."
+            ) from error
+        return lock
+
+    def close(self) -> None:
+        """Let others write to it."""
+        self._lock.release()
+
+    def _adopt(self) -> None:
+        """Refuse other settings than those of earlier runs; models may join."""
         before = self._known.settings
         models = {**before["models"], **self.settings["models"]}
         self.settings = {**self.settings, "models": models}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -167,17 +167,19 @@ class Job:
 
         settings = fingerprint(self.found, self.shape, self.base, self.trio, self.rows)
         described = {"trio": self.trio, "prm": self.found.prm.name, **self.shape.described}
-        folder = Folder(self.folder, settings)
-        with Grader() as grader, Interrupt() as interrupt:
-            passes = [self._pass(task, each, described, grader) for task in self.rows for each in self.field]
-            share(passes)
-            folder.check(passes)
-            if any(each.missing for each in passes):
-                self._answer(passes, folder, interrupt)
-        if interrupt():
-            typer.echo(f"Stopped; the same command goes on with what {self.folder} has.", err=True)
-            raise typer.Exit(interrupt.exit_code)
-        return folder.finish(passes, self.limit, sizes)
+        with closing(Folder(self.folder, settings)) as folder:
+            with Grader() as grader, Interrupt() as interrupt:
+                passes = [
+                    self._pass(task, each, described, grader) for task in self.rows for each in self.field
+                ]
+                share(passes)
+                folder.check(passes)
+                if any(each.missing for each in passes):
+                    self._answer(passes, folder, interrupt)
+            if interrupt():
+                typer.echo(f"Stopped; the same command goes on with what {self.folder} has.", err=True)
+                raise typer.Exit(interrupt.exit_code)
+            return folder.finish(passes, self.limit, sizes)
 
     def _pass(self, task: str, contender: Contender, described: dict[str, Any], grader: Grader) -> Pass:
         from rsd_cli.cli.eval_run import Pass

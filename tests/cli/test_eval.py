@@ -217,6 +217,20 @@ def test_an_interrupted_run_goes_on(rsd, rows):
     assert not list((rsd.home / "out").glob("results_*.json"))
 
 
+def test_one_process_at_a_time_has_a_folder(rsd, rows):
+    process = rsd.start(
+        "eval", "gsm8k", "--data", str(rows), "--strategies", "draft", "--trio", "endless", "--threads", "1",
+        "--ctx", "8000", "-n", "3000", "--max-steps", "3000", "--parallel", "2", "-o", "out",
+    )  # fmt: skip
+    end = time.monotonic() + 30
+    while not (rsd.home / "out" / "run.json").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    evaluate(rsd, rows, strategies="target").refused(5, "out is being written by another rsd eval", "hint: ")
+    os.kill(process.pid, signal.SIGINT)
+    process.communicate(timeout=20)
+    evaluate(rsd, rows, strategies="draft").refused(5, "made with other settings")
+
+
 @pytest.fixture
 def too_long(rsd, rows):
     """The same with one question among them that no context holds."""
