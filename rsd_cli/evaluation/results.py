@@ -105,11 +105,12 @@ def _read_run(folder: Path, data: dict[str, Any], task: str, strategy: str) -> S
     if name != samples_name(task, strategy):  # nothing else is read than sample files beside the results
         raise ValueError(f"samples of {task} by {strategy} are said to be in {name!r}")
     giver = data["drawn_by"][task][strategy]
+    asked = (sample for sample in read_samples(folder / name) if sample.doc_id < n)  # of a run up to a limit
     return StrategyRun(
         strategy,
         tuple(
-            sample for sample in read_samples(folder / name) if sample.doc_id < n
-        ),  # of a run up to a limit
+            sorted(asked, key=lambda sample: sample.doc_id)
+        ),  # as the run had them: estimates go by the order
         None if giver is None else str(giver),
         {role: Pace.from_json(told) for role, told in data["paces"][task][strategy].items()},
     )

@@ -48,6 +48,14 @@ def test_an_evaluation_survives_its_files(evaluation, tmp_path):
     assert read_evaluation(tmp_path) == evaluation
 
 
+def test_the_order_in_which_answers_were_done_changes_nothing(tmp_path):
+    path = saved(tmp_path, MADE)
+    for file in tmp_path.glob("samples_*.jsonl"):
+        lines = file.read_text("utf-8").splitlines(keepends=True)
+        file.write_text("".join(reversed(lines)), "utf-8")
+    assert read_evaluation(path) == MADE
+
+
 def test_results_hold_what_the_conventions_ask_for():
     data = json.loads(json.dumps(results_of(MADE), allow_nan=False))
     assert {"results", "n", "versions", "config", "seeds", "hashes", "times", "hardware"} <= set(data)
