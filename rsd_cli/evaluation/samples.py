@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Outcome = Literal["right", "wrong", "truncated", "empty", "unparsable", "timeout", "error"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+MEND = "Mend or remove the line; rsd eval answers again what has none."
 
 
 @dataclass(frozen=True)
@@ -176,11 +177,9 @@ def read_samples(path: Path) -> tuple[Sample, ...]:
         try:
             sample = Sample.from_json(json.loads(line))
         except (ValueError, RecursionError) as error:
-            raise OutputError(
-                f"{path} line {number} is no sample of rsd eval: {error}.", "Name a samples_*.jsonl file."
-            ) from error
+            raise OutputError(f"{path} line {number} is no sample of rsd eval: {error}.", MEND) from error
         if sample.doc_id in samples and samples[sample.doc_id].error is None:
-            raise OutputError(f"{path} line {number} answers question {sample.doc_id} a second time.")
+            raise OutputError(f"{path} line {number} answers question {sample.doc_id} a second time.", MEND)
         samples[sample.doc_id] = sample
     return tuple(samples.values())
 

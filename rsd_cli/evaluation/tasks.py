@@ -122,7 +122,7 @@ def find_task(name: str) -> Task:
 
         return read_task(Path(name))
     hint = suggestion(name, TASKS)
+    end = "" if hint.endswith("?") else "."
     raise UsageError(
-        f"No task is called {name!r}.",
-        f"{hint[:1].upper()}{hint[1:].rstrip('.')}. A YAML file is a task too.",
+        f"No task is called {name!r}.", f"{hint[:1].upper()}{hint[1:]}{end} A YAML file is a task too."
     )

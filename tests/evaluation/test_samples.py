@@ -85,8 +85,9 @@ def test_a_whole_line_that_is_no_sample_is_refused_with_its_place(change, tmp_pa
 def test_other_lines_are_refused(line, tmp_path):
     path = tmp_path / "samples.jsonl"
     path.write_text(line + "\n")
-    with pytest.raises(OutputError, match="line 1"):
+    with pytest.raises(OutputError, match="line 1") as refusal:
         read_samples(path)
+    assert "remove the line" in refusal.value.hint
 
 
 def test_a_question_that_is_answered_twice_is_refused(tmp_path):

@@ -208,7 +208,10 @@ def test_rows_that_do_not_fit_a_users_task(file_of, tmp_path):
 def test_an_unknown_task_is_refused_with_the_nearest_one():
     with pytest.raises(UsageError, match="'gsm9k'") as refusal:
         find_task("gsm9k")
-    assert "gsm8k" in refusal.value.hint
+    assert refusal.value.hint == "Did you mean 'gsm8k'? A YAML file is a task too."
+    with pytest.raises(UsageError) as refusal:
+        find_task("poems")
+    assert refusal.value.hint.endswith("amc23. A YAML file is a task too.")
 
 
 def test_offline_and_without_the_loader_the_way_out_is_said(monkeypatch):
