@@ -14,7 +14,7 @@ from rsd_cli.engine.pace import Pace
 from rsd_cli.errors import OutputError, UsageError
 from rsd_cli.evaluation.accounts import StrategyRun
 from rsd_cli.evaluation.report.page import write_report
-from rsd_cli.evaluation.results import write_results
+from rsd_cli.evaluation.results import last_ended, write_results
 from rsd_cli.evaluation.runs import Circumstances, Evaluation, TaskRun, Times
 from rsd_cli.evaluation.table import markdown
 from rsd_cli.records import Role
@@ -33,21 +33,35 @@ MANIFEST = "run.json"
 LOCK = ".lock"
 
 
+@dataclass(frozen=True)
+class Made:
+    """How the answers of a folder came about, the newest ones at least, besides its settings."""
+
+    command: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    chat_template_sha: dict[Role, str] = field(default_factory=dict)
+
+
 @dataclass
 class Manifest:
-    """What `run.json` says of a folder; strategies and paces are those of a task and a strategy by their names."""
+    """What `run.json` says of a folder; strategies and paces are those of a task and a strategy by their names.
+
+    `ended` is empty while answers are given; None, like `made` without a command, where no run has noted it.
+    """
 
     settings: dict[str, Any]
     started: str
     strategies: dict[str, dict[str, Any]] = field(default_factory=dict)
     paces: dict[str, dict[Role, Pace]] = field(default_factory=dict)
+    ended: str | None = None
+    made: Made = field(default_factory=Made)
 
     def to_json(self) -> str:
         """As it is written."""
         paces = {
             key: {role: pace.to_json() for role, pace in known.items()} for key, known in self.paces.items()
         }
-        return json.dumps({**vars(self), "paces": paces}, indent=1, ensure_ascii=False)
+        return json.dumps({**asdict(self), "paces": paces}, indent=1, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: bytes) -> Manifest:
@@ -134,7 +148,7 @@ class Folder:
         try:
             return Manifest.from_json(manifest.read_bytes())
         except FileNotFoundError:
-            return Manifest(self.settings, _now())
+            return Manifest(self.settings, _now(), ended="")
         except OSError as error:
             raise OutputError(f"{manifest} can't be read: {error.strerror}.", hint) from error
         except (ValueError, TypeError, RecursionError) as error:
@@ -153,8 +167,19 @@ class Folder:
                 )
         self._write()
 
-    def spent(self, each: Pass) -> None:
-        """Add to what is known of the decodes of a strategy's models."""
+    def begin(self, made: Made) -> None:
+        """Note how the answers come about that are given now."""
+        known = self._known.made
+        merged = {
+            **known.chat_template_sha,
+            **made.chat_template_sha,
+        }  # a later strategy may need fewer models
+        self._known.made, self._known.ended = replace(made, chat_template_sha=merged), ""
+        self._write()
+
+    def spent(self, each: Pass, templates: dict[Role, str]) -> None:
+        """Add to what is known of a strategy's models: how fast they decode, hashes of their chat templates."""
+        self._known.made.chat_template_sha.update(templates)
         paces = self._known.paces.setdefault(_key(each), {})
         for role, pace in each.paces.items():
             paces[role] = Pace.from_json((paces.get(role, Pace()) + pace).to_json())  # as it will be read
@@ -173,8 +198,12 @@ class Folder:
         tasks = tuple(TaskRun(task, tuple(runs)) for task, runs in by_task.items())
         rows = {each.data.task.name: each.data.task.rows for each in passes}
         whole = {task: n for task, n in rows.items() if n is not None}
+        if self._known.ended is None:
+            self._known.ended = last_ended(self.path)
+        self._known.ended = self._known.ended or _now()
+        self._write()
         evaluation = Evaluation(tasks, replace(self._circumstances(tasks, limit), rows=whole), sizes)
-        write_results(self.path, evaluation)
+        write_results(self.path, evaluation, _now())
         write_whole(self.path / "results.md", [markdown(evaluation).encode("utf-8", "replace")])
         write_report(self.path / "report.html", evaluation)
         return evaluation
@@ -183,14 +212,17 @@ class Folder:
         records = [
             record for task in tasks for run in task.strategies for s in run.samples for record in s.records
         ]
+        made = self._known.made
         return Circumstances(
-            times=Times(self._known.started, _now()),
-            versions=records[0].versions if records else {},
+            times=Times(self._known.started, self._known.ended or _now()),
+            versions={**(records[0].versions if records else {}), **made.versions},
             config=self.settings,
             seeds={"sampling": self.settings["seed"], "bootstrap": 0},
             hardware=_hardware(),
             models=_models(records),
             limit=limit,
+            chat_template_sha=made.chat_template_sha,
+            command=made.command,
         )
 
 

@@ -12,7 +12,7 @@ from rsd_cli.cli.method import Method, Wishes, method_of
 from rsd_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from rsd_cli.cli.trio import Shape
     from rsd_cli.cli.warm import FoundTrio
@@ -125,3 +125,9 @@ def fingerprint(
         "sampling": asdict(base.sampling) if base.sampling else None,
         "data": {task: asdict(each.origin) for task, each in data.items()},
     }
+
+
+def grading_versions(data: Iterable[TaskData]) -> dict[str, str]:
+    """Versions of what grades the answers, besides our own."""
+    with_formulas = any(each.task.answer_type == "maths" for each in data)
+    return {"math_verify": importlib.metadata.version("math-verify")} if with_formulas else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -196,3 +197,9 @@ def share(passes: Sequence[Pass]) -> None:
         each.giver = next((other for other in givers if other.draws_for(each)), None)
         if each.giver is None:
             drawing.append(each)
+
+
+def template_hashes(loaded: LoadedTrio) -> dict[Role, str]:
+    """The sha256 of each loaded model's own chat template."""
+    found = {role: engine.model.chat_template() for role, engine in loaded.loaded().items()}
+    return {role: hashlib.sha256(text.encode()).hexdigest() for role, text in found.items() if text}

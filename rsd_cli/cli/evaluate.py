@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import Counter
 from contextlib import closing, nullcontext
@@ -194,6 +195,9 @@ class Job:
     def _answer(self, passes: list[Pass], folder: Folder, interrupt: Interrupt) -> None:
         from rsd_cli.cli import notes
         from rsd_cli.cli.crash import Crash
+        from rsd_cli.cli.eval_folder import Made
+        from rsd_cli.cli.eval_plan import grading_versions
+        from rsd_cli.cli.eval_run import template_hashes
         from rsd_cli.cli.trio import LoadedTrio
         from rsd_cli.decoding.strategies import speculates
         from rsd_cli.display.counting import counting
@@ -207,13 +211,15 @@ class Job:
             loaded.load_all()  # a record without the target loaded can't say what that alone would have needed
             if any(speculates(each.settings) for each in passes):
                 loaded.check_pair()  # before hours of work
+            command = shlex.join(["rsd", *sys.argv[1:]])
+            folder.begin(Made(command, grading_versions(self.rows.values())))
             with nullcontext(_nothing) if self.quiet else counting("questions", total, done) as tell:
                 for each in passes:
                     if not each.giver and each.missing and not interrupt():
                         try:
                             each.run(loaded, crash, tell)
                         finally:
-                            folder.spent(each)
+                            folder.spent(each, template_hashes(loaded))
                 for each in passes:
                     if each.giver and each.missing and not interrupt():
                         each.take(tell)

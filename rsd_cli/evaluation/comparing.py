@@ -138,9 +138,9 @@ def _flip(first: Sample, second: Sample) -> Flip:
 
 
 def _settings(first: Evaluation, second: Evaluation) -> tuple[Setting, ...]:
-    """Everything of the circumstances but the times."""
+    """Everything of the circumstances but the times and how it was asked for."""
     before, after = (dict(_flat(asdict(each.circumstances))) for each in (first, second))
-    names = [name for name in {**before, **after} if not name.startswith("times.")]
+    names = [name for name in {**before, **after} if not name.startswith("times.") and name != "command"]
     return tuple(
         Setting(name, before.get(name, ABSENT), after.get(name, ABSENT))
         for name in names

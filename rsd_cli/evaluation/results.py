@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.ledger import write_whole
@@ -22,7 +23,6 @@ from rsd_cli.strictjson import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
     from typing import TypeVar
 
     from rsd_cli.evaluation.accounts import Account, Budget, Compute
@@ -66,12 +66,33 @@ def samples_name(task: str, strategy: str) -> str:
     return f"samples_{PLAIN.sub('-', task)}_{plain}{mark}.jsonl"
 
 
-def write_results(folder: Path, evaluation: Evaluation) -> Path:
-    """Write `results_<time>.json` into the folder that has the sample files."""
-    path = folder / f"results_{evaluation.circumstances.times.ended.replace(':', '-')}.json"
+def write_results(folder: Path, evaluation: Evaluation, now: str = "") -> Path:
+    """Write `results_<time>.json` into the folder that has the sample files, unless the newest there says the same.
+
+    The time is the end of the run, or `now` where the folder has results already.
+    """
     text = json.dumps(results_of(evaluation), ensure_ascii=False, allow_nan=False, indent=1)
-    write_whole(path, [text.encode("utf-8", "backslashreplace"), b"\n"])
+    data = text.encode("utf-8", "backslashreplace") + b"\n"
+    newest = _newest(folder)
+    if newest and newest.read_bytes() == data:
+        return newest
+    name = now if newest and now else evaluation.circumstances.times.ended
+    path = folder / f"results_{name.replace(':', '-')}.json"
+    write_whole(path, [data])
     return path
+
+
+def last_ended(folder: Path) -> str | None:
+    """When the run ended of which the newest results in a folder are; None where there are none."""
+    newest = _newest(folder)
+    try:
+        return str(json.loads(newest.read_bytes())["times"]["ended"]) if newest else None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+def _newest(folder: Path) -> Path | None:
+    return max(filter(Path.is_file, folder.glob("results_*.json")), default=None)
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -79,14 +100,15 @@ def read_evaluation(path: Path) -> Evaluation:
     if not path.exists():
         raise UsageError(f"{path} is not there.", "Name a folder that rsd eval wrote.")
     if path.is_dir():
-        found = sorted(path.glob("results_*.json"))
-        if not found:
+        newest = _newest(path)
+        if newest is None:
             raise UsageError(f"{path} has no results_*.json.", "Name a folder that rsd eval wrote.")
-        path = found[-1]
+        path = newest
     try:
         data = json.loads(path.read_bytes())
         names = [each.name for each in dataclasses.fields(Circumstances)]
-        circumstances = read_object(Circumstances, {name: data[name] for name in names}, "results")
+        told = {name: data[name] for name in names if name in data}
+        circumstances = read_object(Circumstances, told, "results")
         tasks = tuple(
             TaskRun(task, tuple(_read_run(path.parent, data, task, strategy) for strategy in samples))
             for task, samples in data["samples"].items()

@@ -30,7 +30,11 @@ class Times:
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What figures depend on besides the questions. `rows` has the sizes of whole tasks, where they are known."""
+    """What figures depend on besides the questions. `rows` has the sizes of whole tasks, where they are known.
+
+    `chat_template_sha` has the sha256 of each loaded model's own chat template; `command` is the last one that gave
+    answers.
+    """
 
     times: Times
     versions: dict[str, str]
@@ -40,6 +44,8 @@ class Circumstances:
     models: dict[Role, ModelId]
     limit: int | None = None
     rows: dict[str, int] = field(default_factory=dict)
+    chat_template_sha: dict[Role, str] = field(default_factory=dict)
+    command: str = ""
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,46 @@ def test_all_done_asks_no_model_again(rsd, rows):
     assert samples(rsd, "rsd") == before
 
 
+def test_a_finished_run_that_is_run_again_keeps_its_results(rsd, rows):
+    assert evaluate(rsd, rows, strategies="draft").code == 0
+    files = [*(rsd.home / "out").glob("results*"), rsd.home / "out" / "report.html"]
+    before = [file.read_bytes() for file in files]
+    time.sleep(1.1)  # a time of the day has seconds
+    assert evaluate(rsd, rows, "--quiet", strategies="draft").code == 0
+    assert [file.read_bytes() for file in files] == before
+    assert sorted((rsd.home / "out").glob("results_*.json")) == [f for f in files if f.suffix == ".json"]
+    assert evaluate(rsd, rows, "--limit", "2", strategies="draft").code == 0
+    assert len(list((rsd.home / "out").glob("results_*.json"))) == 2
+    assert results(rsd)["n"]["gsm8k"]["draft"] == 2
+
+
+def test_results_say_what_made_them_and_an_older_folder_goes_on(rsd, rows):
+    assert evaluate(rsd, rows, strategies="draft").code == 0
+    found = results(rsd)
+    assert found["command"].startswith(f"rsd eval gsm8k --data {rows} --strategies draft")
+    assert {len(sha) for sha in found["chat_template_sha"].values()} == {64}
+    assert set(found["chat_template_sha"]) == {"draft"}
+    assert "math_verify" not in found["versions"], "no formula was graded"
+    manifest, (path,) = rsd.home / "out" / "run.json", (rsd.home / "out").glob("results_*.json")
+    known = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({key: known[key] for key in known if key not in ("ended", "made")}))
+    for key in ("command", "chat_template_sha"):
+        found.pop(key)
+    found["times"]["ended"] = "2026-05-01T11:30:00+0000"
+    path.write_text(json.dumps(found))
+    assert rsd("eval", "compare", "out", "out").code == 0
+    again = evaluate(rsd, rows, strategies="draft")
+    assert again.code == 0, again.err
+    assert (results(rsd)["times"]["ended"], results(rsd)["command"]) == ("2026-05-01T11:30:00+0000", "")
+
+
+def test_a_task_with_formulas_names_what_grades_them(rsd):
+    (rsd.home / "maths.jsonl").write_text('{"problem": "What is x + x?", "answer": "2x"}\n')
+    done = rsd("eval", "math500", "--data", "maths.jsonl", "--strategies", "draft", *COMMON)
+    assert done.code == 0, done.err
+    assert results(rsd)["versions"]["math_verify"]
+
+
 def test_more_questions_and_more_strategies_go_on(rsd, rows):
     assert evaluate(rsd, rows, "--limit", "2", strategies="rsd").code == 0
     first = samples(rsd, "rsd")
