@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections import Counter
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,7 +97,7 @@ def evaluate(
     gaokao2023en, olympiadbench, gpqa, mmlu-stem, minerva, svamp, asdiv, aime24, amc23, or your own YAML file.
     """
     if tasks[0] == COMPARE:
-        _compare(tasks[1:], color=not no_color)
+        _compare(tasks[1:], as_json=as_json, color=not no_color)
         return
     if data and len(tasks) > 1:
         raise UsageError(
@@ -237,11 +237,9 @@ def _show(evaluation: Evaluation, folder: Path, *, as_json: bool, color: bool) -
     from rsd_cli.display.eval import show_evaluation
 
     if as_json:
-        import json
-
         from rsd_cli.evaluation.results import results_of
 
-        typer.echo(json.dumps(results_of(evaluation), ensure_ascii=False, allow_nan=False))
+        _print_json(results_of(evaluation))
     else:
         show_evaluation(stdout_console(color=color), evaluation)
     typer.echo(f"{folder / 'report.html'} has the pictures and every answer.", err=True)
@@ -258,7 +256,7 @@ def _tell_failures(evaluation: Evaluation) -> None:
         raise typer.Exit(1)
 
 
-def _compare(folders: list[str], *, color: bool) -> None:
+def _compare(folders: list[str], *, as_json: bool, color: bool) -> None:
     """Show how two evaluations differ."""
     from rsd_cli.display.consoles import stdout_console
     from rsd_cli.display.eval import show_comparison
@@ -268,4 +266,14 @@ def _compare(folders: list[str], *, color: bool) -> None:
     if len(folders) != 2:
         raise UsageError(f"compare takes two folders, not {len(folders)}.", "rsd eval compare FOLDER FOLDER")
     first, second = (read_evaluation(Path(folder)) for folder in folders)
-    show_comparison(stdout_console(color=color), compare(first, second))
+    found = compare(first, second)
+    if as_json:
+        _print_json(asdict(found))
+    else:
+        show_comparison(stdout_console(color=color), found)
+
+
+def _print_json(data: dict[str, Any]) -> None:
+    import json
+
+    typer.echo(json.dumps(data, ensure_ascii=False, allow_nan=False))

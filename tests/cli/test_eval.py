@@ -381,6 +381,12 @@ def test_two_runs_are_compared(rsd, rows):
     done = rsd("eval", "compare", "first", "out")
     assert done.code == 0, done.err
     assert "rsd" in done.out
+    found = json.loads(rsd("eval", "compare", "first", "out", "--json").out)
+    assert [(pair["task"], pair["first"], pair["second_n"]) for pair in found["pairs"]] == [
+        ("gsm8k", "rsd", 6), ("gsm8k", "draft", 6),
+    ]  # fmt: skip
+    assert found["pairs"][0]["difference"]["n"] == 6
+    assert (found["settings"], found["only_first"], found["only_second"]) == ([], [], [])
     rsd("eval", "compare", "first").refused(2, "compare takes two folders")
     rsd("eval", "compare", "first", "nowhere").refused(2, "nowhere is not there", "hint: ")
 
