@@ -8,8 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import rsd_cli
-from rsd_cli.cli.method import Method, Wishes, method_of
+from rsd_cli.cli.method import SHARED, Method, Wishes, check_effect, method_of
+from rsd_cli.decoding.strategies import check_sampling
+from rsd_cli.decoding.weighting import WEIGHTINGS
 from rsd_cli.errors import UsageError
+from rsd_cli.rewards.families import AGGREGATES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from rsd_cli.evaluation.taskdata import TaskData
 
 BETWEEN = re.compile(r",(?!\s*[a-z]+=)")
+WORDS = "|".join([*WEIGHTINGS, *AGGREGATES, *SHARED])
+OPTION = re.compile(rf"--(?P<key>[a-z-]+)(?: (?P<value>'[^']*'|\d\S*?|(?:{WORDS})\S*?)(?=[.,]?(?:\s|$)))?")
 SAMPLING_TEMPERATURE = 0.7  # the paper's baselines that need several answers
 
 
@@ -41,13 +46,19 @@ def _flag(text: str) -> bool:
     return text == "on"
 
 
+def _word(text: str) -> str:
+    if not text:
+        raise ValueError(text)
+    return text
+
+
 KEYS: dict[str, Callable[[str], Any]] = {
     "threshold": _within(0, 1),
-    "weighting": str,
+    "weighting": _word,
     "target_share": _within(0, 1),
-    "share_per": str,
+    "share_per": _word,
     "beta": _within(0.01, 1e6),
-    "aggregate": str,
+    "aggregate": _word,
     "speculative": _flag,
     "temperature": _within(0, 10),
 }
@@ -90,21 +101,43 @@ def _contender(text: str) -> Contender:
     name, *settings = text.split("/")
     values: dict[str, Any] = {}
     for setting in settings:
-        key, _, value = setting.partition("=")
-        read = KEYS.get(key.replace("-", "_"))
-        try:
-            values[key.replace("-", "_")] = read(value) if read else None
-        except ValueError:
-            read = None
-        if read is None:
-            known = key.replace("-", "_") in KEYS and value
-            raise UsageError(
-                f"{setting!r} in --strategies is {'no possible value' if known else 'no setting'}.",
-                f"Write NAME/KEY=VALUE with one of {', '.join(key.replace('_', '-') for key in KEYS)}.",
-            )
+        key, value = _read(setting)
+        if key in values:
+            raise UsageError(f"{setting!r} in --strategies is the second of its kind.", "Give each once.")
+        values[key] = value
     temperature = values.pop("temperature", None)
-    method = method_of(Wishes(name, **values))
+    try:
+        method = method_of(Wishes(name, **values))
+        check_effect(method)
+        if temperature is not None:
+            check_sampling(method.strategy, temperature)
+    except UsageError as error:
+        raise UsageError(f"In --strategies, {_slashed(error.message)}", _slashed(error.hint)) from None
     return Contender("/".join([str(method.strategy), *settings]), method, temperature)
+
+
+def _read(setting: str) -> tuple[str, Any]:
+    """The field of a wish and its value."""
+    name, _, value = setting.partition("=")
+    key = name.replace("-", "_")
+    read = KEYS.get(key)
+    try:
+        if read:
+            return key, read(value)
+    except ValueError:
+        pass
+    raise UsageError(
+        f"{setting!r} in --strategies is {'no possible value' if read and value else 'no setting'}.",
+        f"Write NAME/KEY=VALUE with one of {', '.join(each.replace('_', '-') for each in KEYS)}.",
+    )
+
+
+def _slashed(text: str) -> str:
+    """A sentence about options in the way in which they are written here: /KEY=VALUE."""
+    told = text.replace("--strategy ", "").replace("--speculative ", "/speculative=on ")
+    return OPTION.sub(
+        lambda match: f"/{match['key']}" + (f"={match['value']}" if match["value"] else ""), told
+    )
 
 
 def fingerprint(

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from rsd_cli.decoding.strategies import STRATEGIES, check_sampling, check_speculative, parse
-from rsd_cli.decoding.weighting import weight_of
+from rsd_cli.decoding.weighting import heeds_threshold, weight_of
 from rsd_cli.errors import UsageError
 from rsd_cli.rewards.families import AGGREGATES
 
@@ -115,6 +115,28 @@ def _check_meaning(strategy: Strategy, wishes: Wishes) -> None:
     if wishes.aggregate is not None and strategy.choice != "best":
         choosing = [name for name, kind in STRATEGIES.items() if kind.choice == "best"]
         raise _means_nothing(f"--aggregate {wishes.aggregate}", strategy, choosing)
+
+
+def check_effect(method: Method) -> None:
+    """Refuse a criterion where no step is accepted or rejected, and a threshold where the weighting has its own.
+
+    Only for what was given for this strategy alone: what holds for a whole batch or conversation may find strategies
+    in it that have no use for it.
+    """
+    wishes, given = method.wishes, {}
+    if wishes.threshold is not None:
+        given["threshold"] = f"--threshold {wishes.threshold:g}"
+    if wishes.weighting is not None:
+        given["weighting"] = f"--weighting {wishes.weighting}"
+    if wishes.target_share is not None:
+        given["target_share"] = f"--target-share {wishes.target_share:g}"
+    if given and not method.strategy.kind.gates:
+        gating = [name for name, kind in STRATEGIES.items() if kind.gates]
+        raise _means_nothing(next(iter(given.values())), method.strategy, gating)
+    if "threshold" in given and wishes.weighting is not None and not heeds_threshold(wishes.weighting):
+        raise UsageError(
+            f"{given['threshold']} means nothing with {given['weighting']}.", "Leave out one of them."
+        )
 
 
 def _means_nothing(option: str, strategy: Strategy, others: list[str]) -> UsageError:

@@ -53,7 +53,8 @@ class Kind:
 
     `roles` are needed, besides an author that may be chosen (`authors`, the first by default) and comes first.
     `n` is the default of @N, None where that means nothing; `lanes` of them are written side by side for each N,
-    or `choice` is made among N whole answers. `draws` says that one of several steps can be drawn by a beta.
+    or `choice` is made among N whole answers. `gates` says that steps are accepted or rejected by a criterion,
+    `draws` that one of several steps can be drawn by a beta.
     `threshold` and `beta` are those of the paper, where a strategy has a scale of its own.
     """
 
@@ -63,37 +64,45 @@ class Kind:
     n: int | None = None
     lanes: int = 0
     choice: Choice | None = None
+    gates: bool = False
     draws: bool = False
     threshold: float | None = None
     beta: float | None = None
 
 
 STRATEGIES: dict[str, Kind] = {
-    "rsd": Kind(lambda rules: policies.rsd(rules.accepts), ALL),
+    "rsd": Kind(lambda rules: policies.rsd(rules.accepts), ALL, gates=True),
     "target": Kind(lambda _: policies.alone("target"), ("target",)),
     "draft": Kind(lambda _: policies.alone("draft"), ("draft",)),
     "speculative": Kind(lambda _: speculating(policies.alone("target")), PAIR),
-    "keep-better": Kind(lambda rules: successors.keep_better(rules.accepts), ALL),
+    "keep-better": Kind(lambda rules: successors.keep_better(rules.accepts), ALL, gates=True),
     "rsd-n": Kind(
-        lambda rules: branching.rsd_n(rules.accepts, rules.n, rules.pick), ALL, n=4, lanes=1, draws=True
+        lambda rules: branching.rsd_n(rules.accepts, rules.n, rules.pick),
+        ALL,
+        n=4,
+        lanes=1,
+        gates=True,
+        draws=True,
     ),
     "gsi": Kind(
         lambda rules: branching.gsi(rules.accepts, rules.n, rules.beta, rules.pick),
         ALL,
         n=4,
         lanes=1,
+        gates=True,
         draws=True,
         threshold=0.5,
         beta=20.0,
     ),
-    "judge": Kind(lambda rules: successors.judge(rules.accepts), PAIR, threshold=7 / 9),
+    "judge": Kind(lambda rules: successors.judge(rules.accepts), PAIR, gates=True, threshold=7 / 9),
     "glimpse": Kind(
         lambda rules: successors.glimpse(rules.accepts, rules.author),
         PAIR,
         AUTHORS,
+        gates=True,
         threshold=0.37,  # an entropy of 1 nat
     ),
-    "confidence": Kind(lambda rules: successors.confidence(rules.accepts), PAIR, threshold=0.9),
+    "confidence": Kind(lambda rules: successors.confidence(rules.accepts), PAIR, gates=True, threshold=0.9),
     "first-k-by-target": Kind(lambda rules: successors.first_by_target(rules.n), ("target", "draft"), n=1),
     "process-best-of-n": Kind(
         lambda rules: branching.process_best_of_n(rules.author, rules.n, rules.pick),

@@ -77,6 +77,13 @@ def weight_of(text: str, threshold: float) -> Weight:
     return kind.make(**values | given)
 
 
+def heeds_threshold(text: str) -> bool:
+    """Whether the function that NAME[:parameter=value,...] names looks at the threshold."""
+    name, _, rest = text.partition(":")
+    given = {pair.partition("=")[0] for pair in rest.split(",")}
+    return any(value is None and key not in given for key, value in WEIGHTINGS[name].defaults.items())
+
+
 def _parameter(name: str, kind: Kind, pair: str) -> tuple[str, float]:
     key, _, number = pair.partition("=")
     known = ", ".join(kind.defaults)

@@ -404,14 +404,39 @@ def test_two_runs_are_compared(rsd, rows):
         ("rsd/threshold=7", "is no possible value"),
         ("rsd/target-share=3", "is no possible value"),
         ("gsi/beta=0", "is no possible value"),
-        ("beam@2/temperature=0", "temperature 0"),
-        ("rsd/share-per=problem", "means nothing without a --target-share"),
-        ("rsd/beta=3", "--beta 3 means nothing with --strategy rsd"),
-        ("majority@4/aggregate=min", "--aggregate min means nothing"),
+        ("rsd/weighting=", "is no setting"),
+        ("rsd/threshold=0.5/threshold=0.6", "'threshold=0.6' in --strategies is the second of its kind"),
+        ("rsd/target-share=0.5/target_share=0.6", "is the second of its kind"),
+        ("beam@2/temperature=0", "beam@2 at temperature 0"),
+        ("beam@2/temperature=0", "hint: Add /temperature=0.7."),
+        ("rsd/target-share=0.2/threshold=0.5", "/target-share=0.2 finds its own threshold"),
+        (
+            "rsd/target-share=0.2/threshold=0.5",
+            "hint: Leave out /threshold and /weighting, or /target-share.",
+        ),
+        ("rsd/share-per=problem", "/share-per=problem means nothing without a /target-share"),
+        ("rsd/beta=3", "/beta=3 means nothing with rsd"),
+        ("majority@4/aggregate=min", "/aggregate=min means nothing with majority@4"),
+        ("draft/speculative=on", "/speculative=on needs a draft and a target"),
+        ("rsd/weighting=logistic:x=1", "/weighting=logistic has no parameter 'x'"),
+        ("target/threshold=0.5", "/threshold=0.5 means nothing with target"),
+        ("draft/target-share=0.2", "/target-share=0.2 means nothing with draft"),
+        ("beam@4/weighting=clip", "/weighting=clip means nothing with beam@4"),
+        ("first-k-by-target@2/threshold=0.1", "hint: Leave it out; it is for rsd,"),
+        ("rsd/weighting=constant:p=0.5/threshold=0.3", "means nothing with /weighting=constant:p=0.5"),
+        ("rsd/weighting=binary:delta=0.5/threshold=0.3", "means nothing with /weighting=binary:delta=0.5"),
     ],
 )
 def test_strategies_that_make_no_sense_are_refused(strategies, words, rsd, rows):
-    evaluate(rsd, rows, strategies=strategies).refused(2, words)
+    said = evaluate(rsd, rows, strategies=strategies).refused(2, words)
+    assert "--strategy " not in said
+
+
+@pytest.mark.parametrize("setting", ["threshold=0.2", "weighting=clip", "target-share=0.3"])
+def test_settings_that_are_of_effect_stay(setting):
+    (found,) = contenders(f"glimpse:target/{setting}")
+    assert found.name == f"glimpse:target/{setting}"
+    assert contenders("rsd/weighting=logistic:alpha=3/threshold=0.2")
 
 
 def test_a_weighting_may_have_several_parameters():

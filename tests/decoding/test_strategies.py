@@ -1,6 +1,7 @@
 """Strategies by name: what a name means, what it needs, and how a run's rules reach its policy."""
 
 import math
+from typing import Any
 
 import pytest
 
@@ -97,6 +98,20 @@ def test_a_strategy_first_asks_the_first_of_its_roles(name):
         assert {each.author if isinstance(each, Write) else "draft" for each in writes} == {strategy.roles[0]}
         assert [each.lane for each in writes] == list(range(len(writes)))
         assert len(writes) == strategy.width
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_strategy_gates_if_its_policy_has_the_criterion(name):
+    asked = set()
+
+    class Watched:
+        def __getattr__(self, field):
+            asked.add(field)
+            return getattr(rules(parse(name)), field)
+
+    watched: Any = Watched()
+    STRATEGIES[name].start(watched)
+    assert STRATEGIES[name].gates == ("accepts" in asked)
 
 
 @pytest.mark.parametrize(

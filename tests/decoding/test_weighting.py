@@ -12,6 +12,7 @@ from rsd_cli.decoding.weighting import (
     Budget,
     Draws,
     binary,
+    heeds_threshold,
     weight_of,
     within,
 )
@@ -164,3 +165,12 @@ def test_what_a_budget_remembers_is_bounded():
     assert len(budget._sorted) == len(budget._row) == REMEMBERED
     assert budget._sorted == sorted(budget._row)
     assert min(budget._sorted) >= 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["binary", "binary:delta=0.5", "constant", "clip", "sigmoid", "logistic:alpha=3", "logistic:delta=0.5"],
+)
+def test_a_threshold_is_heeded_where_it_changes_something(text):
+    changes = any(weight_of(text, 0.2)(i / 50) != weight_of(text, 0.7)(i / 50) for i in range(51))
+    assert heeds_threshold(text) == changes
