@@ -57,11 +57,11 @@ def markdown(evaluation: Evaluation) -> str:
         _row(["---" if column.is_text else "---:" for column in shown]),
         *(_row([column.cells[i] for column in shown]) for i in range(len(shown[0].cells))),
     ]
-    lines += ["", *notes(evaluation)]
+    lines += [f"\n{note}" for note in notes(evaluation)]
     budgets = [line for run in evaluation.tasks for line in budget_lines(run)]
     if budgets:
         lines += ["", "```", *budgets, "```"]
-    lines += [f"\n{sentence}" for _, sentence in verdicts(evaluation)]
+    lines += [f"\n**{task}** {sentence}" for task, sentence in verdicts(evaluation)]
     return "\n".join(lines) + "\n"
 
 

@@ -152,6 +152,16 @@ def test_markdown_says_what_limits_it():
     assert len({line.count("|") for line in rows}) == 1
 
 
+def test_markdown_says_each_note_apart_and_each_verdict_with_its_task():
+    runs = runs_of(5, ("rsd", "target"))
+    text = markdown(Evaluation((TaskRun("gsm8k", runs), TaskRun("math500", runs)), circumstances(limit=5)))
+    paragraphs = text.split("\n\n")
+    for task in ("gsm8k", "math500"):
+        assert f"Not comparable with the whole of {task}: only the first 5 questions." in paragraphs
+        assert any(each.startswith(f"**{task}** RSD takes") for each in paragraphs)
+    assert not any("Compute: " in each and "Seconds" in each for each in paragraphs)
+
+
 def test_a_part_of_a_known_task_is_called_a_part():
     made = replace(MADE, circumstances=circumstances(rows={"gsm8k": 1319}))
     assert "only 20 of 1,319 questions" in markdown(made)
