@@ -77,7 +77,8 @@ class Aspect:
 class Verdict:
     """What RSD costs against the target alone. `time` is None where a speed is not known.
 
-    `scales` is whether anything can be told of other acceptances: not where the target wrote without a rejection.
+    Acceptances are of the draft's tokens. `scales` is whether anything can be told of other ones: not where the
+    target wrote without a rejection.
     """
 
     acceptance: float
@@ -104,12 +105,14 @@ class Verdict:
             return f"{said}: it {pays}. The estimate is wrong here, so it can't tell what would change that."
         if aspect.ratio < 1:
             return f"{said}: it pays{self._margin(aspect)}."
-        return f"{said}: it does not pay at {self.acceptance:.0%} acceptance. {self._remedy(aspect)}"
+        return (
+            f"{said}: it does not pay at {self.acceptance:.0%} acceptance of tokens. {self._remedy(aspect)}"
+        )
 
     @staticmethod
     def _margin(aspect: Aspect) -> str:
         at = aspect.acceptance
-        return f" from an estimated {at:.0%} acceptance on" if at else ""
+        return f" from an estimated {at:.0%} acceptance of tokens on" if at else ""
 
     def _remedy(self, aspect: Aspect) -> str:
         larger = (

@@ -250,7 +250,8 @@ def test_the_sentences_say_it_plainly():
     pays = make_verdict(BY_HAND, SIZES, tariff(CHEAP), measured_time=0.5).sentences
     assert pays[0].startswith("RSD takes 0.50 times the target's time (estimated: ")
     assert "it pays from an estimated" in pays[0]
-    assert "it does not pay at 80% acceptance" in pays[1]
+    assert "it does not pay at 80% acceptance of tokens." in pays[1]
+    assert "% acceptance of tokens on." in pays[0]
     assert "3.0" in pays[1]
     assert pays[1].startswith("RSD needs an estimated ")
     assert make_verdict(BY_HAND, SIZES, None).time is None
