@@ -85,13 +85,17 @@ class Authorship:
 
 @dataclass(frozen=True)
 class Budget:
-    """The same samples as if only the first n of each question had been drawn."""
+    """The same samples as if only the first n of each question had been drawn.
+
+    `difference` is to the task's first strategy, as that of an `Account`.
+    """
 
     choice: Choice
     n: int
     right: int
     of: int
     cost: Cost
+    difference: Difference | None = None
 
     @property
     def accuracy(self) -> float:
@@ -161,13 +165,6 @@ def accounts_of(task: str, runs: Sequence[StrategyRun]) -> tuple[Account, ...]:
     return tuple(_account(task, run, runs[0]) for run in runs)
 
 
-def difference(first: Sequence[Sample], second: Sequence[Sample]) -> Difference | None:
-    """Paired over the questions that both answered; None if there are none."""
-    before = {sample.doc_id: sample for sample in first}
-    pairs = [(before[sample.doc_id].right, sample.right) for sample in second if sample.doc_id in before]
-    return paired([pair[0] for pair in pairs], [pair[1] for pair in pairs]) if pairs else None
-
-
 def cost_of(records: Iterable[Record]) -> Cost:
     """All tokens of these answers, not what pads batches: 2 x parameters x tokens (paper, section 4)."""
     tokens: dict[Role, Usage] = {}
@@ -210,10 +207,10 @@ def parse_parameters(text: str) -> dict[Role, float]:
     return dict(zip(ROLES, known, strict=True))
 
 
-def budgets_of(samples: Sequence[Sample]) -> tuple[Budget, ...]:
+def budgets_of(samples: Sequence[Sample], first: Sequence[Sample] = ()) -> tuple[Budget, ...]:
     """Accuracy and cost at 1, 2, 4 … n answers a question, for every way to choose that the samples allow."""
     largest = max((len(sample.branches) for sample in samples), default=0)
-    return tuple(_budget(samples, how, n) for how in choices(samples) for n in budgets(largest))
+    return tuple(_budget(samples, how, n, first) for how in choices(samples) for n in budgets(largest))
 
 
 def authorship(samples: Sequence[Sample]) -> Authorship:
@@ -237,27 +234,41 @@ def authorship(samples: Sequence[Sample]) -> Authorship:
 
 def _account(task: str, run: StrategyRun, first: StrategyRun) -> Account:
     counted = Counter(sample.outcome for sample in run.samples)
+    others = () if run is first else first.samples
     return Account(
         task=task,
         strategy=run.name,
         n=len(run.samples),
         right=sum(sample.right for sample in run.samples),
-        difference=None if run is first else difference(first.samples, run.samples),
+        difference=_difference(others, {sample.doc_id: sample.right for sample in run.samples}),
         outcomes={outcome: counted[outcome] for outcome in OUTCOMES},
         cut_short=sum(sample.is_cut_short for sample in run.samples),
         unrewarded=sum(unrewarded(record) for sample in run.samples for record in sample.records),
         cost=cost_of(record for sample in run.samples for record in sample.records),
         authorship=authorship(run.samples),
-        budgets=budgets_of(run.samples),
+        budgets=budgets_of(run.samples, others),
         wall_seconds=run.wall_seconds,
     )
 
 
-def _budget(samples: Sequence[Sample], how: Choice, n: int) -> Budget:
-    chosen = [choose(sample.branches[:n], how) for sample in samples]
+def _budget(samples: Sequence[Sample], how: Choice, n: int, first: Sequence[Sample]) -> Budget:
+    chosen = {sample.doc_id: choose(sample.branches[:n], how) for sample in samples}
+    grades = {doc_id: branch is not None and branch.right for doc_id, branch in chosen.items()}
     cost = cost_of(record for sample in samples for record in sample.records[:n])
-    right = sum(branch is not None and branch.right for branch in chosen)
-    return Budget(how, n, right, len(samples), _unjudged(cost) if how == "majority" else cost)
+    return Budget(
+        how,
+        n,
+        sum(grades.values()),
+        len(samples),
+        _unjudged(cost) if how == "majority" else cost,
+        _difference(first, grades),
+    )
+
+
+def _difference(first: Sequence[Sample], grades: Mapping[int, bool]) -> Difference | None:
+    """Paired over the questions that both answered; None if there are none."""
+    pairs = [(sample.right, grades[sample.doc_id]) for sample in first if sample.doc_id in grades]
+    return paired([pair[0] for pair in pairs], [pair[1] for pair in pairs]) if pairs else None
 
 
 def _unjudged(cost: Cost) -> Cost:

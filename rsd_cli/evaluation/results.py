@@ -186,6 +186,7 @@ def _budget_json(budget: Budget) -> dict[str, Any]:
         "right": budget.right,
         "accuracy": budget.accuracy,
         "stderr": budget.stderr,
+        "difference_to_first": asdict(budget.difference) if budget.difference else None,
         "tokens": {role: asdict(used) for role, used in budget.cost.tokens.items()},
         "flops": _flops_json(budget.cost.flops),
         "seconds_in_models": budget.cost.seconds,

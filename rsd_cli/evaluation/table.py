@@ -37,7 +37,7 @@ def columns(evaluation: Evaluation) -> list[Column]:
         Column("Strategy", tuple(account.strategy for account in accounts), 0, is_text=True),
         Column("Accuracy", tuple(_accuracy(account) for account in accounts), 0),
         Column("Δ to first [95%]", tuple(_difference(account) for account in accounts), 3),
-        Column("p", tuple(_p(account) for account in accounts), 7),
+        Column("p", tuple(_p(account.difference) for account in accounts), 7),
         Column("target", tuple(_percent(account.authorship.target_share) for account in accounts), 4),
         Column("accepted", tuple(_percent(account.authorship.acceptance) for account in accounts), 9),
         Column("compute", tuple(_computes(evaluation, projecting=False)), 1),
@@ -95,12 +95,13 @@ def budget_lines(run: TaskRun) -> Iterator[str]:
 
 
 def budget_line(budget: Budget) -> str:
-    """One budget, as its_hub prints it."""
-    width = len(str(budget.of))
+    """One budget, as its_hub prints it, with its compute and its difference to the first strategy."""
+    width, found = len(str(budget.of)), budget.difference
     error = "" if budget.stderr is None else f"±{budget.stderr:.4f} "
     return (
         f"budget={budget.n:2}: accuracy={budget.accuracy:.4f} {error}({budget.right:{width}}/{budget.of}), "
         f"{budget.cost.total_flops / budget.of / TERA:.2f} TFLOPs a question"
+        + (f", {interval(found)} to first, p {_p(found)}" if found else "")
     )
 
 
@@ -153,8 +154,7 @@ def _difference(account: Account) -> str:
     return interval(account.difference) if account.difference else ""
 
 
-def _p(account: Account) -> str:
-    found = account.difference
+def _p(found: Difference | None) -> str:
     if found is None:
         return ""
     return "<.001" if found.p < 0.001 else f"{found.p:.3f}".lstrip("0") if found.p < 1 else "1"

@@ -240,6 +240,17 @@ def test_every_budget_is_of_the_same_samples():
     assert ACCOUNTS["rsd"].budgets == ()
 
 
+def test_budgets_differ_from_the_first_strategy_in_pairs():
+    best = ACCOUNTS["best-of-n@8"]
+    budgets = {(budget.choice, budget.n): budget for budget in best.budgets}
+    assert budgets["best", 8].difference == best.difference
+    one = budgets["best", 1].difference
+    assert one is not None
+    assert one.mean == pytest.approx(budgets["best", 1].accuracy - ACCOUNTS["rsd"].accuracy)
+    first, *_ = accounts_of("x", runs_of(5, ("best-of-n@8", "rsd")))
+    assert {budget.difference for budget in first.budgets} == {None}
+
+
 def test_a_projection_takes_the_measured_tokens():
     tokens = ACCOUNTS["rsd"].cost.tokens
     other = projected(tokens, {"draft": 7e9, "target": 72e9, "prm": 7e9})
