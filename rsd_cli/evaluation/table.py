@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rsd_cli.evaluation.runs import flops_of, relative_compute
+from rsd_cli.records import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -84,6 +85,18 @@ def notes(evaluation: Evaluation) -> Iterator[str]:
     if evaluation.project:
         sizes = ", ".join(f"{role} {size / 1e9:g}B" for role, size in evaluation.project.items())
         yield f"Projection, not measured: the same tokens with models of other sizes ({sizes})."
+        if _judged_for_nothing(evaluation):
+            yield (
+                "No PRM read a token here (rewards are the draft's own states or probabilities), so its size costs "
+                "nothing in the projection."
+            )
+
+
+def _judged_for_nothing(evaluation: Evaluation) -> bool:
+    """Whether there are rewards, and no tokens that a PRM decoded for them."""
+    costs = [account.cost for run in evaluation.tasks for account in run.accounts]
+    read = any(cost.tokens.get("prm", Usage()).decoded for cost in costs)
+    return not read and any(cost.judged for cost in costs)
 
 
 def budget_lines(run: TaskRun) -> Iterator[str]:

@@ -11,7 +11,7 @@ from rsd_cli.evaluation.accounts import StrategyRun
 from rsd_cli.evaluation.results import read_evaluation, results_of, samples_name, write_results
 from rsd_cli.evaluation.runs import Evaluation, TaskRun, relative_compute
 from rsd_cli.evaluation.table import columns, markdown
-from rsd_cli.records import Role
+from rsd_cli.records import Role, Usage
 from tests.evaluation.made import SIZES, circumstances, evaluation_of, runs_of
 
 PROJECT: dict[Role, float] = {"draft": 7e9, "target": 72e9, "prm": 7e9}
@@ -152,6 +152,25 @@ def test_markdown_says_what_limits_it():
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + 7
     assert len({line.count("|") for line in rows}) == 1
+
+
+def test_a_projection_says_that_a_prm_without_tokens_costs_nothing():
+    """A head on the draft."""
+    said = "No PRM read a token here"
+    assert said not in markdown(replace(MADE, project=PROJECT))
+    run = runs_of(5, ("rsd",))[0]
+    headed = replace(run, samples=tuple(map(without_prm, run.samples)))
+    free = Evaluation((TaskRun("gsm8k", (headed,)),), circumstances())
+    assert said not in markdown(free)
+    assert said in markdown(replace(free, project=PROJECT))
+    alone = Evaluation((TaskRun("gsm8k", runs_of(5, ("draft",))),), circumstances(), PROJECT)
+    assert said not in markdown(alone), "nobody judged"
+
+
+def without_prm(sample):
+    record = sample.records[0]
+    free = replace(record, usage={**record.usage, "prm": Usage()})
+    return replace(sample, branches=(replace(sample.branches[0], record=free),))
 
 
 def test_markdown_says_each_note_apart_and_each_verdict_with_its_task():
