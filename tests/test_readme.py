@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rsd_cli.cli.app import app
+from rsd_cli.decoding.weighting import WEIGHTINGS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -40,3 +41,12 @@ def test_the_options_that_the_readme_names_exist():
     table = README[README.index("Useful with `rsd ask`") : README.index("Ctrl-C ends")]
     named = set(re.findall(r"`(--[a-z-]+)", table))
     assert {name for name in named if name not in shown} == set()
+
+
+def test_every_parameter_of_a_weighting_is_described():
+    shown = " ".join(CliRunner().invoke(app, ["ask", "--help"], env={"COLUMNS": "400"}).output.split())
+    for name, kind in WEIGHTINGS.items():
+        assert f"`{name}" in README
+        for parameter in kind.defaults:
+            assert f"{parameter}=" in README
+            assert f"{parameter}=" in shown

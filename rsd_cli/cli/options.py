@@ -59,7 +59,8 @@ Weighting = Annotated[
     typer.Option(
         "--weighting",
         metavar="NAME[:X=Y,...]",
-        help="How a reward decides: binary (as a rule), constant:p=, clip, sigmoid, logistic:alpha=.",
+        help="How a reward decides: binary (as a rule), constant:p=, clip, sigmoid, logistic:alpha=; "
+        "binary and logistic take delta=, else the threshold.",
     ),
 ]
 TargetShare = Annotated[
