@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from rsd_cli.registry.hub import dataset_commit
 from rsd_cli.strictjson import parsed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from rsd_cli.evaluation.items import Item, Row
@@ -122,17 +123,24 @@ def _parsed(path: Path, text: str) -> Iterator[Row]:
 def _from_hub(task: Task, *, offline: bool) -> tuple[Iterator[Row], Origin]:
     if task.source is None:
         raise UsageError(f"The task {task.name} has no data of its own.", "Give --data FILE.")
-    if offline:
-        raise ModelError(
-            f"{task.name} is loaded from the hub, and --offline forbids that.", "Give --data FILE."
-        )
     source = task.source
-    commit = source.revision or dataset_commit(source.repo)
-    origin = Origin(source.repo, revision=commit, pinned=source.revision is not None)
-    return _hub_rows(source, commit), origin
+    datasets = _package(source, offline=offline)
+    if datasets.config.HF_HUB_OFFLINE:
+        builder = _cached(datasets, source)
+        commit = str(builder.hash)
+        rows = _rows(source, lambda split: builder.as_dataset(split=split))
+    else:
+        commit = source.revision or dataset_commit(source.repo)
+        rows = _rows(
+            source,
+            lambda split: datasets.load_dataset(source.repo, source.config, split=split, revision=commit),
+        )
+    return rows, Origin(source.repo, revision=commit, pinned=source.revision is not None)
 
 
-def _hub_rows(source: HubData, commit: str) -> Iterator[Row]:
+def _package(source: HubData, *, offline: bool) -> Any:  # noqa: ANN401 - it ships no types
+    if offline:
+        os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}  # read when it is imported
     try:
         import datasets
     except ImportError:
@@ -141,13 +149,42 @@ def _hub_rows(source: HubData, commit: str) -> Iterator[Row]:
             "pip install 'rsd-cli[eval]', or give --data FILE.",
         ) from None
     datasets.disable_progress_bars()  # stderr is the command's own
+    return datasets
+
+
+def _cached(datasets: Any, source: HubData) -> Any:  # noqa: ANN401 - they have no types
+    """What the package's cache has of a repository, at the task's commit if it has one.
+
+    Offline it takes what was loaded last, whatever commit is asked for.
+    """
+    way_out = "Load it once with the hub at hand, or give --data FILE."
+    datasets.logging.set_verbosity_error()  # it warns that it takes what it has
+    try:
+        builder = datasets.load_dataset_builder(source.repo, source.config, revision=source.revision)
+    except Exception as error:  # noqa: BLE001 - which one depends on the package
+        raise ModelError(
+            f"{source.repo} is not in the cache of datasets, and offline there is no other: {_reason(error)}.",
+            way_out,
+        ) from None
+    if source.revision not in (None, builder.hash):
+        raise ModelError(
+            f"The cache of datasets has {source.repo} at {str(builder.hash)[:40]}, not at {source.revision}.",
+            way_out,
+        )
+    return builder
+
+
+def _rows(source: HubData, read: Callable[[str], Any]) -> Iterator[Row]:
     for split in source.splits:
         try:
-            rows: Any = datasets.load_dataset(source.repo, source.config, split=split, revision=commit)
+            rows = read(split)
         except Exception as error:  # noqa: BLE001 - which one depends on the hub, the format and the package
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
             gate = "Accept its terms on its page, set HF_TOKEN" if source.gated else "Check the network"
             raise ModelError(
-                f"{source.repo} can't be loaded: {reason}.", f"{gate}, or give --data FILE."
+                f"{source.repo} can't be loaded: {_reason(error)}.", f"{gate}, or give --data FILE."
             ) from None
         yield from (dict(row) for row in rows)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300].rstrip(".")

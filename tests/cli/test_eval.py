@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from rsd_cli.cli.eval_plan import contenders
 from tests.cli.command import ENTRY
 
+PINNED = "cc7b047b6e5bb11b4f1af84efc572db110a51b3c"  # GSM8K's commit
 STRATEGIES = "rsd,target,draft,majority@3,best-of-n@2,beam@2,rsd/threshold=0.6"
 COMMON = (
     "--trio",
@@ -464,6 +466,54 @@ def test_a_task_of_ones_own(rsd, rows):
     done = rsd("eval", "mine.yaml", "--strategies", "draft", *COMMON)
     assert done.code == 0, done.err
     assert "mine" in (rsd.home / "out" / "results.md").read_text()
+
+
+def cache(rsd, rows, commit):
+    """What `datasets` leaves in its cache when it has loaded GSM8K from the hub."""
+    from datasets.packaged_modules.json.json import Json
+
+    made = Json(
+        cache_dir=str(rsd.home / "made"), dataset_name="gsm8k", config_name="main", data_files={"test": [str(rows)]}
+    )  # fmt: skip
+    made.download_and_prepare()
+    place = rsd.home / "hf_home" / "datasets" / "openai___gsm8k" / "main" / "0.0.0" / commit
+    place.parent.mkdir(parents=True)
+    Path(made.cache_dir).rename(place)
+
+
+@pytest.mark.parametrize(("flag", "variable"), [(["--offline"], "0"), ([], "1")])
+def test_offline_takes_the_rows_that_the_cache_holds(flag, variable, rsd, rows):
+    command = ("eval", "gsm8k", "--strategies", "draft", *COMMON, "--limit", "3", *flag)
+    env = {"HF_HUB_OFFLINE": variable}
+    rsd(*command, env=env).refused(3, "openai/gsm8k is not in the cache", "--data FILE")
+    cache(rsd, rows, "ab" * 20)
+    rsd(*command, env=env).refused(3, "at abababab", f"not at {PINNED}")
+    (rsd.home / "hf_home" / "datasets" / "openai___gsm8k").rename(rsd.home / "old")
+    cache(rsd, rows, PINNED)
+    done = rsd(*command, env=env)
+    assert done.code == 0, done.err
+    assert "cached" not in done.err
+    origin = results(rsd)["config"]["data"]["gsm8k"]
+    assert (origin["revision"], origin["pinned"]) == (PINNED, True)
+    asked = {line["doc_id"]: line["doc"]["question"] for line in samples(rsd, "draft")}
+    assert asked == {i: f"What is {i} + {i}?" for i in range(3)}
+
+
+def test_offline_the_cache_names_the_commit_of_a_task_that_is_not_pinned(rsd, rows):
+    cache(rsd, rows, "ab" * 20)
+    folder = rsd.home / "hf_home" / "datasets"
+    (folder / "openai___gsm8k").rename(folder / "MARIO-Math-Reasoning___gaokao2023-math-en")
+    place = folder / "MARIO-Math-Reasoning___gaokao2023-math-en"
+    (place / "main").rename(place / "default")
+    for file in place.rglob("*.arrow"):
+        file.rename(file.with_name("gaokao2023-math-en-train.arrow"))
+    for file in place.rglob("dataset_info.json"):
+        told = file.read_text().replace('"main"', '"default"').replace('"test"', '"train"')
+        file.write_text(told.replace('"gsm8k"', '"gaokao2023-math-en"'))
+    done = rsd("eval", "gaokao2023en", "--strategies", "draft", *COMMON, "--limit", "2", "--offline")
+    assert done.code == 0, done.err
+    found = json.loads(next((rsd.home / "out").glob("results_*.json")).read_text())
+    assert found["config"]["data"]["gaokao2023en"]["revision"] == "ab" * 20
 
 
 def test_a_truncated_answer_is_shown_beside_the_accuracy(rsd, rows):

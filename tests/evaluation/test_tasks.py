@@ -214,10 +214,7 @@ def test_an_unknown_task_is_refused_with_the_nearest_one():
     assert refusal.value.hint.endswith("amc23. A YAML file is a task too.")
 
 
-def test_offline_and_without_the_loader_the_way_out_is_said(monkeypatch):
-    with pytest.raises(ModelError, match="--offline") as offline:
-        load(TASKS["gsm8k"], offline=True)
-    assert "--data FILE" in offline.value.hint
+def test_without_the_loader_the_way_out_is_said(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(RSDError, match="package datasets") as refusal:
         load(TASKS["gsm8k"])
