@@ -19,6 +19,7 @@ from rsd_cli.rewards.judge import Judge
 from rsd_cli.rewards.marker import Marker
 from rsd_cli.rewards.scoring import score
 from rsd_cli.rewards.value_head import EXTRA_0, LAYOUTS, ValueHead
+from tests.e2e.test_real_models import rsd
 from tests.rewards.test_readers import a_head
 
 pytestmark = pytest.mark.model
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.model
 # feel it little, a softmax of two logits much more.
 ROUNDING = 0.02
 GOLDEN = json.loads(Path(__file__).with_name("skywork_golden.json").read_text("utf-8"))["cases"]
+STARTER = Path(setup.__file__).parent.parent / "heads" / "starter-0.5b.safetensors"
 QUESTION = "Natalia sold clips to 48 friends in April, and half as many in May. How many altogether?"
 STEPS = ("In May she sold 48 / 2 = 24 clips.\n\n", "Together that is 48 + 24 = 72.\n\n", "\\boxed{72}\n\n")
 WRONG = (STEPS[0], "Together that is 48 - 24 = 20.\n\n", "\\boxed{20}\n\n")
@@ -75,8 +77,7 @@ def families(model, template):
     yield "math-psa", Marker(model, template, "math-psa")
     yield "versaprm", Marker(model, template, "versaprm")
     yield "genprm-direct", Marker(model, template, "genprm-direct")
-    starter = Path(setup.__file__).parent.parent / "heads" / "starter-0.5b.safetensors"
-    yield "draft-head", DraftHead(model, template, load_head(starter), MATHS)
+    yield "draft-head", DraftHead(model, template, load_head(STARTER), MATHS)
 
 
 @pytest.fixture(scope="module", params=[1, 8])
@@ -95,9 +96,44 @@ def engines(request, qwen):
             engine.close()
 
 
-def from_scratch(engine, reader, steps):
+@pytest.mark.parametrize("parallel", ["1", "8"])
+def test_the_starters_rewards_while_decoding_equal_those_of_the_finished_text(
+    parallel, qwen, template, tmp_path
+):
+    """Of kept and of rejected steps; a step that the limit cut off is neither judged as ended nor as one to go on."""
+    questions = [f"{i + 2} friends buy {i + 3} pens each. How many pens are that?" for i in range(8)]
+    asked = tmp_path / "questions.jsonl"
+    asked.write_text("".join(json.dumps({"question": question}) + "\n" for question in questions))
+    done = rsd("batch", str(asked), "-o", str(tmp_path / "out.jsonl"), "-n", "120", "--parallel", parallel)
+    assert done.returncode == 0, done.stderr
+    reader = DraftHead(qwen, template, load_head(STARTER), MATHS)
+    engine = Engine(qwen, ContextOptions(512, 1))
+    judged = [
+        found
+        for line in (tmp_path / "out.jsonl").read_text().splitlines()
+        for found in judged_steps(json.loads(line)["rsd"]["samples"][0])
+    ]
+    apart = [
+        abs(reward - from_scratch(engine, reader, steps, question)) for question, steps, reward in judged
+    ]
+    engine.close()
+    assert len(apart) > len(questions)
+    assert max(apart) <= ROUNDING
+
+
+def judged_steps(record):
+    """Question, steps and reward of each of the draft's steps that ended by itself."""
+    kept = ()
+    for step in record["steps"]:
+        for own in (step, step.get("rejected") or {}):
+            if own.get("reward") is not None and own["text"].endswith("\n\n"):
+                yield record["question"], (*kept, own["text"]), own["reward"]
+        kept += (step["text"],)
+
+
+def from_scratch(engine, reader, steps, question=QUESTION):
     engine.forget()
-    return read(engine, reader, Solution(QUESTION, steps))
+    return read(engine, reader, Solution(question, steps))
 
 
 def test_rewards_that_grow_equal_rewards_from_scratch(qwen, template, engines):
