@@ -123,7 +123,7 @@ def test_the_starters_rewards_while_decoding_equal_those_of_the_finished_text(
 
 def judged_steps(record):
     """Question, steps and reward of each of the draft's steps that ended by itself."""
-    kept = ()
+    kept: tuple[str, ...] = ()
     for step in record["steps"]:
         for own in (step, step.get("rejected") or {}):
             if own.get("reward") is not None and own["text"].endswith("\n\n"):
