@@ -31,7 +31,7 @@ ONLY_IN = {
         "rsd_cli.engine.quantize",
     ),
     "ctypes": (
-        *(f"rsd_cli.engine.{name}" for name in ("llama", "context", "sampling")),
+        *(f"rsd_cli.engine.{name}" for name in ("llama", "context", "sampling", "amx")),
         "rsd_cli.cli.supervisor",
     ),
     "jinja2": ("rsd_cli.engine.template_worker",),

@@ -137,6 +137,7 @@ def _build(devices: tuple[DeviceMemory, ...]) -> Build:
         gpu_offload=said["gpu_offload"] == "yes",
         blas=any(device.name.startswith("BLAS") for device in devices),
         openmp="OPENMP" in by_backend.get("CPU", ()),
+        amx_works=llama.amx_works(),
     )
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 GOOD, BAD, OPEN = "green", "red", "yellow"
 VERDICT_STYLES = {"yes": GOOD, "no": BAD, "unknown": OPEN}
 FILE_STYLES = {"present": GOOD, "unusable": BAD, "missing": OPEN}
+WITHOUT_AMX = "left out, as its kernels fail here; a build by another compiler than GCC 12 may be faster"
 INDENT = 2
 TIE = "\xa0"
 
@@ -104,6 +105,7 @@ def _build(build: Build) -> list[Field]:
     flags = [Field(f"{backend} flags".strip(), " ".join(has)) for backend, has in build.features.items()]
     return [
         *flags,
+        *([] if build.amx_works else [Field("AMX", WITHOUT_AMX, OPEN)]),
         Field("GPU offload", _yes(build.gpu_offload)),
         Field("BLAS", _yes(build.blas)),
         Field("OpenMP", _yes(build.openmp)),

@@ -8,6 +8,7 @@ and know nothing of seats, steps or prompts.
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rsd_cli.engine import amx
 from rsd_cli.errors import EngineError, ModelError
 
 # Spinning barriers cost a hundredfold beside another busy process; the user's own setting wins. libgomp reads
@@ -75,6 +77,18 @@ def can_offload() -> bool:
     return bool(C.llama_supports_gpu_offload())
 
 
+@functools.cache
+def amx_works() -> bool:
+    """Whether the kernels for AMX of this build, if it has any, do what they should on this machine.
+
+    Where they don't, models are loaded without: llama.cpp has one switch for all layouts of weights of its own, so
+    other fast kernels are lost as well.
+    """
+    if amx.FLAG not in C.llama_print_system_info().decode():
+        return True
+    return amx.survives(lambda: amx.multiplies(_ggml("ggml-base"), _ggml("ggml-cpu")))
+
+
 class DecodeAborted(Exception):  # noqa: N818 - a request was fulfilled, nothing went wrong
     """A decode was stopped through the context's abort check."""
 
@@ -88,6 +102,7 @@ class Model:
         goes_on = C.llama_progress_callback(lambda _progress, _data: not (aborted and aborted()))
         params.progress_callback = goes_on
         params.n_gpu_layers = gpu_layers if can_offload() else 0
+        params.use_extra_bufts = amx_works()
         listen()
         self.pointer: Any = C.llama_model_load_from_file(os.fsencode(path), params)
         if not self.pointer and aborted and aborted():

@@ -47,7 +47,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Build:
-    """The llama.cpp that the package carries; `features` by backend, as in its `system_info` line."""
+    """The llama.cpp that the package carries; `features` by backend, as in its `system_info` line.
+
+    `amx_works` is true where nothing of it is used.
+    """
 
     llama_cpp_commit: str
     ggml: str
@@ -56,6 +59,7 @@ class Build:
     gpu_offload: bool
     blas: bool
     openmp: bool
+    amx_works: bool
 
 
 @dataclass(frozen=True)
