@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.answers import CUT_SHORT, Answered
-from rsd_cli.decoding.strategies import gated, unrewarded
+from rsd_cli.decoding.gating import gated, unrewarded
 from rsd_cli.evaluation.grading import gsm8k_gold, is_right, same_answer
 from rsd_cli.evaluation.verdict import make_verdict, spent_tariff
 from rsd_cli.evaluation.workload import Workload

@@ -278,7 +278,7 @@ def _place(output: str, source: Source) -> Path | None:
 
 def _tell(job: Job, tally: Tally, place: Path | None, *, interrupted: bool) -> None:
     """The summary, and how to go on."""
-    from rsd_cli.display.batch import show_summary
+    from rsd_cli.display.batch_summary import show_summary
     from rsd_cli.display.consoles import stderr_console
     from rsd_cli.display.steps import counted
 

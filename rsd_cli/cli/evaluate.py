@@ -107,7 +107,7 @@ def evaluate(
     from rsd_cli.cli.eval_plan import contenders
     from rsd_cli.cli.trio import Shape
     from rsd_cli.decoding.trajectory import Settings
-    from rsd_cli.evaluation.accounts import parse_parameters
+    from rsd_cli.evaluation.costs import parse_parameters
     from rsd_cli.evaluation.grader import need_maths
     from rsd_cli.evaluation.taskdata import load
     from rsd_cli.evaluation.tasks import find_task

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from rsd_cli.decoding.strategies import unrewarded
+from rsd_cli.decoding.gating import unrewarded
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rsd_cli.decoding.policies import Policy
     from rsd_cli.decoding.trajectory import Problem, Settings
     from rsd_cli.decoding.weighting import Accepts
-    from rsd_cli.records import Record, Role, Step
+    from rsd_cli.records import Role
 
 FORM = re.compile(r"(?P<name>[a-z-]+)(?:@(?P<n>[0-9]{1,4}))?(?::(?P<author>[a-z]+))?")
 ALL: tuple[Role, ...] = ("draft", "prm", "target")
@@ -197,37 +197,6 @@ def speculates(settings: Settings) -> bool:
     """Whether a draft is to propose tokens to the target; where there is none of them, nothing is."""
     strategy = parse(settings.strategy)
     return strategy.name == "speculative" or (settings.speculative and strategy.has_pair)
-
-
-def unrewarded(record: Record) -> int:
-    """Steps of an answer that the PRM gave no reward, so that they were rejected; none where there is no PRM."""
-    if "prm" not in parse(record.strategy).roles:
-        return 0
-    return sum(step.rejected is not None and step.rejected.reward is None for step in record.steps)
-
-
-@dataclass(frozen=True)
-class Gated:
-    """A step of the draft that was judged, and whether it passed the criterion."""
-
-    reward: float | None
-    tokens: int
-    passed: bool
-
-
-def gated(record: Record) -> list[Gated]:
-    """The draft's judged steps; what fails the criterion did not pass, also where it stays (`keep-better`)."""
-    if not parse(record.strategy).gates:
-        return []
-    return [found for step in record.steps if (found := _gated(step))]
-
-
-def _gated(step: Step) -> Gated | None:
-    if step.rejected:
-        return Gated(step.rejected.reward, step.rejected.tokens, passed=False)
-    if step.author == "target" or step.reward is None:
-        return None
-    return Gated(step.reward, step.tokens, passed=all(other.author == "draft" for other in step.others))
 
 
 def _number(text: str, kind: Kind, given: str | None) -> int:

@@ -1,4 +1,4 @@
-"""A batch on stderr: a region that is redrawn on a terminal, else a plain line every few seconds; and its summary.
+"""A batch on stderr: a region that is redrawn on a terminal, else a plain line every few seconds.
 
 Shows what a tally counts, and the newest text of a few rows; knows no files.
 """
@@ -6,15 +6,15 @@ Shows what a tally counts, and the newest text of a few rows; knows no files.
 from __future__ import annotations
 
 import contextlib
-import textwrap
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from rsd_cli.decoding.events import Kept, Streamed
+from rsd_cli.display.batch_summary import clock
 from rsd_cli.display.consoles import stderr_console
 from rsd_cli.display.live import LiveRegion
 from rsd_cli.display.sanitise import visible
@@ -36,7 +36,6 @@ TAIL = 300  # characters of a step that are kept
 BAR = 30
 SHORT_BAR = 5
 NAME = 12  # characters of a row's id that are shown
-LABEL = 10  # cells beside which the summary stands
 DOT = " · "
 
 
@@ -115,7 +114,7 @@ class BatchDisplay:
         counts += [f"{tally.failed:,} failed"] if tally.failed else []
         counts += [f"{tally.left:,} left"] if tally.left is not None else []
         seconds = tally.seconds_left()
-        return counts + ([f"ETA {_duration(seconds)}"] if seconds is not None else [])
+        return counts + ([f"ETA {clock(seconds)}"] if seconds is not None else [])
 
     def _figures(self) -> list[str]:
         tally, steps = self.tally, self.tally.steps
@@ -193,111 +192,3 @@ class _Lines(BatchDisplay):
         if self.console and now - self.shown_at >= LINE_SECONDS:
             self.shown_at = now
             self.console.print(Text(self.line()), soft_wrap=not self.console.is_terminal)
-
-
-def show_summary(console: Console, tally: Tally, *, reproducible: bool) -> None:
-    """What a batch came to; on a terminal folded beside its labels."""
-    for label, text in _summary(tally, reproducible=reproducible):
-        told = f"{label:{LABEL}}{text}"
-        if console.is_terminal:
-            told = textwrap.fill(told, console.width, subsequent_indent=" " * LABEL, break_on_hyphens=False)
-        shown = Text(told)
-        shown.stylize("dim", 0, LABEL)
-        console.print(shown, soft_wrap=True)
-
-
-def _odd(tally: Tally) -> str:
-    odd = {
-        "with an answer cut short": tally.truncated,
-        "with an empty one": tally.empty,
-        "without a final one": tally.unanswered,
-    }
-    return ", ".join(f"{count:,} {what}" for what, count in odd.items() if count)
-
-
-def _judged(tally: Tally) -> Iterator[tuple[str, str]]:
-    steps = tally.steps
-    if steps.judged:
-        yield "accepted", f"{steps.accepted / steps.judged:.0%} of the draft's steps, {_rewards(tally)}"
-    elif steps.rewarded:
-        yield "judged", _rewards(tally)
-
-
-def _rewards(tally: Tally) -> str:
-    steps = tally.steps
-    if not steps.rewarded:
-        return "without any reward"
-    missing = f", {steps.unrewarded:,} without a reward" if steps.unrewarded else ""
-    return f"mean reward {steps.rewards / steps.rewarded:.2f}{missing}"
-
-
-def _summary(tally: Tally, *, reproducible: bool) -> Iterator[tuple[str, str]]:
-    summary = tally.summary()
-    yield "rows", _rows(tally)
-    if not tally.answered:
-        return
-    if odd := _odd(tally):
-        yield "of these", odd
-    if tally.graded:
-        yield (
-            "right",
-            f"{tally.right:,} of {tally.graded:,} with a known answer ({tally.right / tally.graded:.0%})",
-        )
-    yield from _judged(tally)
-    if tally.steps.tokens:
-        of_steps, of_tokens = summary["target_share_of_steps"], summary["target_share_of_tokens"]
-        yield "by target", f"{of_steps:.0%} of steps, {of_tokens:.0%} of tokens"
-    if summary["compute_vs_target_only"]:
-        yield (
-            "compute",
-            f"{summary['compute_vs_target_only']:.0%} of what the target alone needs for these texts",
-        )
-    for role, used in tally.usage.items():
-        if used.decoded:
-            waste = f", {used.discarded:,} discarded" if used.discarded else ""
-            yield (
-                f"{role}",
-                f"{used.generated:,} tokens written, {used.fed:,} read, {used.reused:,} reused{waste}",
-            )
-    yield "time", _time(tally, summary)
-    verdict = tally.verdict()
-    for sentence in verdict.sentences if verdict else ():
-        yield "verdict", sentence
-    yield (
-        "promised",
-        "the same bytes in every such run on this machine"
-        if reproducible
-        else "each row once; texts can differ a little with the rows beside them (--reproducible: never)",
-    )
-
-
-def _time(tally: Tally, summary: dict[str, Any]) -> str:
-    times = [
-        f"{role} {_duration((spent.prompt_ms + spent.decode_ms) / 1000)}"
-        for role, spent in tally.times.items()
-        if spent.prompt_ms + spent.decode_ms
-    ]
-    speed = f"{summary['rows_per_second']:.2f} rows/s, {summary['tokens_per_second']:.0f} tokens/s"
-    return f"{_duration(summary['seconds'])} ({', '.join(times)}); {speed}"
-
-
-def _rows(tally: Tally) -> str:
-    counts = {
-        "failed": tally.failed,
-        "done before": tally.skipped - tally.failed_before,
-        "failed before": tally.failed_before,
-        "left": tally.left or 0,
-    }
-    shown = [f"{tally.answered:,} answered"]
-    shown += [f"{count:,} {what}" for what, count in counts.items() if count]
-    errors = ", ".join(f"{count:,} {code}" for code, count in sorted(tally.errors.items()))
-    return ", ".join(shown) + (f" ({errors})" if errors else "")
-
-
-def _duration(seconds: float) -> str:
-    whole = int(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02d}"
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

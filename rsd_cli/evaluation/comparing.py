@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from rsd_cli.evaluation.accounts import cost_of
+from rsd_cli.evaluation.costs import cost_of
 from rsd_cli.evaluation.runs import records_of
 from rsd_cli.evaluation.samples import question_of
 from rsd_cli.evaluation.significance import paired

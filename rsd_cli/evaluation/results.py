@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from rsd_cli.batch.ledger import write_whole
 from rsd_cli.engine.pace import Pace
 from rsd_cli.errors import OutputError, UsageError
-from rsd_cli.evaluation.accounts import ROLES, StrategyRun, projected
+from rsd_cli.evaluation.accounts import StrategyRun
+from rsd_cli.evaluation.costs import ROLES, projected
 from rsd_cli.evaluation.runs import Circumstances, Evaluation, TaskRun, relative_compute
 from rsd_cli.evaluation.samples import read_samples, set_hash
 from rsd_cli.strictjson import read_object
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import TypeVar
 
-    from rsd_cli.evaluation.accounts import Account, Budget, Compute
+    from rsd_cli.evaluation.accounts import Account, Budget
+    from rsd_cli.evaluation.costs import Compute
     from rsd_cli.records import Role
 
     Figure = TypeVar("Figure")

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from rsd_cli.evaluation.accounts import StrategyRun, accounts_of, cost_of, projected
+from rsd_cli.evaluation.accounts import StrategyRun, accounts_of
+from rsd_cli.evaluation.costs import cost_of, projected
 from rsd_cli.evaluation.verdict import make_verdict, spent_tariff
 from rsd_cli.evaluation.workload import Workload, alone_of
 from rsd_cli.records import ModelId, Role  # noqa: TC001 - read_object looks its fields' types up
@@ -14,7 +15,8 @@ from rsd_cli.records import ModelId, Role  # noqa: TC001 - read_object looks its
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from rsd_cli.evaluation.accounts import Account, Cost
+    from rsd_cli.evaluation.accounts import Account
+    from rsd_cli.evaluation.costs import Cost
     from rsd_cli.evaluation.samples import Sample
     from rsd_cli.evaluation.verdict import Verdict
     from rsd_cli.records import Record

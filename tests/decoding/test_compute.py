@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rsd_cli.decoding.choosing import delivered
+from rsd_cli.decoding.gating import gated
 from rsd_cli.decoding.recording import Circumstances, make_record
 from rsd_cli.decoding.runner import Runner, finished
-from rsd_cli.decoding.strategies import STRATEGIES, Strategy, gated, parse
+from rsd_cli.decoding.strategies import STRATEGIES, Strategy, parse
 from rsd_cli.decoding.trajectory import Problem, Settings
 from rsd_cli.engine.llama import C
 from rsd_cli.engine.memory import Memory
 from rsd_cli.engine.sampling import Sampling
 from rsd_cli.engine.templates import Message
-from rsd_cli.evaluation.accounts import cost_of
+from rsd_cli.evaluation.costs import cost_of
 from rsd_cli.records import Guesses, ModelId, Record
 from rsd_cli.rewards.digits import QUESTION as GRADE
 from rsd_cli.rewards.digits import asked_behind

@@ -11,7 +11,8 @@ from rsd_cli.batch.answers import Answered
 from rsd_cli.batch.tally import Tally
 from rsd_cli.decoding.events import Kept, Streamed
 from rsd_cli.display import batch
-from rsd_cli.display.batch import BatchDisplay, show_summary, watching
+from rsd_cli.display.batch import BatchDisplay, watching
+from rsd_cli.display.batch_summary import show_summary
 from rsd_cli.display.live import LiveRegion
 from rsd_cli.records import Flops, ModelId, Rejected, Role
 from tests.batch.made import REWRITTEN, Clock, a_record, a_row, a_step, answered, failed

@@ -7,15 +7,8 @@ import pytest
 
 from rsd_cli.decoding.runner import Runner, finished
 from rsd_cli.errors import UsageError
-from rsd_cli.evaluation.accounts import (
-    StrategyRun,
-    accounts_of,
-    authorship,
-    compute,
-    cost_of,
-    parse_parameters,
-    projected,
-)
+from rsd_cli.evaluation.accounts import StrategyRun, accounts_of, authorship
+from rsd_cli.evaluation.costs import compute, cost_of, parse_parameters, projected
 from rsd_cli.evaluation.samples import Branch, Outcome, Sample
 from rsd_cli.evaluation.table import odd_ends
 from rsd_cli.records import Candidate, Rejected, Role, Step, Usage

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rsd_cli.engine.pace import Pace
-from rsd_cli.evaluation.accounts import cost_of
+from rsd_cli.evaluation.costs import cost_of
 from rsd_cli.evaluation.speed import Speed
 from rsd_cli.evaluation.verdict import (
     Price,

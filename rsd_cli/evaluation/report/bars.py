@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from rsd_cli.decoding.strategies import gated
+from rsd_cli.decoding.gating import gated
 from rsd_cli.evaluation.report.axes import Frame, svg
 from rsd_cli.evaluation.runs import records_of
 
