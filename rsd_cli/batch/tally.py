@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.answers import CUT_SHORT, Answered
 from rsd_cli.decoding.gating import gated, unrewarded
-from rsd_cli.evaluation.grading import gsm8k_gold, is_right, same_answer
+from rsd_cli.evaluation.grading import gsm8k_gold, is_right
 from rsd_cli.evaluation.verdict import make_verdict, spent_tariff
 from rsd_cli.evaluation.workload import Workload
 from rsd_cli.records import RoleTime, Usage
@@ -86,7 +86,8 @@ class Tally:
     """Counts of one run. `total` is None while the input's length is not known.
 
     `skipped` rows were done before; `failed_before` of them have an error as their record, and stay that way.
-    `truncated` and `empty` are rows with such an answer among their samples.
+    `truncated` and `empty` are rows with such an answer among their samples. `ungraded` have a known answer that
+    `grade` can't compare with theirs.
     """
 
     clock: Callable[[], float]
@@ -98,7 +99,9 @@ class Tally:
     truncated: int = 0
     empty: int = 0
     unanswered: int = 0
+    grade: Callable[[str, str], bool | None] = is_right
     graded: int = 0
+    ungraded: int = 0
     right: int = 0
     steps: Steps = field(default_factory=Steps)
     usage: dict[Role, Usage] = field(default_factory=dict)
@@ -139,8 +142,10 @@ class Tally:
         self.empty += not all(sample.answer.strip() for sample in outcome.samples)
         self.unanswered += outcome.final_answer is None
         if outcome.row.gold is not None:
-            self.graded += 1
-            self.right += _is_right(outcome, gsm8k_gold(outcome.row.gold))
+            right = self.grade(_given(outcome), gsm8k_gold(outcome.row.gold))
+            self.ungraded += right is None
+            self.graded += right is not None
+            self.right += right is True
         for sample in outcome.samples:
             self._add_sample(sample)
 
@@ -194,6 +199,7 @@ class Tally:
             "empty": self.empty,
             "without_final_answer": self.unanswered,
             "graded": self.graded,
+            "not_graded": self.ungraded,
             "right": self.right,
             "acceptance": _share(steps.accepted, steps.judged),
             "target_share_of_steps": _share(steps.by_target, steps.kept),
@@ -212,12 +218,11 @@ class Tally:
         }
 
 
-def _is_right(outcome: Answered, gold: str) -> bool:
-    """Of one answer its last box or number counts, of several the final answer of the chosen one."""
+def _given(outcome: Answered) -> str:
+    """The text to grade: of one answer all of it, of several the final answer of the chosen one."""
     if len(outcome.samples) == 1:
-        return is_right(outcome.samples[0].answer, gold)
-    final = outcome.final_answer
-    return final is not None and same_answer(final, gold)
+        return outcome.samples[0].answer
+    return "" if outcome.final_answer is None else rf"\boxed{{{outcome.final_answer}}}"
 
 
 def _share(part: float, whole: float) -> float | None:

@@ -37,6 +37,13 @@ def _odd(tally: Tally) -> str:
     return ", ".join(f"{count:,} {what}" for what, count in odd.items() if count)
 
 
+def _right(tally: Tally) -> str:
+    share = f" ({tally.right / tally.graded:.0%})" if tally.graded else ""
+    told = f"{tally.right:,} of {tally.graded:,} with a known answer{share}"
+    more = f"; {tally.ungraded:,} with formulas not compared, which takes pip install 'rsd-cli[eval]'"
+    return told + (more if tally.ungraded else "")
+
+
 def _judged(tally: Tally) -> Iterator[tuple[str, str]]:
     steps = tally.steps
     if steps.judged:
@@ -60,11 +67,8 @@ def _summary(tally: Tally, *, reproducible: bool) -> Iterator[tuple[str, str]]:
         return
     if odd := _odd(tally):
         yield "of these", odd
-    if tally.graded:
-        yield (
-            "right",
-            f"{tally.right:,} of {tally.graded:,} with a known answer ({tally.right / tally.graded:.0%})",
-        )
+    if tally.graded or tally.ungraded:
+        yield "right", _right(tally)
     yield from _judged(tally)
     if tally.steps.tokens:
         of_steps, of_tokens = summary["target_share_of_steps"], summary["target_share_of_tokens"]

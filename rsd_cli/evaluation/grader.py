@@ -92,6 +92,10 @@ class Grader:
             return self.grade(answer, "eog", gold, "maths").right
         return grading.is_right(answer, gold)
 
+    def known_right(self, answer: str, gold: str) -> bool | None:
+        """The same; None where only math-verify could tell, and it is not installed."""
+        return grading.is_right(answer, gold) or (self.is_right(answer, gold) if can_grade(gold) else None)
+
     def compare(
         self, extracted: str, gold: str, answer_type: AnswerType, choices: tuple[str, ...] = ()
     ) -> Verdict:

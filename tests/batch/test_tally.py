@@ -195,6 +195,15 @@ def test_rows_without_a_known_answer_are_not_graded(clock):
     assert tally.graded == 0
 
 
+def test_rows_whose_known_answer_cannot_be_compared_are_counted_apart(clock):
+    tally = Tally(clock, grade=lambda text, gold: None if gold == "x^2" else "72" in text)
+    for gold in ("x^2", "#### 72", "72"):
+        tally.add(answered("72", gold=gold))
+    tally.add(answered("1", "72", "72", gold="72"))
+    assert (tally.graded, tally.ungraded, tally.right) == (3, 1, 3)
+    assert tally.summary()["not_graded"] == 1
+
+
 def test_a_verdict_compares_with_the_target_alone(clock):
     """The answers of `made` come from a target of 10 parameters that writes 78 prompt and the rest text tokens."""
     tally = Tally(clock)

@@ -257,6 +257,19 @@ def test_a_summary_tells_what_is_odd(clock):
     assert "1:01:40 (" in text
 
 
+@pytest.mark.parametrize(
+    ("gold", "told"), [("x^2", "0 of 0 with"), ("72", "1 of 1 with a known answer (100%); 1")]
+)
+def test_a_summary_tells_of_answers_that_were_not_compared(gold, told, clock):
+    tally = Tally(clock, grade=lambda _text, gold: None if gold == "x^2" else True)
+    clock.now += 1
+    for each in ("x^2", gold):
+        tally.add(answered("72", gold=each))
+    text = " ".join(summary(tally, force_terminal=False).split())
+    assert f"right {told}" in text
+    assert "with formulas not compared, which takes pip install 'rsd-cli[eval]'" in text
+
+
 def test_a_summary_tells_of_steps_that_the_prm_gave_no_reward(clock):
     unrewarded = a_step(author="target", reward=None, rejected=Rejected("Wrong.", None, 4))
     tally = Tally(clock)

@@ -319,3 +319,22 @@ def test_a_worker_that_cannot_start_is_an_error_with_a_hint(monkeypatch):
 def test_a_time_limit_is_positive():
     with pytest.raises(ValueError, match="no time limit"):
         Grader(seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "with_it", "without"),
+    [
+        (r"\boxed{\sqrt{8}}", r"2\sqrt{2}", True, None),
+        (r"\boxed{\sqrt{2}}", r"2\sqrt{2}", False, None),
+        (r"\boxed{2 \sqrt{2}}", r"2\sqrt{2}", True, True),
+        ("So it is 72.", "72", True, True),
+        (r"\boxed{71}", "72", False, False),
+    ],
+)
+def test_what_only_math_verify_could_tell_is_not_known_without_it(
+    answer, gold, with_it, without, monkeypatch
+):
+    with Grader() as grader:
+        assert grader.known_right(answer, gold) is with_it
+        monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+        assert grader.known_right(answer, gold) is without
