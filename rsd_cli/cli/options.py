@@ -12,7 +12,9 @@ DEFAULT_TRIO = "starter"
 Trio = Annotated[str, typer.Option("--trio", "-t", metavar="NAME", help="Draft, target and PRM by one name.")]
 Draft = Annotated[str | None, typer.Option("--draft", metavar="MODEL", help="Another draft model.")]
 Target = Annotated[str | None, typer.Option("--target", metavar="MODEL", help="Another target model.")]
-Prm = Annotated[str | None, typer.Option("--prm", metavar="PRM", help="Another PRM, or a model as judge.")]
+Prm = Annotated[
+    str | None, typer.Option("--prm", metavar="PRM", help="Another PRM, a head's file, or a model as judge.")
+]
 ModelsFile = Annotated[
     Path | None, typer.Option("--models", metavar="FILE", help="A models.yaml that adds to the packed one.")
 ]

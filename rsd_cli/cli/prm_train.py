@@ -265,4 +265,5 @@ def _write(
             f"{row.label}: AUC {row.auc:.3f}, calibration error {row.calibration_error:.3f} on {row.steps:,} steps",
             err=True,
         )
+    typer.echo(f"Use it with --prm {output}; `rsd prm calibrate` with the same finds a threshold.", err=True)
     typer.echo(str(output))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rsd_cli.rewards.spec import PrmSpec
 
 HEADED = ("value-head", "draft-head")  # families that are nothing without a head
+HEAD_FILE = ".safetensors"
 ALL_LAYERS = -1
 ASK_ABOVE = 5_000_000_000  # bytes of download that want a word first
 
@@ -79,8 +80,8 @@ def _look_up(choice: Choice, access: Access, roles: tuple[Role, ...]) -> Found:
 
     registry: Registry = load_registry(access.models_file)
     trio = registry.trio(choice.trio)
-    prm = registry.prm(choice.prm or trio.prm, offline=access.offline)
     draft = choice.draft or trio.draft
+    prm = _prm(registry, choice.prm or trio.prm, access, draft)
     names: dict[Role, str | None] = {
         "draft": draft,
         "target": choice.target or trio.target,
@@ -94,6 +95,24 @@ def _look_up(choice: Choice, access: Access, roles: tuple[Role, ...]) -> Found:
     threshold = prm.threshold if choice.prm else trio.threshold
     found = FoundTrio(models, spec, threshold, trio.sampling.model_dump())
     return Found(found, _lasting(choice, registry), seconds)
+
+
+def _prm(registry: Registry, name: str, access: Access, draft: str = "") -> PrmEntry:
+    """A reward model by its name; a head of `rsd prm train` also by its file, on the draft or else on its base."""
+    from pathlib import Path
+
+    from rsd_cli.registry.schema import head_on
+    from rsd_cli.rewards.heads import load_head
+
+    if name in registry.prms or not name.endswith(HEAD_FILE):
+        return registry.prm(name, offline=access.offline)
+    head = load_head(Path(name).expanduser())
+    if head.family != "draft-head":
+        raise UsageError(
+            f"--prm {name} is a head of the family {head.family}, which reads with a model of its own.",
+            "Declare both in your models.yaml (family, model, layout, head) and give that name.",
+        )
+    return head_on(draft or head.base, str(Path(name).expanduser().absolute()))
 
 
 def _lasting(choice: Choice, registry: Registry) -> Choice:
@@ -153,7 +172,7 @@ def find_prm(name: str, access: Access) -> FoundTrio:
     from rsd_cli.registry.loading import load_registry
 
     registry: Registry = load_registry(access.models_file)
-    prm = registry.prm(name, offline=access.offline)
+    prm = _prm(registry, name, access)
     entries: dict[Role, ModelEntry] = (
         {"prm": registry.model(prm.model, offline=access.offline)} if prm.model else {}
     )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelEntry", "PrmEntry", "Registry", "Sampling", "TrioEntry"]
 
 JUDGE_THRESHOLD = 0.7
+HEAD_THRESHOLD = 0.5  # more likely good than not: what `rsd prm train` makes is a probability
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,14 @@ def _judge(name: str, model: str) -> PrmEntry:
     return PrmEntry.model_construct(
         name=name, family="judge", model=model, layout=None, head=None, separator=None,
         threshold=JUDGE_THRESHOLD, calibrated_on="not calibrated",
+    )  # fmt: skip
+
+
+def head_on(model: str, head: str) -> PrmEntry:
+    """A head that nobody declared, by its file, on the hidden states of a model."""
+    return PrmEntry.model_construct(
+        name=head, family="draft-head", model=model, layout=None, head=head, separator=None,
+        threshold=HEAD_THRESHOLD, calibrated_on="not calibrated",
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from rsd_cli.rewards.rollouts import Rollout, SeenStep
 from tests.cli.command import declared, trio
 from tests.rewards.checkpoint_files import COMMIT, pytorch_bin, safetensors, serving, write
 from tests.rewards.test_checkpoints import LAYOUTS, H
+from tests.rewards.test_heads import a_head
 
 PROBLEM = {"problem": "What is 1 + 2?", "steps": ["We add 1 and 2.", "1 + 2 = 3"]}
 TEXT = "What is 1 + 2?\n\nWe add 1 and 2.\n\n1 + 2 = 3\n"
@@ -247,8 +248,32 @@ def test_a_head_is_trained_with_a_card_and_used_by_its_draft(rsd, trained):
     assert record["flops"]["prm"] == 0
     other = rsd("ask", "What is 1 + 2?", "--trio", "own", "--draft", "judge", "-n", "10", "--json")
     assert "prm" in json.loads(other.out)["models"]
-    scored = rsd("prm", "score", "-", "--prm", "own", "--json", *SHORT, stdin=TEXT.encode())
+    by_name = ("prm", "score", "-", "--prm", "own", "--json", *SHORT)
+    scored = rsd(*by_name, stdin=TEXT.encode())
     assert len(json.loads(scored.out)["rewards"]) == 2
+
+
+def test_a_trained_head_is_used_by_its_file_alone(rsd, trained):
+    assert "Use it with --prm head.safetensors" in trained.err
+    ask = ("ask", "What is 1 + 2?", "-n", "40", "--json")
+    record = json.loads(rsd(*ask, "--prm", "head.safetensors", "--threshold", "0").out)
+    plain = json.loads(rsd(*ask, "--strategy", "draft").out)
+    assert record["answer"] == plain["answer"]
+    assert all(0 <= step["reward"] <= 1 for step in record["steps"])
+    assert record["usage"]["draft"]["fed"] == plain["usage"]["draft"]["fed"]
+    scored = rsd("prm", "score", "-", "--prm", "head.safetensors", "--json", *SHORT, stdin=TEXT.encode())
+    assert len(json.loads(scored.out)["rewards"]) == 2
+    rsd(*ask, "--prm", "head.safetensors", "--draft", "judge").refused(
+        3, "made for draft with the hash", "judge has"
+    )
+
+
+def test_a_file_that_is_no_head_of_a_draft_is_no_prm(rsd):
+    rsd("ask", "Hi", "--prm", "nowhere.safetensors").refused(3, "nowhere.safetensors can't be read", "path")
+    (rsd.home / "bad.safetensors").write_bytes(b"GGUF")
+    rsd("ask", "Hi", "--prm", "bad.safetensors").refused(3, "bad.safetensors")
+    a_head().save(rsd.home / "value.safetensors")
+    rsd("ask", "Hi", "--prm", "value.safetensors").refused(2, "of the family value-head", "models.yaml")
 
 
 def test_training_goes_on_where_it_was_interrupted_and_refuses_another_run(rsd):
