@@ -140,8 +140,7 @@ class Pass:
     def run(self, loaded: LoadedTrio, crash: Crash, tell: Tell) -> None:
         """Answer what is missing, until all is done or somebody interrupts."""
         try:
-            for role in self.strategy.roles:  # what loading takes is not the strategy's
-                loaded.engine(loaded.critic if role == "prm" else role)
+            loaded.wait_for(self.strategy.roles)  # what loading takes is not the strategy's
         except DecodeAborted:
             return
         before = {role: engine.pace.copy() for role, engine in loaded.loaded().items()}

@@ -125,8 +125,14 @@ class LoadedTrio:
     def wait_for_all(self) -> None:
         """Load every role before anything is asked; ends early if that is aborted."""
         with suppress(DecodeAborted):
-            for role in self.models:
-                self.engine(role)
+            self.wait_for(self.models)
+
+    def wait_for(self, roles: Iterable[Role]) -> None:
+        """Load these roles; there may be no model that the PRM reads with, as there is none for confidence."""
+        for role in roles:
+            reader = self.critic if role == "prm" else role
+            if reader in self.models:
+                self.engine(reader)
 
     def engine(self, role: Role) -> Engine:
         """The engine of a role; waits for it."""

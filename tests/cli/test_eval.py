@@ -183,6 +183,16 @@ def test_strategies_share_what_one_of_them_draws(rsd, rows):
     assert {line["doc_id"]: line["resps"][0] for line in samples(rsd, "majority@2")} == taken
 
 
+def test_the_targets_answers_can_be_chosen_among_by_its_own_confidence(rsd, rows):
+    """That PRM has no model, and the draft, which it otherwise goes by, is none of this run's."""
+    done = evaluate(rsd, rows, "--trio", "tiny", "--limit", "2", strategies="target,best-of-n@2:target")
+    assert done.code == 0, done.err
+    (path,) = (rsd.home / "out").glob("samples_gsm8k_best-of-n*")
+    judged = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(judged) == 2
+    assert all(0 < branch["score"] < 1 for line in judged for branch in line["rsd"]["branches"])
+
+
 def test_what_is_shared_is_what_would_have_been_drawn(rsd, rows):
     """The n-th answer to a question has a seed of its own, whichever strategy draws it."""
     one_at_a_time = ("--parallel", "1")
