@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rsd_cli.decoding.strategies import STRATEGIES, check_speculative, parse
+from rsd_cli.decoding.trajectory import Settings
 from rsd_cli.engine.sampling import Sampling
 from rsd_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from rsd_cli.decoding.trajectory import Settings
+    from collections.abc import Iterator
 
-Change = Callable[["Settings", str], "Settings"]
+Change = Callable[[Settings, str], Settings]
 ON_OFF = ("on", "off")
 
 
@@ -46,6 +47,11 @@ def _whole(text: str, low: int) -> int:
     if value < low:
         raise ValueError(f"a whole number from {low} on")
     return value
+
+
+def _threshold(settings: Settings, text: str) -> Settings:
+    """It takes the place of a budget, which finds its own."""
+    return replace(settings, threshold=_real(text, 0, 1), target_share=None, share_per=Settings.share_per)
 
 
 def _strategy(settings: Settings, text: str) -> Settings:
@@ -90,7 +96,7 @@ def _seed(settings: Settings, text: str) -> Settings:
 KEYS: dict[str, Key] = {
     "threshold": Key(
         "least reward with which a draft step stays, 0 to 1",
-        lambda settings, text: replace(settings, threshold=_real(text, 0, 1)),
+        _threshold,
         lambda settings: f"{settings.threshold:g}",
     ),
     "strategy": Key(
@@ -138,6 +144,34 @@ KEYS: dict[str, Key] = {
         lambda settings: settings.system or "''",
     ),
 }
+
+
+def shown(settings: Settings) -> list[tuple[str, str]]:
+    """All keys with their values; before them what only the command line gives, where it did."""
+    has_budget = settings.target_share is not None
+    keys = [
+        (name, key.shown(settings)) for name, key in KEYS.items() if name != "threshold" or not has_budget
+    ]
+    return [*_given(settings), *keys]
+
+
+def _given(settings: Settings) -> Iterator[tuple[str, str]]:
+    """The options of the method that are not what they are by default."""
+    if settings.target_share is not None:
+        yield "target-share", f"{settings.target_share:g} of a {settings.share_per}'s steps"
+    elif settings.weighting != Settings.weighting:
+        yield "weighting", settings.weighting
+    if settings.beta is not None:
+        yield "beta", f"{settings.beta:g}"
+    if settings.aggregate != Settings.aggregate:
+        yield "aggregate", settings.aggregate
+
+
+def method(settings: Settings) -> str:
+    """The strategy and what decides about its steps, in a few words."""
+    if settings.target_share is None:
+        return f"{settings.strategy} at {settings.threshold:g}"
+    return f"{settings.strategy} at a target share of {settings.target_share:g}"
 
 
 def change(settings: Settings, argument: str) -> Settings:

@@ -66,6 +66,7 @@ def settings_of(row: Row, plan: Plan) -> Settings | Problematic:
         run,
         strategy=str(strategy),
         threshold=_threshold(row, strategy, run),
+        target_share=run.target_share if own.threshold is None else None,  # which finds its own threshold
         max_tokens=own.max_tokens or run.max_tokens,
         system=run.system if own.system is None else own.system,
         seed=run.seed if own.seed is None else own.seed,

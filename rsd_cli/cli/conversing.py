@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rsd_cli.chat.journal import turn_line
 from rsd_cli.cli import notes
+from rsd_cli.cli.method import begun_anew
 from rsd_cli.cli.read_ahead import WRITERS, ReadAhead
 from rsd_cli.cli.recording import recorded
 from rsd_cli.decoding import events
@@ -213,10 +214,9 @@ class Talk:
         return turns
 
     def set(self, settings: Settings) -> None:
-        """Use other settings from now on; another strategy begins with its own threshold, or the trio's."""
+        """Use other settings from now on; another strategy begins anew."""
         if settings.strategy != self.settings.strategy:
-            own = parse(settings.strategy).kind.threshold
-            settings = replace(settings, threshold=self.threshold if own is None else own)
+            settings = begun_anew(settings, self.threshold)
         self._check_seats(settings)
         self._use(settings)
 

@@ -84,6 +84,23 @@ def going_on(given: Wishes, kept: Settings) -> Wishes:
     return replace(before, **{name: value for name, value in asdict(given).items() if value is not None})
 
 
+def begun_anew(settings: Settings, threshold: float) -> Settings:
+    """A strategy without the options that another was used with; `threshold` is the trio's, as for a method.
+
+    Speculation stays: it is of no effect on what is written.
+    """
+    own = parse(settings.strategy).kind.threshold
+    return replace(
+        settings,
+        threshold=threshold if own is None else own,
+        weighting=BINARY,
+        target_share=None,
+        share_per=SHARED[0],
+        beta=None,
+        aggregate=AGGREGATES[0],
+    )
+
+
 def method_of(wishes: Wishes) -> Method:
     """Check what was asked for; raises UsageError."""
     strategy = parse(wishes.strategy or RSD)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from rsd_cli.chat import settings as keys
 from rsd_cli.chat.commands import COMMANDS, SHOWN, parse, whole_number
 from rsd_cli.chat.saving import load, save
-from rsd_cli.chat.settings import KEYS, change
 from rsd_cli.cli.conversing import NEARLY_FULL
 from rsd_cli.cli.question import MAX_BYTES, read_file
 from rsd_cli.display import chat as shown
@@ -128,10 +128,10 @@ class Repl:
         shown.notice(self.talk.screen.console, text)
 
     def status(self) -> str:
-        """The line below the prompt: trio, threshold, contexts, share by target."""
+        """The line below the prompt: trio, criterion, contexts, share by target."""
         talk = self.talk
         parts = ["this replaces your last question"] if self.editing else []
-        parts += [talk.kept.trio, f"{talk.settings.strategy} at {talk.settings.threshold:g}"]
+        parts += [talk.kept.trio, keys.method(talk.settings)]
         parts += [f"{room.role} {room.used:,}/{room.n_ctx:,}" for room in talk.rooms]
         steps = [step for turn in talk.conversation.turns for step in turn.steps]
         tokens = sum(step.tokens for step in steps)
@@ -177,7 +177,7 @@ class Repl:
 
     def _set(self, argument: str) -> None:
         if argument:
-            self.talk.set(change(self.talk.settings, argument))
+            self.talk.set(keys.change(self.talk.settings, argument))
             self.talk.measure()
         else:
             self._show("settings")
@@ -190,7 +190,7 @@ class Repl:
         shown.pairs(self.talk.screen.console, rows)
 
     def _settings(self) -> list[tuple[str, str]]:
-        return [(name, key.shown(self.talk.settings)) for name, key in KEYS.items()]
+        return keys.shown(self.talk.settings)
 
     def _trio(self) -> list[tuple[str, str]]:
         loaded = self.talk.loaded

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rsd_cli.chat.journal import read_settings
-from rsd_cli.chat.settings import KEYS, change
+from rsd_cli.chat.settings import KEYS, change, method, shown
 from rsd_cli.decoding.strategies import STRATEGIES, parse
 from rsd_cli.decoding.trajectory import Settings
 from rsd_cli.engine.sampling import Sampling
@@ -106,6 +106,24 @@ def test_an_unknown_key_is_told_what_was_meant_or_what_there_is():
 def test_settings_without_sampling_are_shown_and_changed(key, shown):
     assert KEYS[key].shown(Settings()) == shown
     assert change(Settings(), "temperature 0.5").sampling == Sampling(temperature=0.5)
+
+
+def test_a_threshold_takes_the_place_of_a_budget():
+    budget = replace(BASE, target_share=0.2, share_per="problem")
+    assert change(budget, "threshold 0.9") == replace(BASE, threshold=0.9)
+    assert change(budget, "seed 3").target_share == 0.2
+
+
+def test_what_decides_about_steps_is_told():
+    assert dict(shown(BASE)) == {name: key.shown(BASE) for name, key in KEYS.items()}
+    assert method(BASE) == "rsd at 0.7"
+    budget = replace(BASE, target_share=0.2, beta=5.0, aggregate="min")
+    told = dict(shown(budget))
+    assert (told["target-share"], told["beta"], told["aggregate"]) == ("0.2 of a run's steps", "5", "min")
+    assert "threshold" not in told, "it is of no effect"
+    assert "0.2" in method(budget)
+    assert "0.7" not in method(budget)
+    assert dict(shown(replace(BASE, weighting="clip")))["weighting"] == "clip"
 
 
 @pytest.mark.parametrize("key", KEYS)

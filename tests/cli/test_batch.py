@@ -231,6 +231,16 @@ def test_rows_may_have_settings_of_their_own(rsd, ask, out):
     assert samples["turns"]["settings"]["max_tokens"] == 4
 
 
+def test_a_row_with_a_threshold_has_no_part_in_the_budget(rsd, ask, out):
+    these = [{"id": "own", "question": "What?", "threshold": 1.0}, {"id": "shared", "question": "What?"}]
+    assert rsd("batch", ask(these), "-o", "answers.jsonl", *FEW, "--target-share", "0").code == 0
+    samples = {record["custom_id"]: record["rsd"]["samples"][0] for record in written(out)}
+    assert {step["author"] for step in samples["own"]["steps"]} == {"target"}
+    assert {step["author"] for step in samples["shared"]["steps"]} == {"draft"}
+    assert samples["own"]["settings"]["target_share"] is None
+    assert samples["shared"]["settings"]["target_share"] == 0.0
+
+
 def test_samples_of_a_row_are_kept_apart_with_a_majority(rsd, ask, out):
     done = rsd("batch", ask(rows(3)), "-o", "answers.jsonl", *FEW, "--samples", "4", "--temperature", "0.9")
     assert done.code == 0, done.err

@@ -128,6 +128,30 @@ def test_a_conversation_that_is_taken_over_keeps_its_threshold(talk):
     assert talk.settings.threshold == 0.5, "the trio's, since another strategy means another scale"
 
 
+def test_another_strategy_begins_anew(talk):
+    options = {
+        "weighting": "clip",
+        "target_share": 0.2,
+        "share_per": "problem",
+        "beta": 5.0,
+        "aggregate": "min",
+    }
+    talk.replace_by(Conversation(), replace(talk.settings, strategy="rsd-n@1", speculative=True, **options))
+    talk.set(replace(talk.settings, seed=5))
+    assert {name: getattr(talk.settings, name) for name in options} == options
+    talk.set(replace(talk.settings, strategy="process-best-of-n@1"))
+    usual = Settings()
+    assert {name: getattr(talk.settings, name) for name in options} == {n: getattr(usual, n) for n in options}
+    assert (talk.settings.seed, talk.settings.speculative) == (5, True)
+
+
+def test_the_status_line_tells_what_decides(talk):
+    repl = Repl(talk)
+    assert "rsd at 0.5" in repl.status()
+    talk.set(replace(talk.settings, target_share=0.2))
+    assert "rsd at a target share of 0.2" in repl.status()
+
+
 def test_a_signal_that_comes_before_the_answer_begins_is_not_lost(talk):
     talk.interrupt.signal = signal.SIGINT
     assert talk.ask("And now?").ended_by == "interrupted"
