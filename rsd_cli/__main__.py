@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
+from typing import TYPE_CHECKING
 
-from rsd_cli.cli.streams import fill_gaps
+from rsd_cli.cli.streams import fill_gaps, watch
 from rsd_cli.cli.supervisor import supervised
 from rsd_cli.errors import DISK_FULL, ModelError, ResourceError, RSDError
+
+if TYPE_CHECKING:
+    from rsd_cli.cli.streams import Output
 
 
 def main() -> None:
     """Run the command line; never returns."""
     fill_gaps()
+    stdout = watch()
     debug = _take_debug(sys.argv)
-    supervised(lambda: run(debug=debug))
+    supervised(lambda: run(stdout, debug=debug))
 
 
-def run(*, debug: bool) -> int:
+def run(stdout: Output, *, debug: bool) -> int:
     """Run one command in this process and give its exit code."""
     from rsd_cli.cli.app import app
 
@@ -29,34 +33,40 @@ def run(*, debug: bool) -> int:
         left = app(prog_name="rsd", standalone_mode=False)
     except SystemExit as leaving:
         if isinstance(leaving.__context__, BrokenPipeError):  # typer leaves with 1 then
-            return _leave_stdout()
+            return _left_behind(stdout, leaving.__context__)
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-    except BrokenPipeError:
-        return _leave_stdout()
+    except BrokenPipeError as error:
+        return _left_behind(stdout, error)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
         if debug:
             raise
-        return _report(error)
+        return _report(error, stdout)
     return left or 0  # the code of a typer.Exit
 
 
-def _leave_stdout() -> int:
+def _left_behind(stdout: Output, error: BrokenPipeError) -> int:
     """Whoever read our answer has enough; what is still buffered goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not stdout.is_broken:
+        return _report(error, stdout)
+    stdout.discard()
     return 0
 
 
-def _report(error: Exception) -> int:
+def _report(error: Exception, stdout: Output) -> int:
     from rsd_cli.cli.complaints import is_complaint, translated
     from rsd_cli.display.consoles import show_error
 
     if is_complaint(error):
         error = translated(error, sys.argv)
     if isinstance(error, OSError) and error.errno in DISK_FULL:
-        _leave_stdout()
+        stdout.discard()
         error = ResourceError("No room left to write the output.", "Free some disk space.")
+    if isinstance(error, BrokenPipeError):
+        error = RSDError(
+            "Whoever read one of the outputs is gone.", "Let it read to the end, or name a file."
+        )
     if isinstance(error, MemoryError):
         error = ResourceError("Not enough memory.", "Try a smaller trio or a smaller --ctx.")
     if isinstance(error, (ImportError, OSError)) and "llama" in str(error):
