@@ -117,6 +117,7 @@ def opened(wanted: Opening, started: float) -> Iterator[tuple[Talk, float]]:
             yield talk, started + found.download_seconds
         finally:
             journal.close()
+            talk.read_ahead.stop()
             loaded.close()
 
 

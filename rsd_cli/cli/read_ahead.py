@@ -37,33 +37,54 @@ class ReadAhead:
 
     def __init__(self, talk: Talk) -> None:
         self._talk = talk
-        self._thread: threading.Thread | None = None
+        self._over = threading.Event()
+        self._over.set()
         self._done: set[Role] = set()
         self.pausing = threading.Event()
         talk.loaded.is_paused = self.pausing.is_set
         self.fed: dict[Role, int] = {}
 
     def __enter__(self) -> ReadAhead:
+        self.stop()
         self._done = set()
-        self.pausing.clear()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        over = threading.Event()
+        threading.Thread(target=self._run, args=(over,), daemon=True).start()
+        self._over = over
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Let nothing be read any more; what interrupts the wait for that comes when no engine is in use.
+
+        A thread whose `join` was interrupted counts as over in Python 3.11, though it goes on.
+        """
+        interruption: BaseException | None = None
         self.pausing.set()
-        if self._thread:
-            self._thread.join()
+        while not self._over.is_set():
+            try:
+                self._over.wait()
+            except (KeyboardInterrupt, SystemExit) as error:  # noqa: PERF203 - it comes once, if at all
+                interruption = error
         self.pausing.clear()
+        if interruption:
+            raise interruption
 
     def wait(self) -> None:
         """Until all that is loaded has read all."""
         while self._done != set(self._talk.loaded.loaded()):
             time.sleep(LOOK_SECONDS)
 
-    def _run(self) -> None:
+    def _run(self, over: threading.Event) -> None:
+        try:
+            self._read_all()
+        finally:
+            over.set()
+
+    def _read_all(self) -> None:
         """Read in each model as soon as it is there; what fails is told when a question is asked."""
         contexts = {"draft": self._writers, "target": self._writers, "prm": self._critics}
         while not self.pausing.wait(LOOK_SECONDS):

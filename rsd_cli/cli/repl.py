@@ -55,7 +55,7 @@ class Repl:
         while not self._is_over:
             try:
                 default, self.default = self.default, ""
-                with self.talk.interrupt.at_rest(), self.talk.read_ahead:
+                with self.talk.read_ahead, self.talk.interrupt.at_rest():
                     text = reader.read(default)
             except EOFError:
                 return

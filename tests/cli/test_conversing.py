@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -100,6 +103,77 @@ def test_reading_ahead_is_counted_and_stops_at_once(talk):
     with talk.read_ahead as ahead:
         ahead.wait()
     assert sum(talk.read_ahead.fed.values()) > sum(before.values()) > 0
+
+
+class Reading:
+    """A read-ahead that is held in the middle of a decode; after `signals`, one by one, it goes on."""
+
+    def __init__(self, talk, monkeypatch, *signals):
+        self._loaded, self._signals = talk.loaded.loaded, signals
+        self._begun, self._goes_on = threading.Event(), threading.Event()
+        self.over = threading.Event()
+        monkeypatch.setattr(talk.loaded, "loaded", self._held)
+
+    def _held(self):
+        if threading.current_thread() is not threading.main_thread():
+            self._begun.set()
+            assert self._goes_on.wait(10)
+            time.sleep(0.1)
+            self.over.set()
+        return self._loaded()
+
+    def disturb(self):
+        """Send the signals from now on, once it reads."""
+        assert self._begun.wait(10)
+        threading.Thread(target=self._send).start()
+
+    def _send(self):
+        for number in self._signals:
+            time.sleep(0.1)
+            os.kill(os.getpid(), number)
+        time.sleep(0.1)
+        self._goes_on.set()
+
+
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C is an exception, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.SIGINT
+    signal.signal(signal.SIGINT, before)
+
+
+def test_what_reads_ahead_is_over_whatever_interrupts_the_wait_for_it(talk, monkeypatch, ctrl_c):
+    reading = Reading(talk, monkeypatch, ctrl_c, ctrl_c)
+    with pytest.raises(KeyboardInterrupt), talk.read_ahead:
+        reading.disturb()
+    assert reading.over.is_set()
+
+
+@pytest.mark.parametrize(("numbers", "code"), [("SIGINT", None), ("SIGTERM", 143), ("SIGHUP", 143)])
+def test_a_signal_while_reading_ahead_ends_does_not_take_the_typed_line(
+    numbers, code, talk, monkeypatch, ctrl_c, capsys
+):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    reading = Reading(talk, monkeypatch, getattr(signal, numbers))
+
+    class Reader:
+        def read(self, _default=""):
+            if reading.over.is_set():
+                raise EOFError
+            reading.disturb()
+            return "/set seed 9"
+
+    with talk.interrupt:
+        try:
+            Repl(talk).run(Reader())
+        except typer.Exit as left:
+            assert left.exit_code == code
+        else:
+            assert code is None
+    assert talk.settings.seed == 9
+    assert reading.over.is_set()
+    capsys.readouterr()
 
 
 def test_a_question_without_room_is_refused_before_anything_is_read(talk):
