@@ -22,7 +22,10 @@ LONGEST_ID = 512  # characters
 QUESTIONS = ("prompt", "question", "problem", "messages")
 IDS = ("custom_id", "id")
 GOLDS = ("target", "answer")
-UNSUPPORTED = ("tools", "functions", "response_format", "stream_options", "audio")
+UNSUPPORTED = (
+    *("tools", "functions", "response_format", "stream_options", "audio"),
+    *("stop", "logprobs", "top_logprobs", "presence_penalty", "frequency_penalty", "logit_bias"),
+)
 TURNS = ("system", "user", "assistant")
 
 

@@ -246,6 +246,11 @@ BAD = [
     (openai(messages=[user("Q")]) | {"url": 5}, "bad_request", OWN),
     (openai(messages=[user("Q")], tools=[{"type": "function"}]), "unsupported", OWN),
     (openai(messages=[user("Q")], response_format={"type": "json_object"}), "unsupported", OWN),
+    (openai(messages=[user("Q")], stop=["."]), "unsupported", OWN),
+    (openai(messages=[user("Q")], logprobs=True), "unsupported", OWN),
+    (openai(messages=[user("Q")], presence_penalty=0.5), "unsupported", OWN),
+    (openai(messages=[user("Q")], frequency_penalty=-0.5), "unsupported", OWN),
+    (openai(messages=[user("Q")], logit_bias={"50256": -100}), "unsupported", OWN),
     (openai(messages=[user("Q")], n=2), "unsupported", OWN),
     (openai(messages=[user(TEXT)]), "unsupported", OWN),
     (openai(messages=[user(["Q"])]), "unsupported", OWN),
@@ -320,6 +325,12 @@ def test_a_field_that_is_null_holds_no_question():
 def test_null_stands_for_nothing_given():
     null = dict.fromkeys(("tools", "temperature", "max_tokens", "top_p", "seed", "system", "strategy"))
     assert row_of(openai(messages=[user("Q")], **null)).own == Own()
+
+
+@pytest.mark.parametrize("nothing", [None, 0, 0.0, False, [], {}, ""])
+def test_what_would_change_nothing_may_be_there(nothing):
+    fields = ("stop", "logprobs", "top_logprobs", "presence_penalty", "frequency_penalty", "logit_bias")
+    assert row_of(openai(messages=[user("Q")], **dict.fromkeys(fields, nothing))).own == Own()
 
 
 def test_no_number_of_choices_means_one():
