@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 
 DEFAULT = "rsd,target,draft"
 COMPARE = "compare"
+OF_COMPARE = ("tasks", "as_json", "no_color")
 
 
 def evaluate(
+    context: typer.Context,
     tasks: Annotated[
         list[str], typer.Argument(help="Benchmarks by name or YAML file; or: compare FOLDER FOLDER.")
     ],
@@ -97,6 +99,7 @@ def evaluate(
     gaokao2023en, olympiadbench, gpqa, mmlu-stem, minerva, svamp, asdiv, aime24, amc23, or your own YAML file.
     """
     if tasks[0] == COMPARE:
+        _check_compares(context)
         _compare(tasks[1:], as_json=as_json, color=not no_color)
         return
     if data and len(tasks) > 1:
@@ -254,6 +257,18 @@ def _tell_failures(evaluation: Evaluation) -> None:
     if failed:
         typer.echo("--retry-errors asks them again.", err=True)
         raise typer.Exit(1)
+
+
+def _check_compares(context: typer.Context) -> None:
+    """Refuse options that mean nothing between runs that are over."""
+    sources = {each: context.get_parameter_source(each.name or "") for each in context.command.params}
+    given = [each for each, source in sources.items() if source and source.name == "COMMANDLINE"]
+    strange = [each.opts[0] for each in given if each.name not in OF_COMPARE]
+    if strange:
+        raise UsageError(
+            f"rsd eval compare takes no {', '.join(strange)}.",
+            "It has --json and --no-color; leave out the rest.",
+        )
 
 
 def _compare(folders: list[str], *, as_json: bool, color: bool) -> None:

@@ -399,8 +399,15 @@ def test_two_runs_are_compared(rsd, rows):
     ]  # fmt: skip
     assert found["pairs"][0]["difference"]["n"] == 6
     assert (found["settings"], found["only_first"], found["only_second"]) == ([], [], [])
+    assert rsd("eval", "compare", "first", "out", "--no-color").out == done.out
     rsd("eval", "compare", "first").refused(2, "compare takes two folders")
     rsd("eval", "compare", "first", "nowhere").refused(2, "nowhere is not there", "hint: ")
+
+
+@pytest.mark.parametrize("option", [("--limit", "5"), ("-o", "X"), ("--seed", "0"), ("--quiet",)])
+def test_a_comparison_takes_no_options_of_a_run(option, rsd):
+    name = {"-o": "--output"}.get(option[0], option[0])
+    rsd("eval", "compare", "first", "out", "--json", *option).refused(2, f"takes no {name}.", "hint: ")
 
 
 @pytest.mark.parametrize(
