@@ -17,7 +17,8 @@ class Crash:
     """What an earlier process left when the engine crashed, and what this one would leave.
 
     `suspects` were in flight, `alone` is the row that crashed it all by itself, and `killers` did so earlier;
-    `ids` are all that this process tries alone or not at all. The output had `since` bytes when the command began.
+    `ids` are all that this process tries alone or not at all, `failed` those that this command has tried in vain, as
+    far as it was told. The output had `since` bytes when the command began.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class Crash:
         self.alone: str | None = left["alone"] if left else None
         self.killers: list[str] = left["killers"] if left else []
         self.suspects: set[str] = set(left["rows"]) - {self.alone} if left else set()
+        self.failed: set[str] = set(left["failed"]) if left else set()
         self._trying: str | None = None
         if self.crashes > MOST_CRASHES:
             raise EngineError(
@@ -48,9 +50,14 @@ class Crash:
         self.suspects.discard(row)
         self._trying = row
 
+    def tried(self) -> None:
+        """The row is over that was tried alone; others may be in flight together."""
+        self._trying = None
+
     def over(self) -> None:
         """No row is suspected any more."""
-        self.suspects, self._trying = set(), None
+        self.suspects = set()
+        self.tried()
 
     def note(self, in_flight: Iterable[str], *, answered: bool = False) -> None:
         """Leave what is in flight now."""
@@ -58,4 +65,4 @@ class Crash:
         if self._takes_notes:
             rows = [*in_flight, *self.suspects]
             left = {"rows": rows, "alone": self._trying, "killers": self.killers, "crashes": self.crashes}
-            notes.leave(left | {"since": self._since})
+            notes.leave(left | {"failed": list(self.failed), "since": self._since})

@@ -46,9 +46,13 @@ class Answers:
     _open: dict[int, dict[int, Record]] = field(default_factory=dict)
 
     def problems(self, places: Sequence[int]) -> Iterator[Problem | None]:
-        """The questions at these places, those first that were in flight when the engine crashed."""
-        yield from self._suspects(places)
-        for place in places:
+        """The questions at these places, those first that were in flight when the engine crashed.
+
+        None is retried that this command has tried in vain before the crash.
+        """
+        left = [place for place in places if self._id(place) not in self.crash.failed]
+        yield from self._suspects(left)
+        for place in left:
             if self._id(place) not in self.crash.ids:
                 yield from self._begin(place)
 
@@ -62,16 +66,16 @@ class Answers:
             self._collect(happened)
 
     def _suspects(self, places: Sequence[int]) -> Iterator[Problem | None]:
-        """One at a time, but for the question that crashed the engine alone."""
+        """One at a time, but for those that crashed the engine alone; those of later strategies stay suspected."""
         for place in places:
-            if self._id(place) == self.crash.alone:
+            if self._id(place) in self.crash.killers:
                 self._fail(place, CRASHED)
             elif self._id(place) in self.crash.suspects:
                 self.crash.try_alone(self._id(place))
                 yield from self._begin(place)
                 while place in self._open:
                     yield None
-        self.crash.over()
+        self.crash.tried()
 
     def _id(self, place: int) -> str:
         return f"{self.data.task.name} {self.name} {place}"
@@ -86,6 +90,7 @@ class Answers:
     def _fail(self, place: int, message: str) -> None:
         item = self.data.items[place]
         self.write(Sample(self.name, place, dict(item.doc), item.gold, (), False, None, "error", message))
+        self.crash.failed.add(self._id(place))
         self.crash.note(map(self._id, self._open))
 
     def _collect(self, finished: Finished) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -322,18 +323,30 @@ main()
 """
 
 
-def test_questions_that_crash_the_engine_are_found_and_the_others_answered(rsd, rows):
-    script = rsd.home / "crashes.py"
-    script.write_text(CRASHES)
-    done = subprocess.run(
-        [ENTRY[0], str(script), "eval", "gsm8k", "--data", str(rows), "--strategies", "draft,target", *COMMON],
+def crashing(rsd, rows, *arguments):
+    (rsd.home / "crashes.py").write_text(CRASHES)
+    return subprocess.run(
+        [ENTRY[0], "crashes.py", "eval", "gsm8k", "--data", str(rows), *COMMON, *arguments],
         capture_output=True, env=rsd.env(), cwd=rsd.home, timeout=120, check=False,
     )  # fmt: skip
+
+
+def test_questions_that_crash_the_engine_are_found_and_the_others_answered(rsd, rows):
+    done = crashing(rsd, rows, "--strategies", "draft,target")
     assert done.returncode == 1, done.stderr
     assert b"2 without an answer: The engine crashed" in done.stderr
     assert sorted(line["doc_id"] for line in samples(rsd, "draft")) == list(range(6))
     failed = {line["doc_id"]: line["rsd"]["error"] is not None for line in samples(rsd, "target")}
     assert failed == {0: False, 1: True, 2: False, 3: False, 4: True, 5: False}
+
+
+def test_a_failure_is_tried_again_once_and_questions_in_flight_in_a_later_crash_are_asked(rsd, too_long):
+    for times in (1, 2):
+        done = crashing(rsd, too_long, "--strategies", "draft,target", "--retry-errors")
+        assert done.returncode == 1, done.stderr
+        asked = {name: Counter(line["doc_id"] for line in samples(rsd, name)) for name in ("draft", "target")}
+        once = dict.fromkeys(range(6), 1)
+        assert asked == {"draft": once | {2: times}, "target": once | dict.fromkeys((1, 2, 4), times)}
 
 
 def test_the_time_of_a_strategy_survives_a_kill_and_is_that_of_its_questions(rsd, rows):
