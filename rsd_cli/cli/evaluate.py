@@ -113,11 +113,11 @@ def evaluate(
     from rsd_cli.evaluation.costs import parse_parameters
     from rsd_cli.evaluation.grader import need_maths
     from rsd_cli.evaluation.taskdata import load
-    from rsd_cli.evaluation.tasks import find_task
+    from rsd_cli.evaluation.tasks import find_tasks
 
     field = contenders(strategies)
     sizes = parse_parameters(project) if project else {}
-    found_tasks = [find_task(name) for name in dict.fromkeys(tasks)]
+    found_tasks = find_tasks(tasks)
     for task in found_tasks:
         need_maths(task.answer_type)
     rows = {task.name: load(task, data, limit, offline=offline) for task in found_tasks}

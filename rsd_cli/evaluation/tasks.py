@@ -16,6 +16,8 @@ from rsd_cli.evaluation import items
 from rsd_cli.registry.names import suggestion
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rsd_cli.evaluation.grader import AnswerType
 
 
@@ -126,3 +128,18 @@ def find_task(name: str) -> Task:
     raise UsageError(
         f"No task is called {name!r}.", f"{hint[:1].upper()}{hint[1:]}{end} A YAML file is a task too."
     )
+
+
+def find_tasks(names: Iterable[str]) -> list[Task]:
+    """Several tasks; refuses two of the same name, under which results could not be told apart."""
+    found: dict[str, str] = {}
+    tasks = []
+    for name in dict.fromkeys(names):
+        task = find_task(name)
+        if task.name in found:
+            raise UsageError(
+                f"{found[task.name]} and {name} are both called {task.name!r}.", "Give each its own name."
+            )
+        found[task.name] = name
+        tasks.append(task)
+    return tasks

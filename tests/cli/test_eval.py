@@ -498,6 +498,15 @@ def test_a_task_of_ones_own(rsd, rows):
     assert "mine" in (rsd.home / "out" / "results.md").read_text()
 
 
+def test_two_tasks_of_the_same_name_are_refused_before_models_are_looked_for(rsd):
+    for name in ("a", "b"):
+        (rsd.home / f"{name}.jsonl").write_text('{"question": "What is 1 + 2?", "answer": "3"}\n')
+        (rsd.home / f"{name}.yaml").write_text(f"name: mine\nfile: {name}.jsonl\nanswer_type: numeric\n")
+    command = ("eval", "a.yaml", "b.yaml", "--trio", "none", "-o", "out")
+    rsd(*command).refused(2, "a.yaml and b.yaml are both called 'mine'.", "hint: ")
+    assert not (rsd.home / "out").exists()
+
+
 def cache(rsd, rows, commit):
     """What `datasets` leaves in its cache when it has loaded GSM8K from the hub."""
     from datasets.packaged_modules.json.json import Json
