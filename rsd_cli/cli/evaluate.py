@@ -118,8 +118,8 @@ def evaluate(
     field = contenders(strategies)
     sizes = parse_parameters(project) if project else {}
     found_tasks = find_tasks(tasks)
-    for task in found_tasks:
-        need_maths(task.answer_type)
+    for answer_type in {task.answer_type for task in found_tasks}:
+        need_maths(answer_type)
     rows = {task.name: load(task, data, limit, offline=offline) for task in found_tasks}
     roles = tuple(dict.fromkeys(role for each in field for role in each.method.strategy.roles))
     access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet)

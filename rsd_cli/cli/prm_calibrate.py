@@ -217,7 +217,6 @@ class Calibration:
     def _measured(self, strategy: str, threshold: float) -> Measured:
         """The answers of a run whose gold ones are known and can be compared."""
         from rsd_cli.evaluation.calibration import Graded, Measured
-        from rsd_cli.evaluation.grader import can_grade
 
         graded = [
             Graded(
@@ -226,7 +225,7 @@ class Calibration:
                 sum(step.tokens for step in answered.steps),
             )
             for task, answered in zip(self.tasks, self._answered(strategy, threshold), strict=True)
-            if task.gold is not None and can_grade(task.gold)
+            if task.gold is not None and self.grader.can_grade(task.gold)
         ]
         return Measured(threshold, tuple(graded))
 

@@ -40,7 +40,9 @@ def _odd(tally: Tally) -> str:
 def _right(tally: Tally) -> str:
     share = f" ({tally.right / tally.graded:.0%})" if tally.graded else ""
     told = f"{tally.right:,} of {tally.graded:,} with a known answer{share}"
-    more = f"; {tally.ungraded:,} with formulas not compared, which takes pip install 'rsd-cli[eval]'"
+    more = (
+        f"; {tally.ungraded:,} with formulas not compared, which takes pip install --upgrade 'rsd-cli[eval]'"
+    )
     return told + (more if tally.ungraded else "")
 
 

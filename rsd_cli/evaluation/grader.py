@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
@@ -75,7 +76,7 @@ class Grader:
     ) -> Grade:
         """Grade an answer's text; `choices` are the options of a multiple-choice question, without letters.
 
-        Raises RSDError where a formula must be compared and math-verify is not installed.
+        Raises RSDError where a formula must be compared and math-verify is not installed, or does not start.
         """
         truncated = ended_by != "eog"
         extracted = extract(answer, answer_type, boxed_only=truncated)
@@ -93,8 +94,14 @@ class Grader:
         return grading.is_right(answer, gold)
 
     def known_right(self, answer: str, gold: str) -> bool | None:
-        """The same; None where only math-verify could tell, and it is not installed."""
-        return grading.is_right(answer, gold) or (self.is_right(answer, gold) if can_grade(gold) else None)
+        """The same; None where only math-verify could tell, and it is not installed or does not start."""
+        return grading.is_right(answer, gold) or (
+            self.is_right(answer, gold) if self.can_grade(gold) else None
+        )
+
+    def can_grade(self, gold: str) -> bool:
+        """Whether answers can be compared with this one here; for a formula math-verify is started."""
+        return not is_formula(gold) or (_has_maths() and self._maths.starts())
 
     def compare(
         self, extracted: str, gold: str, answer_type: AnswerType, choices: tuple[str, ...] = ()
@@ -126,22 +133,21 @@ def is_formula(gold: str) -> bool:
     return bool(gold.strip()) and as_number(gold) is None and not notation.is_words(gold) and not is_letter
 
 
-def can_grade(gold: str) -> bool:
-    """Whether answers can be compared with this one here."""
-    return not is_formula(gold) or _has_maths()
-
-
 def _has_maths() -> bool:
     return importlib.util.find_spec("math_verify") is not None
 
 
 def need_maths(answer_type: AnswerType) -> None:
-    """Refuse to begin a run whose formulas could not be graded."""
-    if answer_type == "maths" and not _has_maths():
+    """Refuse to begin a run whose formulas could not be graded; math-verify is started to see."""
+    if answer_type != "maths":
+        return
+    if not _has_maths():
         raise RSDError(
             "Answers that are formulas are graded by math-verify, which is not installed.",
             "pip install 'rsd-cli[eval]'",
         )
+    with closing(Comparer(1.0)) as comparer:
+        comparer.running()
 
 
 def extract(answer: str, answer_type: AnswerType, *, boxed_only: bool = False) -> str | None:

@@ -33,10 +33,19 @@ class Comparer:
             raise ValueError(f"{seconds} seconds is no time limit")
         self.seconds = seconds
         self._process: subprocess.Popen[str] | None = None
+        self._fails = False
+
+    def starts(self) -> bool:
+        """Whether the worker runs, which is tried now; one that did not start is not tried again."""
+        if not self._fails and (self._process is None or self._process.poll() is not None):
+            self.close()
+            self._process = _start()
+            self._fails = self._process is None
+        return not self._fails
 
     def compare(self, given: str, gold: str) -> Verdict:
         """Whether the formulas are the same. What hangs or crashes is "timeout" and costs this answer only."""
-        process = self._running()
+        process = self.running()
         request = {"given": notation.formula(given), "gold": notation.formula(gold), "seconds": self.seconds}
         reply = _exchange(process, json.dumps(request), self.seconds + GRACE_SECONDS)
         if reply is None:
@@ -49,14 +58,17 @@ class Comparer:
             _end(self._process)
             self._process = None
 
-    def _running(self) -> subprocess.Popen[str]:
-        if self._process is None or self._process.poll() is not None:
-            self.close()
-            self._process = _start()
+    def running(self) -> subprocess.Popen[str]:
+        """The worker; RSDError where it does not start."""
+        if not self.starts() or self._process is None:
+            raise RSDError(
+                "math-verify, which grades formulas, does not start.", "pip install --upgrade 'rsd-cli[eval]'"
+            )
         return self._process
 
 
-def _start() -> subprocess.Popen[str]:
+def _start() -> subprocess.Popen[str] | None:
+    """A worker that is ready; None if it did not get so far."""
     process = subprocess.Popen(
         [sys.executable, "-I", "-B", str(Path(__file__).with_name("maths_worker.py"))],
         stdin=subprocess.PIPE,
@@ -67,9 +79,7 @@ def _start() -> subprocess.Popen[str]:
     )
     if _exchange(process, None, START_SECONDS) is None:
         _end(process)
-        raise RSDError(
-            "math-verify, which grades formulas, does not start.", "pip install --upgrade 'rsd-cli[eval]'"
-        )
+        return None
     return process
 
 

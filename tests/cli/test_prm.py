@@ -422,11 +422,15 @@ def test_the_drafts_answers_are_graded_where_gold_ones_are_known(rsd):
     assert json.loads(rsd(*args, "--json").out)["draft"] is None
 
 
-def test_formulas_that_can_not_be_compared_are_not_graded_or_refused(rsd, monkeypatch):
+@pytest.mark.parametrize(
+    ("place", "found"),
+    [("rsd_cli.evaluation.grader._has_maths", False), ("rsd_cli.evaluation.maths._start", None)],
+)
+def test_formulas_that_can_not_be_compared_are_not_graded_or_refused(place, found, rsd, monkeypatch):
     for name, value in rsd.env().items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(rsd.home)
-    monkeypatch.setattr("rsd_cli.evaluation.grader._has_maths", lambda: False)
+    monkeypatch.setattr(place, lambda: found)
     path = Path(questions(rsd.home, n=12))
     path.write_text(path.read_text().replace("#### 2", "#### 1+x^2"))
     args = ["calibrate", str(path), "--trio", "tiny", "--rows", "3", "-n", "9", *SHORT]

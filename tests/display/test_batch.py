@@ -267,7 +267,7 @@ def test_a_summary_tells_of_answers_that_were_not_compared(gold, told, clock):
         tally.add(answered("72", gold=each))
     text = " ".join(summary(tally, force_terminal=False).split())
     assert f"right {told}" in text
-    assert "with formulas not compared, which takes pip install 'rsd-cli[eval]'" in text
+    assert "with formulas not compared, which takes pip install --upgrade 'rsd-cli[eval]'" in text
 
 
 def test_a_summary_tells_of_steps_that_the_prm_gave_no_reward(clock):

@@ -316,6 +316,27 @@ def test_a_worker_that_cannot_start_is_an_error_with_a_hint(monkeypatch):
     assert "rsd-cli[eval]" in refusal.value.hint
 
 
+def test_a_worker_that_cannot_start_is_tried_once_and_its_formulas_are_not_graded(monkeypatch):
+    starts = []
+    monkeypatch.setattr("rsd_cli.evaluation.maths._start", lambda: starts.append("try"))
+    with Grader() as grader:
+        assert grader.known_right("So it is 71.", "72") is False
+        assert not starts, "numbers need none"
+        assert [grader.known_right(rf"\boxed{{{text}}}", "x+3") for text in ("3+x", "x+3", "4")] == [
+            None,
+            True,
+            None,
+        ]
+    assert starts == ["try"]
+
+
+def test_a_run_with_formulas_is_refused_where_the_worker_cannot_start(monkeypatch):
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    need_maths("numeric")
+    with pytest.raises(RSDError, match="does not start"):
+        need_maths("maths")
+
+
 def test_a_time_limit_is_positive():
     with pytest.raises(ValueError, match="no time limit"):
         Grader(seconds=0)
