@@ -32,7 +32,7 @@ from rsd_cli.engine.llama import Model
 from rsd_cli.engine.sampling import CANDIDATES
 from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
-from rsd_cli.evaluation.grading import is_right
+from rsd_cli.evaluation.grader import is_right
 from rsd_cli.rewards.draft_head import DraftHead
 from rsd_cli.rewards.families import Solution
 from rsd_cli.rewards.heads import load_head
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from rsd_cli.records import EndedBy
     from rsd_cli.rewards.families import Reader
 
     Measure = Callable[[str, Sequence[str]], list[float]]  # a problem and its steps to their rewards
@@ -191,7 +192,8 @@ def own_answers(record: Path, questions: Path) -> Iterator[Labelled]:
     for answer in answers:
         if answer["run"] == "audit 0":
             task, steps = tasks[answer["id"]], [step["text"] for step in answer["steps"]]
-            right: list[bool | None] = [is_right("".join(steps), task.answer)] * len(steps)
+            ended_by: EndedBy = answer.get("ended_by") or "eog"  # earlier versions do not tell
+            right: list[bool | None] = [is_right("".join(steps), task.answer, ended_by)] * len(steps)
             yield Labelled(task.id, task.question, [step.removesuffix("\n\n") for step in steps], right)
 
 

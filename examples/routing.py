@@ -12,12 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rsd_cli.cli.questions import read_questions
-from rsd_cli.evaluation.grading import is_right
+from rsd_cli.evaluation.grader import is_right
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,18 +42,17 @@ def main() -> None:
     args = parser.parse_args()
     kept = [json.loads(line) for line in args.answers.open()][1:]
     by_run = {
-        run: {each["id"]: each["steps"] for each in kept if each["run"] == run}
-        for run in ("audit 0", "target 1")
+        run: {each["id"]: each for each in kept if each["run"] == run} for run in ("audit 0", "target 1")
     }
     drafted, targeted = by_run.values()
     gold = {task.id: task.answer for task in read_questions(args.questions, len(drafted), need_gold=True)}
     ids = sorted(drafted.keys() & targeted.keys())
     right = {
-        name: np.array([is_right("".join(step["text"] for step in answers[i]), gold[i]) for i in ids])
+        name: np.array([_is_right(answers[i], gold[i]) for i in ids])
         for name, answers in (("draft", drafted), ("target", targeted))
     }
     tokens = {
-        name: np.array([sum(step["tokens"] for step in answers[i]) for i in ids])
+        name: np.array([sum(step["tokens"] for step in answers[i]["steps"]) for i in ids])
         for name, answers in (("draft", drafted), ("target", targeted))
     }
     both, only = right["draft"] & right["target"], right["target"] & ~right["draft"]
@@ -62,7 +61,7 @@ def main() -> None:
         f"draft {right['draft'].mean():.1%}, target {right['target'].mean():.1%}"
     )
     for name, figure in FIGURES.items():
-        values = np.array([figure([step["reward"] or 0.0 for step in drafted[i]]) for i in ids])
+        values = np.array([figure([step["reward"] or 0.0 for step in drafted[i]["steps"]]) for i in ids])
         cells = []
         for share in SHARES:
             routed = values < np.quantile(values, share)
@@ -72,6 +71,12 @@ def main() -> None:
             chord = right["draft"].mean() + of_tokens * (right["target"].mean() - right["draft"].mean())
             cells.append(f"{accuracy:.1%} at {of_tokens:.0%} ({100 * (accuracy - chord):+.1f})")
         print(f"{name:8}", "  ".join(cells))
+
+
+def _is_right(answer: dict[str, Any], gold: str) -> bool:
+    """Records of earlier versions do not tell how an answer ended."""
+    text = "".join(step["text"] for step in answer["steps"])
+    return is_right(text, gold, answer.get("ended_by") or "eog")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.answers import CUT_SHORT, Answered
 from rsd_cli.decoding.gating import gated, unrewarded
-from rsd_cli.evaluation.grading import gsm8k_gold, is_right
+from rsd_cli.evaluation.grader import is_right
+from rsd_cli.evaluation.grading import gsm8k_gold
 from rsd_cli.evaluation.verdict import make_verdict, spent_tariff
 from rsd_cli.evaluation.workload import Workload
 from rsd_cli.records import RoleTime, Usage
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from rsd_cli.batch.answers import Outcome
     from rsd_cli.engine.pace import Pace
     from rsd_cli.evaluation.verdict import Verdict
-    from rsd_cli.records import Record, Role
+    from rsd_cli.records import EndedBy, Record, Role
 
 WINDOW = 60.0  # seconds over which speeds are taken
 
@@ -99,7 +100,7 @@ class Tally:
     truncated: int = 0
     empty: int = 0
     unanswered: int = 0
-    grade: Callable[[str, str], bool | None] = is_right
+    grade: Callable[[str, str, EndedBy], bool | None] = is_right
     graded: int = 0
     ungraded: int = 0
     right: int = 0
@@ -142,7 +143,8 @@ class Tally:
         self.empty += not all(sample.answer.strip() for sample in outcome.samples)
         self.unanswered += outcome.final_answer is None
         if outcome.row.gold is not None:
-            right = self.grade(_given(outcome), gsm8k_gold(outcome.row.gold))
+            text, ended_by = _given(outcome)
+            right = self.grade(text, gsm8k_gold(outcome.row.gold), ended_by)
             self.ungraded += right is None
             self.graded += right is not None
             self.right += right is True
@@ -218,11 +220,11 @@ class Tally:
         }
 
 
-def _given(outcome: Answered) -> str:
-    """The text to grade: of one answer all of it, of several the final answer of the chosen one."""
+def _given(outcome: Answered) -> tuple[str, EndedBy]:
+    """The text to grade and how it ended: of one answer all of it, of several the final answer of the chosen one."""
     if len(outcome.samples) == 1:
-        return outcome.samples[0].answer
-    return "" if outcome.final_answer is None else rf"\boxed{{{outcome.final_answer}}}"
+        return outcome.samples[0].answer, outcome.samples[0].ended_by
+    return "" if outcome.final_answer is None else rf"\boxed{{{outcome.final_answer}}}", "eog"
 
 
 def _share(part: float, whole: float) -> float | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rsd_cli.batch.ledger import difference
 from rsd_cli.errors import OutputError, UsageError
 from rsd_cli.output import OwnFile
-from rsd_cli.records import Step
+from rsd_cli.records import EndedBy, Step
 from rsd_cli.strictjson import read_object
 
 if TYPE_CHECKING:
@@ -45,12 +45,13 @@ def digest(question: str) -> str:
 
 @dataclass(frozen=True)
 class Answered:
-    """One question, by its id and its digest, as one run answered it."""
+    """One question, by its id and its digest, as one run answered it; records of earlier versions tell no end."""
 
     run: str
     id: str
     question: str
     steps: tuple[Step, ...]
+    ended_by: EndedBy | None = None
 
     @property
     def text(self) -> str:

@@ -220,7 +220,7 @@ class Calibration:
 
         graded = [
             Graded(
-                self.grader.is_right(answered.text, task.answer),
+                self.grader.is_right(answered.text, task.answer, answered.ended_by or "eog"),
                 sum(step.tokens for step in answered.steps if step.author == "target"),
                 sum(step.tokens for step in answered.steps),
             )
@@ -249,7 +249,8 @@ class Calibration:
                 answered = finished(happened)
                 if answered and answered.ended_by != "interrupted":
                     problem, steps = answered.trajectory.problem, tuple(answered.trajectory.steps)
-                    self.answers.add(Answered(run, problem.id, digest(problem.question), steps))
+                    name = digest(problem.question)
+                    self.answers.add(Answered(run, problem.id, name, steps, answered.ended_by))
                     tell("")
         return not self.interrupt()
 

@@ -80,11 +80,11 @@ def train(
     plan = Plan(samples, completions, temperature=temperature, max_tokens=max_tokens, seed=seed)
     settings = asdict(plan) | {"model": model, "problems": problems.name}
     del settings["samples"]  # more of them are welcome
+    # Labels by other rules, as of earlier versions, are not mixed in.
+    settings["cut_short"] = "right by a box alone"
     if with_formulas(tasks):
         need_maths("maths")
-        settings["formulas"] = (
-            "math-verify"  # labels by other rules, as of earlier versions, are not mixed in
-        )
+        settings["formulas"] = "math-verify"
     folder = Folder(work)
     folder.check(settings)
     found = _hashed(setup.find_model(model, setup.Access(models, offline, yes=yes)))

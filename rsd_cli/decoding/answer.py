@@ -8,11 +8,16 @@ LONGEST = 4_000  # characters before the end in which an answer is looked for
 BOXED = re.compile(r"\\f?boxed\s*\{")
 
 
+def visible(text: str) -> str:
+    """What is not thinking; a thinking part that never ends hides what stands behind its beginning."""
+    return text.rsplit("</think>", 1)[-1].split("<think>", 1)[0]
+
+
 def final_answer(text: str) -> str | None:
-    r"""Content of the last complete \boxed{...} behind any </think>; None if there is none."""
-    visible = text.rsplit("</think>", 1)[-1][-LONGEST:]
-    for match in reversed(list(BOXED.finditer(visible))):
-        content = _braced(visible, match.end())
+    r"""Content of the last complete \boxed{...} of what is not thinking; None if there is none."""
+    said = visible(text)[-LONGEST:]
+    for match in reversed(list(BOXED.finditer(said))):
+        content = _braced(said, match.end())
         if content is not None:
             return content.strip()
     return None

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
-from rsd_cli.decoding.answer import final_answer
+from rsd_cli.decoding.answer import final_answer, visible
 from rsd_cli.errors import RSDError
-from rsd_cli.evaluation import grading, notation
+from rsd_cli.evaluation import notation
 from rsd_cli.evaluation.choices import LETTERS, letter_of_box, letter_of_text
-from rsd_cli.evaluation.grading import as_number, denies, last_number, same_text
+from rsd_cli.evaluation.grading import as_number, denies, last_number, same_answer, same_text
 from rsd_cli.evaluation.maths import Comparer, Verdict
 
 if TYPE_CHECKING:
@@ -87,17 +87,17 @@ class Grader:
         outcome = self.compare(extracted, gold, answer_type, choices)
         return Grade(outcome == "right", extracted, outcome, truncated)
 
-    def is_right(self, answer: str, gold: str) -> bool:
-        """Whether a text of which nothing more is known has the gold answer: by quick rules, but for a formula."""
+    def is_right(self, answer: str, gold: str, ended_by: EndedBy = "eog") -> bool:
+        """Whether a text has the gold answer: by quick rules, but for a formula."""
         if is_formula(gold):
-            return self.grade(answer, "eog", gold, "maths").right
-        return grading.is_right(answer, gold)
+            return self.grade(answer, ended_by, gold, "maths").right
+        return is_right(answer, gold, ended_by)
 
-    def known_right(self, answer: str, gold: str) -> bool | None:
+    def known_right(self, answer: str, gold: str, ended_by: EndedBy = "eog") -> bool | None:
         """The same; None where only math-verify could tell, and it is not installed or does not start."""
-        return grading.is_right(answer, gold) or (
-            self.is_right(answer, gold) if self.can_grade(gold) else None
-        )
+        if is_right(answer, gold, ended_by):
+            return True
+        return self.is_right(answer, gold, ended_by) if self.can_grade(gold) else None
 
     def can_grade(self, gold: str) -> bool:
         """Whether answers can be compared with this one here; for a formula math-verify is started."""
@@ -125,6 +125,11 @@ class Grader:
             return "unparsable"
         based = _same_in_base(given, gold)
         return self._maths.compare(given, gold) if based is None else _verdict(based)
+
+
+def is_right(answer: str, gold: str, ended_by: EndedBy = "eog") -> bool:
+    """Whether a text has the gold answer, by quick rules alone."""
+    return same_answer(extract(answer, "numeric", boxed_only=ended_by != "eog") or "", gold)
 
 
 def is_formula(gold: str) -> bool:
@@ -156,11 +161,11 @@ def extract(answer: str, answer_type: AnswerType, *, boxed_only: bool = False) -
     A thinking part that never ends holds no answer. `boxed_only` is for texts that were cut short: a number in the
     middle of a derivation is no answer.
     """
-    visible = answer.rsplit("</think>", 1)[-1].split("<think>", 1)[0]
-    boxed = final_answer(visible)
+    boxed = final_answer(answer)
     if boxed is not None or boxed_only:
         return boxed or None
-    return letter_of_text(visible) if answer_type == "choice" else last_number(visible)
+    said = visible(answer)
+    return letter_of_text(said) if answer_type == "choice" else last_number(said)
 
 
 def _compare_numbers(given: str, gold: str) -> Verdict:

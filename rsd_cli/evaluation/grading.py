@@ -9,7 +9,6 @@ import re
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from rsd_cli.decoding.answer import final_answer
 from rsd_cli.evaluation import notation
 
 if TYPE_CHECKING:
@@ -27,12 +26,6 @@ NAMED = re.compile(r"^[A-Za-z] ?= ?")  # x = 3 is 3
 TERM = re.compile(r"[-+*/^=_!\\();|<>≈≠]|0[a-z]$")  # what makes more of a number than a number with its unit
 DENIED = re.compile(r"\b(?:not|never|wrong|incorrect)\b|n't\b", re.IGNORECASE)
 LONGEST = 200  # characters of an answer that can be a number with its unit
-
-
-def is_right(answer: str, gold: str) -> bool:
-    r"""Whether the text's last \boxed{...}, or else its last number, is the gold answer."""
-    given = final_answer(answer)
-    return same_answer(last_number(answer) or "" if given is None else given, gold)
 
 
 def last_number(text: str) -> str | None:

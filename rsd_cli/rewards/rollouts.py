@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,10 @@ from rsd_cli.engine.sampling import Sampling
 if TYPE_CHECKING:
     from rsd_cli.engine.jobs import Job
     from rsd_cli.engine.seats import Engine
+    from rsd_cli.records import EndedBy
 
 State = NDArray[np.float16]
-IsRight = Callable[[str, str], bool]  # (solution, gold answer)
+IsRight: TypeAlias = "Callable[[str, str, EndedBy], bool]"  # (solution, gold answer, how it ended)
 NEVER = "\0"  # a separator that no text holds: the whole rest is one step
 
 
@@ -150,12 +151,14 @@ def sample(
 ) -> Sampled:
     """Sample solutions of one problem, one after the other."""
     for number in samples:
-        steps = yield from _solve(question, number, plan)
-        text = "".join(step.text for step in steps)
-        done(Rollout(question.id, number, question.text, steps, is_right(text, question.gold), question.gold))
+        steps, ended_by = yield from _solve(question, number, plan)
+        right = is_right("".join(step.text for step in steps), question.gold, ended_by)
+        done(Rollout(question.id, number, question.text, steps, right, question.gold))
 
 
-def _solve(question: Question, number: int, plan: Plan) -> Generator[Job, Any, tuple[SeenStep, ...]]:
+def _solve(
+    question: Question, number: int, plan: Plan
+) -> Generator[Job, Any, tuple[tuple[SeenStep, ...], EndedBy]]:
     steps: list[SeenStep] = []
     context, left = list(question.prompt), plan.max_tokens
     job = _step_job(question, number, plan, context, left, 0)
@@ -165,8 +168,10 @@ def _solve(question: Question, number: int, plan: Plan) -> Generator[Job, Any, t
         job = _step_job(question, number, plan, context, max(1, left), len(steps) + 1)
         observed: Observed = yield Read(context, (), (len(context) - 1, len(context)), hidden=True, ahead=job)
         steps.append(_make_step(written, observed))
-        if written.ended != "separator" or left <= 0 or len(steps) >= plan.max_steps:
-            return tuple(steps)
+        if written.ended != "separator":
+            return tuple(steps), written.ended
+        if left <= 0 or len(steps) >= plan.max_steps:
+            return tuple(steps), "max_tokens" if left <= 0 else "max_steps"
 
 
 def _step_job(
@@ -215,6 +220,7 @@ def _reaches(
     for number in range(plan.completions - 1):
         seed = seed_of(plan.seed, rollout.key, i, "completion", number)
         written: Written = yield Write(context, sampling, seed, NEVER, left)
-        if is_right(text + written.text, question.gold):
+        ended_by = "max_tokens" if written.ended == "separator" else written.ended
+        if is_right(text + written.text, question.gold, ended_by):
             return True
     return False

@@ -189,6 +189,17 @@ def test_a_single_answer_without_a_box_is_graded_by_its_last_number(clock):
     assert (tally.right, tally.unanswered) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [("So 5 + 7 = 12", 0), (r"It is \boxed{12}, as", 1), (r"<think>\boxed{12}", 0), ("<think>5 + 7 = 12", 0)],
+)
+def test_the_last_number_of_an_answer_that_was_cut_short_is_no_answer(answer, right, clock):
+    tally = Tally(clock)
+    record = replace(a_record(None), answer=answer, ended_by="max_tokens")
+    tally.add(Answered(a_row(gold="12"), (record,)))
+    assert (tally.graded, tally.right) == (1, right)
+
+
 def test_rows_without_a_known_answer_are_not_graded(clock):
     tally = Tally(clock)
     tally.add(answered("72"))
@@ -196,7 +207,7 @@ def test_rows_without_a_known_answer_are_not_graded(clock):
 
 
 def test_rows_whose_known_answer_cannot_be_compared_are_counted_apart(clock):
-    tally = Tally(clock, grade=lambda text, gold: None if gold == "x^2" else "72" in text)
+    tally = Tally(clock, grade=lambda text, gold, _ended: None if gold == "x^2" else "72" in text)
     for gold in ("x^2", "#### 72", "72"):
         tally.add(answered("72", gold=gold))
     tally.add(answered("1", "72", "72", gold="72"))

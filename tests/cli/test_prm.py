@@ -190,8 +190,11 @@ def test_formulas_are_compared_as_such_and_other_labels_not_mixed_in(rsd):
     rights = [Rollout.from_json(line) for line in kept]
     assert any(rollout.right and "sqrt" in (rollout.gold or "") for rollout in rights)
     manifest = rsd.home / "work" / "run.json"
-    manifest.write_text(manifest.read_text().replace('"formulas"', '"left"'))  # as of an earlier version
-    train(rsd, *FEW, "--label", "0").refused(5, "formulas", "'math-verify'", "--work")
+    for key, words in (("formulas", "'math-verify'"), ("cut_short", "'right by a box alone'")):
+        whole = manifest.read_text()
+        manifest.write_text(whole.replace(f'"{key}"', '"left"'))  # as of an earlier version
+        train(rsd, *FEW, "--label", "0").refused(5, key, words, "--work")
+        manifest.write_text(whole)
 
 
 def test_too_few_problems_are_refused_before_the_work(rsd):
@@ -418,6 +421,15 @@ def test_the_drafts_answers_are_graded_where_gold_ones_are_known(rsd):
     (rsd.home / "a.jsonl").write_text("".join(f"{line}\n" for line in (header, *map(json.dumps, answers))))
     assert "1 of 3 answers right (33.3%)" in rsd(*args).out
     assert json.loads(rsd(*args, "--json").out)["draft"] == {"right": 1, "graded": 3, "accuracy": 1 / 3}
+    for answer in answers:
+        answer["steps"] = [{**answer["steps"][-1], "text": f"It is {int(answer['id']) + 2}"}]
+        answer["ended_by"] = "max_tokens" if answer["id"] == "0" else "eog"
+    (rsd.home / "a.jsonl").write_text("".join(f"{line}\n" for line in (header, *map(json.dumps, answers))))
+    assert "1 of 3 answers right" in rsd(*args).out, "the first was cut short before it had a box"
+    for answer in answers:
+        del answer["ended_by"]  # as of an earlier version
+    (rsd.home / "a.jsonl").write_text("".join(f"{line}\n" for line in (header, *map(json.dumps, answers))))
+    assert "2 of 3 answers right" in rsd(*args).out
     path.write_text("".join(json.dumps({"question": row["question"]}) + "\n" for row in rows))
     assert json.loads(rsd(*args, "--json").out)["draft"] is None
 

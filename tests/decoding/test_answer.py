@@ -25,6 +25,8 @@ from rsd_cli.decoding.answer import final_answer
         (r"\boxed{\text{a}", None),
         (r"<think>\boxed{1}</think>\boxed{2}", "2"),
         (r"<think>\boxed{1}</think> no box", None),
+        (r"<think>\boxed{1}", None),
+        (r"\boxed{1} <think>\boxed{2}", "1"),
         (r"<think>a</think>\boxed{1}</think>\boxed{2}", "2"),
         ("\\boxed{line\nbreak}", "line\nbreak"),
         (r"unboxed{5}", None),

@@ -261,7 +261,7 @@ def test_a_summary_tells_what_is_odd(clock):
     ("gold", "told"), [("x^2", "0 of 0 with"), ("72", "1 of 1 with a known answer (100%); 1")]
 )
 def test_a_summary_tells_of_answers_that_were_not_compared(gold, told, clock):
-    tally = Tally(clock, grade=lambda _text, gold: None if gold == "x^2" else True)
+    tally = Tally(clock, grade=lambda _text, gold, _ended: None if gold == "x^2" else True)
     clock.now += 1
     for each in ("x^2", gold):
         tally.add(answered("72", gold=each))

@@ -13,8 +13,7 @@ import pytest
 from rsd_cli.errors import RSDError
 from rsd_cli.evaluation import maths, maths_worker
 from rsd_cli.evaluation.choices import letter_of_box, letter_of_text
-from rsd_cli.evaluation.grader import Grade, Grader, is_formula, need_maths
-from rsd_cli.evaluation.grading import is_right
+from rsd_cli.evaluation.grader import Grade, Grader, is_formula, is_right, need_maths
 from rsd_cli.evaluation.items import Item
 from rsd_cli.evaluation.taskdata import load
 from rsd_cli.evaluation.tasks import TASKS
@@ -288,6 +287,15 @@ def test_a_text_alone_is_graded_with_formulas_compared(text, gold, grader):
     assert grader.is_right(text, gold)
     assert not grader.is_right(text, gold + "9")
     assert is_right(text, gold) != is_formula(gold)
+
+
+@pytest.mark.parametrize(
+    ("text", "gold"), [("So 5 + 7 = 12", "12"), ("<think>So it is 12.", "12"), ("x^2+1", "1+x^2")]
+)
+def test_a_text_that_was_cut_short_has_no_answer_but_in_a_box(text, gold, grader):
+    assert not grader.is_right(text, gold, "max_tokens")
+    assert grader.known_right(text, gold, "context") is False
+    assert grader.is_right(rf"\boxed{{{gold}}} and", gold, "max_tokens")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 import pytest
 
-from rsd_cli.evaluation.grading import as_number, gsm8k_gold, is_right, same_answer
+from rsd_cli.evaluation.grader import is_right
+from rsd_cli.evaluation.grading import as_number, gsm8k_gold, same_answer
 
 
 @pytest.mark.parametrize(
