@@ -136,9 +136,17 @@ def _question(row: Row) -> str:
     return _text(row, key)
 
 
-def _text(row: Row, key: str) -> str:
-    """A field's text; numbers count as text."""
+def field_text(row: Row, key: str) -> str:
+    """A field's text as it stands; numbers count as text."""
     value = row[key]
-    if not isinstance(value, str | int | float) or isinstance(value, bool) or not str(value).strip():
-        raise ValueError(f"{key!r} is {str(value)[:40]!r}")
-    return str(value).strip()
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        raise ValueError(f"{key!r} is {str(value)[:40]!r}")  # noqa: TRY004 - the row is wrong, not the program
+    return str(value)
+
+
+def _text(row: Row, key: str) -> str:
+    """A field's text, which may not be empty."""
+    text = field_text(row, key).strip()
+    if not text:
+        raise ValueError(f"{key!r} is {str(row[key])[:40]!r}")
+    return text

@@ -11,7 +11,8 @@ r"""A user's own task, declared in a short YAML file of this form.
     prompt: "{context}\n\n{question}"   # optional: fields of the row in braces, instead of the question alone
     system: "Answer in one word."  # optional, instead of the paper's prompt
 
-The answer of a multiple-choice row is a letter, an index from 0 or the option's text. Reads the YAML file only.
+Fields are text or numbers; only an answer may also be true or false. The answer of a multiple-choice row is a letter,
+an index from 0 or the option's text. Reads the YAML file only.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from rsd_cli.decoding.prompts import MATHS
 from rsd_cli.errors import UsageError
-from rsd_cli.evaluation.items import Item, Row, with_choices
+from rsd_cli.evaluation.items import Item, Row, field_text, with_choices
 from rsd_cli.evaluation.tasks import TASKS, Task
 from rsd_cli.registry import strictyaml
 from rsd_cli.registry.names import NAME, RULE, suggestion
@@ -72,14 +73,15 @@ class UserTask(_Strict):
 
     def read(self, number: str, row: Row) -> Item:
         """A row as an item; raises KeyError or ValueError for a row without the fields."""
-        question = _filled(self.prompt, row) if self.prompt else str(row[self.fields.question])
-        ident = str(row[self.fields.id]) if self.fields.id else number
+        question = _filled(self.prompt, row) if self.prompt else field_text(row, self.fields.question)
+        ident = field_text(row, self.fields.id) if self.fields.id else number
         answer = row[self.fields.answer]
-        if not question.strip() or answer is None or not str(answer).strip():
+        gold = str(answer) if isinstance(answer, bool) else field_text(row, self.fields.answer)
+        if not question.strip() or not gold.strip():
             raise ValueError("its question or its answer is empty")
         if self.fields.choices:
             return with_choices(ident, row, question.strip(), row[self.fields.choices], answer)
-        return Item(ident, question.strip(), str(answer).strip(), row)
+        return Item(ident, question.strip(), gold.strip(), row)
 
 
 def read_task(path: Path) -> Task:
@@ -91,7 +93,7 @@ def read_task(path: Path) -> Task:
         declared = UserTask.model_validate(document.data)
     except ValidationError as error:
         raise _refusal(document, error.errors(include_url=False)) from None
-    file = path.parent / Path(declared.file).expanduser()
+    file = path.parent / _expanded(declared.file, document)
     said = hashlib.sha256(declared.model_dump_json().encode()).hexdigest()
     return Task(
         declared.name,
@@ -103,9 +105,19 @@ def read_task(path: Path) -> Task:
     )
 
 
+def _expanded(file: str, document: Document) -> Path:
+    try:
+        return Path(file).expanduser()
+    except RuntimeError:  # nobody is called so
+        raise UsageError(
+            f"{document.at(('file',))}: file is {file[:40]!r}, and there is no such user.",
+            "Write the whole path.",
+        ) from None
+
+
 def _filled(prompt: str, row: Row) -> str:
     """The prompt with fields of the row in place of their names; nothing else is looked up."""
-    return PLACEHOLDER.sub(lambda match: str(row[match[1]]), prompt)
+    return PLACEHOLDER.sub(lambda match: field_text(row, match[1]), prompt)
 
 
 def _refusal(document: Document, errors: list[ErrorDetails]) -> UsageError:

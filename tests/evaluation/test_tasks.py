@@ -180,6 +180,11 @@ def test_a_users_multiple_choice_task_with_its_own_prompt(file_of, tmp_path):
             "fields.choices and answer_type choice go together",
             "",
         ),
+        (
+            "name: a\nfile: ~nobody-here/q.jsonl\nanswer_type: maths\n",
+            "task.yaml:2:.*file is '~nobody-here/q.jsonl'",
+            "whole path",
+        ),
         ("name: a\nfile: 7\nanswer_type: maths\n", "task.yaml:2:.*file is '7'.*string", ""),
         ("name: a\nfile: q\nanswer_type: maths\nfields: {frage: x}\n", "task.yaml:4:.*'frage'", "question"),
         ("- a\n", "not a mapping", "name, file"),
@@ -202,6 +207,34 @@ def test_rows_that_do_not_fit_a_users_task(file_of, tmp_path):
         load(find_task(str(tmp_path / "task.yaml")))
     file_of({"question": "Q?", "answer": 1}, name="q.jsonl")
     with pytest.raises(UsageError, match="no field 'key'; it has answer, question"):
+        load(find_task(str(tmp_path / "task.yaml")))
+
+
+FIELDS = "fields: {question: q, answer: a, id: key}\n"
+PROMPT = 'prompt: "{context}|{q}"\n'
+
+
+@pytest.mark.parametrize("value", [None, ["x"], {"x": 1}])
+@pytest.mark.parametrize(
+    ("more", "field"), [("", "q"), (PROMPT, "context"), (PROMPT, "q"), ("", "key"), ("", "a")]
+)
+def test_what_is_no_text_is_no_field_of_a_users_task(more, field, value, file_of, tmp_path):
+    (tmp_path / "task.yaml").write_text(f"name: t\nfile: q.jsonl\nanswer_type: numeric\n{FIELDS}{more}")
+    row = {"q": "Q?", "a": 1, "key": 1, "context": "C."}
+    file_of(row | {field: value}, name="q.jsonl")
+    with pytest.raises(UsageError, match=rf"Row 1 of .*q.jsonl can't be used: '{field}' is "):
+        load(find_task(str(tmp_path / "task.yaml")))
+
+
+def test_numbers_are_text_and_a_field_of_a_prompt_may_be_empty(file_of, tmp_path):
+    (tmp_path / "task.yaml").write_text(f"name: t\nfile: q.jsonl\nanswer_type: numeric\n{FIELDS}{PROMPT}")
+    row = {"q": 7, "a": 1.5, "key": 3, "context": ""}
+    file_of(row, row | {"a": True, "key": "four"}, name="q.jsonl")
+    first, second = load(find_task(str(tmp_path / "task.yaml"))).items
+    assert (first.id, first.question, first.gold) == ("3", "|7", "1.5")
+    assert (second.id, second.gold) == ("four", "True")
+    file_of(row | {"context": False}, name="q.jsonl")
+    with pytest.raises(UsageError, match="'context' is 'False'"):
         load(find_task(str(tmp_path / "task.yaml")))
 
 
