@@ -21,6 +21,7 @@ from rsd_cli.engine.sampling import Sampling
 from rsd_cli.errors import RSDError, UsageError
 from rsd_cli.output import OwnFile
 from rsd_cli.records import Record
+from rsd_cli.registry.files import file_size, kind_at
 from rsd_cli.rewards.families import Aggregate
 from rsd_cli.strictjson import read_object, shown
 
@@ -201,7 +202,9 @@ def find(name: str) -> Path:
 
 def _newest_first() -> list[Path]:
     """All journals; what else has such a name, as a link to nothing, is none."""
-    files = [path for path in data_directory().glob("*.jsonl") if path.is_file()]
+    folder = data_directory()
+    found = folder.glob("*.jsonl") if kind_at(folder) == "folder" else ()
+    files = [path for path in found if file_size(path) is not None]
     return sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
 
 

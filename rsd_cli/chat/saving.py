@@ -53,9 +53,9 @@ def _whole(path: Path) -> Iterator[None]:
 
 def load(path: Path) -> Kept:
     """The conversation that was saved to a file."""
-    if path.exists() and not path.is_file():
-        raise UsageError(f"{path} is no regular file.", "Name a file that /save wrote.")
     try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} is no regular file.", "Name a file that /save wrote.")
         text = path.read_bytes().decode()
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no text: byte {error.start + 1:,} is not UTF-8.") from error

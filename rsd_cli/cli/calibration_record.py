@@ -11,6 +11,7 @@ from rsd_cli.batch.ledger import difference
 from rsd_cli.errors import OutputError, UsageError
 from rsd_cli.output import OwnFile
 from rsd_cli.records import EndedBy, Step
+from rsd_cli.registry.files import kind_at
 from rsd_cli.strictjson import read_object
 
 if TYPE_CHECKING:
@@ -118,9 +119,10 @@ class Answers:
 
 def _refuse_foreign(path: Path, header: str) -> None:
     """Refuse a file of something else before a last line of it is taken for a torn one and cut off."""
-    if not path.exists():
+    kind = kind_at(path)
+    if kind is None:
         return
-    if not path.is_file():
+    if kind != "file":
         raise UsageError(f"--record {path} is no regular file.", "Name a file to write to.")
     try:
         with path.open("rb") as file:

@@ -20,17 +20,19 @@ if TYPE_CHECKING:
 def check_plot(path: Path) -> None:
     """Refuse before the work what could not be written behind it."""
     from rsd_cli.display.calibration_plot import FORMATS, check_matplotlib
+    from rsd_cli.registry.files import kind_at
 
     if path.suffix.lower() not in FORMATS:
         raise UsageError(
             f"--plot {path} ends neither in .png nor in .svg.",
             f"For example: --plot {path.stem or 'report'}.png",
         )
-    if path.is_dir():
+    kind = kind_at(path)
+    if kind == "folder":
         raise UsageError(f"--plot {path} is a folder.", "Name a file.")
-    if not path.parent.is_dir():
+    if kind_at(path.parent) != "folder":
         raise UsageError(f"--plot {path} lies in no folder that is there.", f"Make {path.parent} first.")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    if not os.access(path if kind else path.parent, os.W_OK):
         raise UsageError(f"--plot {path} can't be written.", "Name a file in a folder of yours.")
     check_matplotlib()
 

@@ -19,6 +19,7 @@ from rsd_cli.evaluation.samples import read_samples
 from rsd_cli.evaluation.sharing import can_give, shared
 from rsd_cli.evaluation.speed import COUNTING, engine_rates
 from rsd_cli.output import OwnFile
+from rsd_cli.registry.files import kind_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +101,7 @@ class Pass:
     @property
     def samples(self) -> tuple[Sample, ...]:
         """The questions of this run that are over, in their order."""
-        known = read_samples(self.place) if self.place.exists() else ()
+        known = read_samples(self.place) if kind_at(self.place) else ()
         wanted = range(len(self.data.items))
         return tuple(sorted((s for s in known if s.doc_id in wanted), key=lambda sample: sample.doc_id))
 

@@ -35,10 +35,12 @@ def merge(
     appended is sorted out.
     """
     from rsd_cli.batch.merging import Merged, read_parts, write_merged_manifest
+    from rsd_cli.registry.files import kind_at
 
     for part in parts:
-        if not part.is_file():
-            problem = "is no file" if part.exists() else "is not there"
+        kind = kind_at(part)
+        if kind != "file":
+            problem = "is no file" if kind else "is not there"
             raise UsageError(f"{part} {problem}.", "Name files that rsd batch wrote.")
     known = read_parts(parts)
     asked_in = [questions] if questions else [Path(part.source) for part in known if part.source]
@@ -78,14 +80,16 @@ def _tell(output: Path, merged: Merged, strangers: list[str], *, checked: bool) 
 def _check_output(output: Path, read: list[Path], *, overwrite: bool) -> None:
     """Refuse to write over what is read, over a file that nobody gave up, and where no file can be."""
     from rsd_cli.output import is_same_file
+    from rsd_cli.registry.files import kind_at
 
     if any(is_same_file(output, each) for each in read):
         raise UsageError(f"{output} is read as well.", "Name another file for the whole.")
-    if not output.parent.is_dir():
+    if kind_at(output.parent) != "folder":
         raise UsageError(f"{output.parent} is no folder.", "Name a file in a folder that exists.")
-    if output.exists() and not output.is_file():
+    there = kind_at(output)
+    if there and there != "file":
         raise UsageError(f"{output} is no regular file.", "Name a file to write to.")
-    if output.exists() and not overwrite:
+    if there and not overwrite:
         raise UsageError(f"{output} is there already.", "Name another file, or replace it with --overwrite.")
 
 
@@ -93,9 +97,10 @@ def _asked(part: Part, questions: Path | None) -> Iterator[str]:
     """The ids of the input, if it is still there."""
     from rsd_cli.batch.rows import Fields, row_id
     from rsd_cli.batch.source import Source
+    from rsd_cli.registry.files import file_size
 
     place = str(questions) if questions else part.source
-    if not questions and not Path(place).is_file():
+    if not questions and file_size(Path(place)) is None:
         return
     names = part.settings.get("fields") or ["", ""]
     for line in Source(place).lines():

@@ -82,13 +82,15 @@ def warn_of_guess(head: Head) -> None:
 
 def checkpoint_files(checkpoint: str, revision: str | None) -> LocalFiles | HubFiles:
     """A directory's or a repository's files; `user/repo@rev` says the revision as --revision does."""
+    from rsd_cli.registry.files import kind_at
     from rsd_cli.registry.references import parse
     from rsd_cli.rewards.checkpoints import LocalFiles
 
     path = Path(checkpoint).expanduser()
-    if path.is_dir():
+    kind = kind_at(path)
+    if kind == "folder":
         return LocalFiles(path)
-    if path.exists():
+    if kind:
         raise UsageError(f"{checkpoint!r} is a file.", f"Name its directory: {path.parent}")
     named = parse(checkpoint)
     if named is None or named.quant or named.file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rsd_cli.errors import UsageError
+from rsd_cli.registry.files import kind_at
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +20,7 @@ def check_head_place(output: Path, read: LocalFiles | HubFiles | None = None) ->
     from rsd_cli.rewards.heads import is_head
 
     _check_folder(output)
-    if output.is_file() and not is_head(output):
+    if kind_at(output) == "file" and not is_head(output):
         raise UsageError(f"{output} is there, and is no head.", "Name another -o FILE.")
     inside = isinstance(read, LocalFiles) and output.parent.samefile(read.directory)
     if inside and output.name in {*INDICES, *WHOLE}:
@@ -29,7 +30,7 @@ def check_head_place(output: Path, read: LocalFiles | HubFiles | None = None) ->
 def check_gguf_place(output: Path) -> None:
     """Refuse a GGUF's place that any file has: the base itself, say. A head beside it may be replaced."""
     _check_folder(output)
-    if output.exists():
+    if kind_at(output):
         raise UsageError(f"{output} is there already.", "Name another -o FILE.")
     check_head_place(head_beside(output))
 
@@ -40,5 +41,5 @@ def head_beside(output: Path) -> Path:
 
 
 def _check_folder(output: Path) -> None:
-    if not output.parent.is_dir():
+    if kind_at(output.parent) != "folder":
         raise UsageError(f"{output.parent} is no folder.", "Name a file in a folder that exists.")

@@ -123,12 +123,13 @@ def _lasting(choice: Choice, registry: Registry) -> Choice:
 
 def _spec(prm: PrmEntry, entries: dict[Role, ModelEntry], access: Access) -> PrmSpec:
     """What the PRM needs; a head that is not there is refused before anything is downloaded for it."""
+    from rsd_cli.registry.files import kind_at
     from rsd_cli.rewards.spec import PrmSpec
 
     head = _head_file(prm.head) if prm.head else None
     if prm.family == "value-head" and not head and "prm" in entries:
         head = _head_beside(entries["prm"], access)
-    if prm.family in HEADED and not (head and head.is_file()):
+    if prm.family in HEADED and not (head and kind_at(head) == "file"):
         raise ModelError(
             f"PRM {prm.name} is of the family {prm.family} and its head "
             + (f"{head} is not there." if head else "is not named."),
@@ -143,9 +144,10 @@ def _head_file(name: str) -> Path:
     from pathlib import Path
 
     import rsd_cli
+    from rsd_cli.registry.files import file_size
 
     packed = Path(rsd_cli.__file__).parent / "heads" / name
-    return packed if packed.is_file() else Path(name).expanduser().absolute()
+    return packed if file_size(packed) is not None else Path(name).expanduser().absolute()
 
 
 def _head_beside(entry: ModelEntry, access: Access) -> Path | None:

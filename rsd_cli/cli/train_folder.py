@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rsd_cli.cli.prm_output import check_head_place
 from rsd_cli.errors import OutputError, UsageError
 from rsd_cli.output import OwnFile
+from rsd_cli.registry.files import kind_at
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
@@ -131,7 +132,8 @@ def check_output(output: Path) -> None:
             f"-o {output} is where the card belongs.", f"For example -o {output.stem}.safetensors"
         )
     check_head_place(output)
-    if card.exists() and not (card.is_file() and _first_line(card) == title(output)):
+    kind = kind_at(card)
+    if kind and not (kind == "file" and _first_line(card) == title(output)):
         raise UsageError(f"{card} is no card of a head, and would be overwritten.", "Name another -o FILE.")
 
 

@@ -81,7 +81,7 @@ def _file() -> Path:
 
 def _stamp(models_file: Path | None, kept: dict[str, Any]) -> list[Any]:
     """The version and the identity of every file that matters; OSError if one is gone."""
-    paths = [path.resolve() for path in registry_files(models_file)]
+    paths = [Path(os.path.realpath(path)) for path in registry_files(models_file)]
     paths += [Path(model["path"]) for model in kept["models"].values()]
     paths += [Path(kept["prm"]["head"])] if kept["prm"]["head"] else []
     return [rsd_cli.__version__, *([str(path), identity(path)] for path in paths)]

@@ -10,7 +10,6 @@ import hashlib
 import json
 import re
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.ledger import write_whole
@@ -20,10 +19,12 @@ from rsd_cli.evaluation.accounts import StrategyRun
 from rsd_cli.evaluation.costs import ROLES, projected
 from rsd_cli.evaluation.runs import Circumstances, Evaluation, TaskRun, relative_compute
 from rsd_cli.evaluation.samples import read_samples, set_hash
+from rsd_cli.registry.files import kind_at
 from rsd_cli.strictjson import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
     from typing import TypeVar
 
     from rsd_cli.evaluation.accounts import Account, Budget
@@ -94,14 +95,16 @@ def last_ended(folder: Path) -> str | None:
 
 
 def _newest(folder: Path) -> Path | None:
-    return max(filter(Path.is_file, folder.glob("results_*.json")), default=None)
+    found = (path for path in folder.glob("results_*.json") if kind_at(path) == "file")
+    return max(found, default=None)
 
 
 def read_evaluation(path: Path) -> Evaluation:
     """The evaluation of a results file with the sample files beside it, or of the newest one in a folder."""
-    if not path.exists():
+    kind = kind_at(path)
+    if kind is None:
         raise UsageError(f"{path} is not there.", "Name a folder that rsd eval wrote.")
-    if path.is_dir():
+    if kind == "folder":
         newest = _newest(path)
         if newest is None:
             raise UsageError(f"{path} has no results_*.json.", "Name a folder that rsd eval wrote.")

@@ -17,7 +17,7 @@ import yaml
 
 from rsd_cli.batch.ledger import write_whole
 from rsd_cli.errors import UsageError
-from rsd_cli.registry.files import asked_files, is_packed, registry_files, user_file
+from rsd_cli.registry.files import asked_files, is_packed, kind_at, registry_files, user_file
 from rsd_cli.registry.names import number_text
 from rsd_cli.registry.strictyaml import Document, parse, read
 
@@ -112,7 +112,7 @@ class _Edit:
 
     @cached_property
     def _before(self) -> str:
-        return self.path.read_bytes().decode() if self.path.is_file() else ""
+        return self.path.read_bytes().decode() if kind_at(self.path) == "file" else ""
 
     @cached_property
     def _document(self) -> Document:

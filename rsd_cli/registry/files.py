@@ -1,14 +1,35 @@
-"""Where models.yaml files are looked for, and whether a file is there. Reads none of them."""
+"""Where models.yaml files are looked for, and what is at a path. Reads none of them."""
 
 from __future__ import annotations
 
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from rsd_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+Kind = Literal["file", "folder", "other"]
+
+
+def kind_at(path: Path) -> Kind | None:
+    """What is at a path, None where nothing is; UsageError where that can't be told.
+
+    Path.exists and its like raise OSError in such a case, depending on Python's version.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name that none can have
+        return None
+    except OSError as error:
+        raise UsageError(f"{path} can't be looked at: {error.strerror}.", "Name another place.") from error
+    if stat.S_ISDIR(mode):
+        return "folder"
+    return "file" if stat.S_ISREG(mode) else "other"
 
 
 def file_size(path: Path) -> int | None:

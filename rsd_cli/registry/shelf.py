@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rsd_cli.errors import UsageError
 from rsd_cli.registry.entries import ConvertSource
-from rsd_cli.registry.files import file_size
+from rsd_cli.registry.files import file_size, kind_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,14 +74,15 @@ class Shelf:
         own = self.file(entry)
         heads = [own.with_name(f"{own.stem}.head.safetensors")] if _is_made_here(entry) else []
         yield from (path for path in (own, *heads) if os.path.lexists(path))
-        yield from list(own.parent.glob(glob.escape(own.name) + ".*"))
+        if kind_at(own.parent) == "folder":
+            yield from list(own.parent.glob(glob.escape(own.name) + ".*"))
 
     def lock(self, entry: ModelEntry, progress: Progress) -> AbstractContextManager[object]:
         """Taken; the kernel drops it when its holder dies."""
         from filelock import FileLock, Timeout
 
         lock = FileLock(self.directory / f".{entry.file_name}.lock")
-        if not self.directory.is_dir():
+        if kind_at(self.directory) != "folder":
             self.make()
         while True:
             try:

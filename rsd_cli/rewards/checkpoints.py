@@ -63,7 +63,12 @@ class LocalFiles:
 
     def names(self) -> list[str]:
         """Its files."""
-        return sorted(path.name for path in self.directory.iterdir() if path.is_file())
+        try:
+            return sorted(path.name for path in self.directory.iterdir() if path.is_file())
+        except OSError as error:
+            raise ModelError(
+                f"{self.directory} can't be read: {error.strerror}.", "Check its path."
+            ) from error
 
     def open(self, name: str) -> Bytes:
         """One of them."""

@@ -160,7 +160,14 @@ def test_a_pipe_keeps_nobody_waiting(tmp_path):
         load(tmp_path / "pipe")
 
 
-@pytest.mark.parametrize(("name", "why"), [("none.md", "can't be read"), (".", "is no regular file")])
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("none.md", "can't be read"),
+        (".", "is no regular file"),
+        ("x" * 300, "can't be read: File name too long"),
+    ],
+)
 def test_what_cannot_be_read_is_refused(tmp_path, name, why):
     with pytest.raises(UsageError, match=why):
         load(tmp_path / name)

@@ -333,3 +333,8 @@ def test_an_archive_cut_anywhere_is_refused(tmp_path):
         files = write(tmp_path / "m", {"pytorch_model.bin": whole[:end]})
         with pytest.raises(ModelError):
             take_head(Checkpoint(LocalFiles(files)))
+
+
+def test_a_directory_that_can_not_be_read_is_no_checkpoint(tmp_path):
+    with pytest.raises(ModelError, match="gone can't be read: No such file"):
+        Checkpoint(LocalFiles(tmp_path / "gone")).shapes()
