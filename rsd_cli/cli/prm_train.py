@@ -233,7 +233,7 @@ def _write(
     command: dict[str, str],
 ) -> None:
     """Fit, and write the head with its card beside it."""
-    from rsd_cli.cli.train_folder import card_of, title
+    from rsd_cli.cli.train_folder import plain, title, write_card
     from rsd_cli.rewards.card import Variant, model_card
     from rsd_cli.rewards.starter import VARIANTS, as_head, held_out, train_head
 
@@ -256,10 +256,11 @@ def _write(
         "calibration": f"Platt's scaling on {chosen.n_calibration:,} steps",
         "inputs": ", ".join(chosen.inputs),
     }
+    facts = {key: plain(value) for key, value in facts.items()}
     size = len(rollouts[0].steps[0].hidden)
     n_vocab = studio.engine.model.n_vocab
-    as_head(chosen, size, n_vocab, found.name, found.sha256 or "", facts).save(output)
-    card_of(output).write_text(model_card(title(output), facts, figures, variants), "utf-8")
+    as_head(chosen, size, n_vocab, plain(found.name), found.sha256 or "", facts).save(output)
+    write_card(output, model_card(title(output), facts, figures, variants))
     for row in figures:
         typer.echo(
             f"{row.label}: AUC {row.auc:.3f}, calibration error {row.calibration_error:.3f} on {row.steps:,} steps",

@@ -144,4 +144,16 @@ def _first_line(path: Path) -> str:
 
 def title(output: Path) -> str:
     """The first line of a head's card."""
-    return f"# {output.stem}"
+    return plain(f"# {output.stem}")
+
+
+def plain(text: str) -> str:
+    """A text that UTF-8 can hold: a byte of a name that is no character stands as an escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def write_card(output: Path, text: str) -> None:
+    """Write a head's card; one of that name is replaced at once or not at all."""
+    from rsd_cli.batch.ledger import write_whole
+
+    write_whole(card_of(output), [plain(text).encode()])

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -18,7 +20,7 @@ from rsd_cli.cli.questions import read_questions
 from rsd_cli.errors import UsageError
 from rsd_cli.evaluation.grading import last_number
 from rsd_cli.registry.names import number_text
-from rsd_cli.rewards.heads import load_head
+from rsd_cli.rewards.heads import Head, load_head
 from rsd_cli.rewards.rollouts import Rollout, SeenStep
 from tests.cli.command import declared, trio
 from tests.rewards.checkpoint_files import COMMIT, pytorch_bin, safetensors, serving, write
@@ -269,6 +271,66 @@ def test_a_trained_head_is_used_by_its_file_alone(rsd, trained):
     rsd(*ask, "--prm", "head.safetensors", "--draft", "judge").refused(
         3, "made for draft with the hash", "judge has"
     )
+
+
+def test_a_card_is_written_whole_or_not_at_all_and_the_same_command_goes_on(rsd, trained, monkeypatch):
+    card = rsd.home / "head.md"
+    old = card.read_bytes() + b"and a note of mine\n"
+    card.write_bytes(old)
+    for name, value in rsd.env().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(rsd.home)
+    save, limits = Head.save, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_the_disk(head, path):
+        save(head, path)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+
+    args = [
+        "train",
+        "questions.jsonl",
+        "--work",
+        "work",
+        "--model",
+        "draft",
+        "-o",
+        "head.safetensors",
+        *SHORT,
+    ]
+    with monkeypatch.context() as patched:
+        patched.setattr(Head, "save", fill_the_disk)
+        try:
+            done = CliRunner().invoke(prm.app, [*args, *FEW, "--label", "4"])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "No room left to write head.md" in str(done.exception)
+    assert card.read_bytes() == old
+    assert not list(rsd.home.glob("head.md.*"))
+    assert train(rsd, *FEW, "--label", "4", output="head.safetensors").code == 0
+    assert b"note of mine" not in card.read_bytes()
+
+
+def test_names_that_are_no_text_do_no_harm(rsd):
+    Path(solved(rsd)).rename(rsd.home / os.fsdecode(b"q\xe9.jsonl"))
+    args = (
+        "prm",
+        "train",
+        b"q\xe9.jsonl",
+        "--work",
+        b"w\xff",
+        "--model",
+        "draft",
+        "-o",
+        b"h\xfe.safetensors",
+    )
+    for _ in range(2):
+        done = rsd(*args, *FEW, "--label", "0", *SHORT)
+        assert done.code == 0, done.err
+    card = (rsd.home / os.fsdecode(b"h\xfe.md")).read_text()
+    command = load_head(rsd.home / os.fsdecode(b"h\xfe.safetensors")).facts["command"]
+    assert card.startswith("# h\\udcfe\n")
+    assert command.startswith("`rsd prm train 'q\\udce9.jsonl' --work 'w\\udcff' -o 'h\\udcfe.safetensors'")
+    assert command in card
 
 
 def test_a_file_that_is_no_head_of_a_draft_is_no_prm(rsd):
