@@ -64,7 +64,7 @@ def convert_checkpoint(
     quant = quant.lower()
     check_quantization(quant)
     check_gguf_place(output)
-    source = Checkpoint(checkpoint_files(checkpoint, revision))
+    source = Checkpoint(checkpoint_files(checkpoint, revision, offline=offline))
     found = setup.find_model(base, setup.Access(models, offline, yes=yes))
     with Interrupt() as interrupt, transfer_progress() as progress:
         try:

@@ -80,7 +80,9 @@ def warn_of_guess(head: Head) -> None:
         )
 
 
-def checkpoint_files(checkpoint: str, revision: str | None) -> LocalFiles | HubFiles:
+def checkpoint_files(
+    checkpoint: str, revision: str | None, *, offline: bool = False
+) -> LocalFiles | HubFiles:
     """A directory's or a repository's files; `user/repo@rev` says the revision as --revision does."""
     from rsd_cli.registry.files import kind_at
     from rsd_cli.registry.references import parse
@@ -89,6 +91,10 @@ def checkpoint_files(checkpoint: str, revision: str | None) -> LocalFiles | HubF
     path = Path(checkpoint).expanduser()
     kind = kind_at(path)
     if kind == "folder":
+        if revision:
+            raise UsageError(
+                f"{checkpoint!r} is a directory, which has no revision {revision}.", "Leave --revision out."
+            )
         return LocalFiles(path)
     if kind:
         raise UsageError(f"{checkpoint!r} is a file.", f"Name its directory: {path.parent}")
@@ -99,6 +105,11 @@ def checkpoint_files(checkpoint: str, revision: str | None) -> LocalFiles | HubF
         raise UsageError(
             f"{checkpoint!r} names the revision {named.revision}, --revision names {revision}.",
             "Leave one of them out.",
+        )
+    if offline:
+        raise UsageError(
+            f"{checkpoint!r} is read over the network, which --offline forbids.",
+            "Download it, and name its directory.",
         )
     from rsd_cli.registry.hubfiles import HubFiles
 

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from rsd_cli.engine.llama import DecodeAborted, listen, reason
-from rsd_cli.errors import ModelError, UsageError
+from rsd_cli.errors import DISK_FULL, ModelError, ResourceError, UsageError
 
 # isort: split
 import llama_cpp.llama_cpp as C  # noqa: N812 - behind our own module, which prepares the environment
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PREFIX = "LLAMA_FTYPE_MOSTLY_"
 AS_WRITTEN = "f16"
 POLL_SECONDS = 0.1
+PROBE = bytes(1 << 20)  # llama.cpp does not say why it could not write
 
 
 def quantizations() -> dict[str, int]:
@@ -38,9 +39,10 @@ def check_quantization(name: str) -> None:
 
 
 def quantize(source: Path, output: Path, name: str, aborted: Callable[[], bool]) -> None:
-    """Write `source` quantized. Raises ModelError if llama.cpp can't, DecodeAborted when asked to stop.
+    """Write `source` quantized. Raises ModelError if llama.cpp can't, ResourceError if no room is left for it.
 
-    llama.cpp offers no way to stop it, so it runs beside, and an abandoned run ends with the process.
+    DecodeAborted when asked to stop: llama.cpp offers no way to stop it, so it runs beside, and an abandoned run ends
+    with the process.
     """
     params = C.llama_model_quantize_default_params()
     params.ftype = quantizations()[name]
@@ -57,4 +59,21 @@ def quantize(source: Path, output: Path, name: str, aborted: Callable[[], bool])
             raise DecodeAborted
         time.sleep(POLL_SECONDS)
     if codes != [0]:
-        raise ModelError(f"llama.cpp could not write {output} as {name}{reason()}.", "Is the disk full?")
+        why = reason()
+        if _is_full(output):
+            raise ResourceError(
+                f"No room left to write {output} as {name}.", "Free some space, or choose another disk."
+            )
+        raise ModelError(f"llama.cpp could not write {output} as {name}{why}.", "Is the disk full?")
+
+
+def _is_full(output: Path) -> bool:
+    """Whether no more fits into a file."""
+    try:
+        with output.open("ab") as file:
+            file.write(PROBE)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.errno in DISK_FULL
+    return False

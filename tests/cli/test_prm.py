@@ -695,6 +695,7 @@ def test_a_checkpoint_that_is_none_is_refused_before_the_hub_is_asked(command, r
     for name in ("a b/c", "hf://a", "a/b/c", "../m", "a/b@", "a/b:Q8_0", "hf://a/b/x.gguf"):
         rsd("prm", command, name, *more).refused(2, "neither a directory nor a repository")
     rsd("prm", command, "a/b@main", "--revision", "other", *more).refused(2, "main", "other")
+    rsd("prm", command, "m", "--revision", "other", *more).refused(2, "'m' is a directory", "other", "out")
 
 
 @pytest.mark.parametrize("name", ["some/prm@v2", "hf://some/prm@v2"])

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import resource
 
 import gguf
 import numpy as np
@@ -15,7 +16,7 @@ from rsd_cli.engine.jobs import Observed, Read
 from rsd_cli.engine.llama import Model
 from rsd_cli.engine.quantize import quantize
 from rsd_cli.engine.seats import Engine
-from rsd_cli.errors import ModelError
+from rsd_cli.errors import ModelError, ResourceError
 from rsd_cli.rewards.heads import load_head
 from tests.rewards.checkpoint_files import COMMIT, safetensors, serving, write
 from tests.tiny_gguf import write_llama, write_mamba
@@ -244,6 +245,32 @@ def test_a_full_disk_is_no_conflict_of_output(rsd, base):
     assert running.returncode == 4, errors.decode()
     assert b"out.gguf.f16.part can't be written" in errors
     assert not list(rsd.home.glob("out*"))
+
+
+def test_a_full_disk_while_quantizing_is_a_resource_error(rsd, base):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (base.stat().st_size // 8, limits[1]))
+    try:
+        with pytest.raises(ResourceError, match=r"No room left to write .*out\.gguf as q8_0"):
+            quantize(base, rsd.home / "out.gguf", "q8_0", lambda: False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_what_goes_wrong_with_room_left_is_the_models_fault(rsd, base):
+    (rsd.home / "bad.gguf").write_bytes(base.read_bytes()[:4000])
+    with pytest.raises(ModelError, match="could not write"):
+        quantize(rsd.home / "bad.gguf", rsd.home / "out.gguf", "q8_0", lambda: False)
+
+
+def test_a_repository_is_not_read_offline(rsd, base):
+    with serving("some/prm") as hub:
+        hub.files = {"model.safetensors": safetensors(as_checkpoint(base))}
+        env = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
+        arguments = ("prm", "convert", "some/prm", "--base", "base.gguf", "-o", "out.gguf", "--offline")
+        rsd(*arguments, env=env).refused(2, "'some/prm'", "--offline", "directory")
+    assert hub.asked == []
+    assert converted(rsd, as_checkpoint(base), "--offline").code == 0
 
 
 def test_an_unknown_quantization_is_refused_with_common_ones(rsd, base):
