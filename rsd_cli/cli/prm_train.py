@@ -150,7 +150,7 @@ class Studio:
                 yield sample(question, numbers, self.plan, self.grader.is_right, finished)
 
         rollouts += self._run("rollouts", begin, len(keys), len(done))
-        return sorted(rollouts, key=lambda rollout: rollout.key)
+        return self._in_order(rollouts)
 
     def label(self, rollouts: list[Rollout], most: int) -> list[Rollout]:
         """The first held-out rollouts, one of a problem, with a share of their steps labelled."""
@@ -170,7 +170,12 @@ class Studio:
                     yield complete(question, rollout, self.plan, self.grader.is_right, finished)
 
         labelled += self._run("labelled", begin, len(keys), len(done))
-        return sorted(labelled, key=lambda rollout: rollout.key)
+        return self._in_order(labelled)
+
+    def _in_order(self, rollouts: list[Rollout]) -> list[Rollout]:
+        """As their problems stand in the file: more rows come behind, and the first rollouts stay the first."""
+        places = {question.id: place for place, question in enumerate(self.questions)}
+        return sorted(rollouts, key=lambda rollout: (places[rollout.id], rollout.sample))
 
     def _run(
         self,

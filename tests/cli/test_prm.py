@@ -361,6 +361,15 @@ def test_training_goes_on_where_it_was_interrupted_and_refuses_another_run(rsd):
     rsd(*args, "--seed", "5").refused(5, "seed", "--work")
 
 
+def test_more_rows_leave_the_labels_that_are_there(rsd):
+    solved(rsd)
+    labelled = rsd.home / "work" / "labelled.jsonl"
+    for rows in ("10", "30"):
+        train(rsd, *FEW, "--rows", rows, "--label", "3")
+        kept = [json.loads(line)["id"] for line in labelled.read_text().splitlines()]
+        assert sorted(kept, key=int) == ["1", "5", "8"]  # the first that are not to train on
+
+
 @pytest.mark.parametrize(("file", "model", "code"), [("nope", "draft", 2), ("questions.jsonl", "nope", 2)])
 def test_a_command_that_can_not_begin_claims_no_folder(file, model, code, rsd):
     questions(rsd.home)
