@@ -186,7 +186,8 @@ class Folder:
         self._write()
 
     def _write(self) -> None:
-        write_whole(self.path / MANIFEST, [self._known.to_json().encode()])
+        # A byte of a file's name that is no character has no UTF-8; as an escape it is the same JSON.
+        write_whole(self.path / MANIFEST, [self._known.to_json().encode("utf-8", "backslashreplace")])
 
     def finish(self, passes: Sequence[Pass], limit: int | None, sizes: dict[Role, float]) -> Evaluation:
         """Write results, table and report."""

@@ -78,6 +78,18 @@ def test_one_command_gives_table_results_and_report(rsd, rows):
     assert "rsd" in (rsd.home / "out" / "results.md").read_text()
 
 
+def test_names_that_are_no_text_do_no_harm(rsd, rows):
+    rows.rename(rsd.home / os.fsdecode(b"r\xe9.jsonl"))
+    args = ("eval", "gsm8k", "--data", b"r\xe9.jsonl", "--strategies", "draft", *COMMON[:-1], b"o\xff")
+    for limit in ("1", "2"):
+        done = rsd(*args, "--limit", limit)
+        assert done.code == 0, done.err
+    (kept,) = (rsd.home / os.fsdecode(b"o\xff")).glob("run.json")
+    settings = json.loads(kept.read_text())["settings"]
+    assert os.fsencode(settings["data"]["gsm8k"]["place"]) == b"r\xe9.jsonl"
+    assert rsd("eval", "compare", b"o\xff", b"o\xff").code == 0
+
+
 @pytest.mark.parametrize("strategies", ["rsd,target", "target,rsd"])
 def test_the_verdict_knows_what_a_full_batch_takes_the_target(strategies, rsd, rows):
     assert evaluate(rsd, rows, strategies=strategies).code == 0
