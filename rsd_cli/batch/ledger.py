@@ -140,13 +140,13 @@ class Ledger(LineFile):
         super().append(line)
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
-        known = read_manifest(self.path)
-        if known is None or "settings" not in known:
+        known = (read_manifest(self.path) or {}).get("settings")
+        if not isinstance(known, dict):
             raise OutputError(
                 f"{self.path} is there already, but not {manifest_path(self.path).name} that says how it was made.",
                 "Name another file, or start anew with --overwrite.",
             )
-        other = difference(known["settings"], settings)
+        other = difference(known, settings)
         if other:
             raise OutputError(
                 f"{self.path} was made with other settings: {other}.",
@@ -234,7 +234,7 @@ def read_manifest(output: Path) -> dict[str, Any] | None:
     """What is known of how an output file was made, None where nothing is."""
     try:
         known = json.loads(manifest_path(output).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return known if isinstance(known, dict) else None
 

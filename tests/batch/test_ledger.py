@@ -178,7 +178,10 @@ def test_a_long_value_is_shortened():
     assert difference(SETTINGS, dict(SETTINGS)) == ""
 
 
-@pytest.mark.parametrize("manifest", [None, b"", b"{", b"[]", b"{}", b"\xff"])
+NO_MANIFESTS = (b"", b"{", b"[]", b"{}", b"\xff", b'{"settings": 5}', b'{"settings": null}', b"[" * 100_000)
+
+
+@pytest.mark.parametrize("manifest", [None, *NO_MANIFESTS], ids=lambda manifest: repr(manifest)[:20])
 def test_a_file_without_a_manifest_is_refused(manifest, filled, opened, output):
     before = filled(a_line("a"))
     manifest_path(output).unlink()
