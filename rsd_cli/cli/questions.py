@@ -35,19 +35,20 @@ def read_questions(path: Path, rows: int, *, need_gold: bool) -> list[Task]:
 
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        lines = [line for line in text.split("\n") if line.strip()][
-            :rows
-        ]  # JSON may hold what else ends a line
+        lines = enumerate(text.split("\n"), start=1)  # JSON may hold what else ends a line
+        numbered = [(number, line) for number, line in lines if line.strip()][:rows]
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}.", "Name a JSONL file.") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 (byte {error.start}).", "Save it as UTF-8.") from error
-    if not lines:
+    if not numbered:
         raise UsageError(f"{path} is empty.", FORM)
-    tasks = [_task(path, number, line, gsm8k_gold) for number, line in enumerate(lines, start=1)]
-    for number, task in enumerate(tasks, start=1):
+    tasks = []
+    for place, (number, line) in enumerate(numbered):
+        task = _task(str(place), line, f"Line {number} of {path}", gsm8k_gold)
         if need_gold and task.gold is None:
             raise UsageError(f"Line {number} of {path} has no answer.", FORM)
+        tasks.append(task)
     return tasks
 
 
@@ -58,13 +59,13 @@ def with_formulas(tasks: Iterable[Task]) -> bool:
     return any(is_formula(task.answer) for task in tasks)
 
 
-def _task(path: Path, number: int, line: str, gold_of: Callable[[str], str]) -> Task:
+def _task(ident: str, line: str, where: str, gold_of: Callable[[str], str]) -> Task:
     try:
         row = json.loads(line)
         question = row.get("question", row.get("problem"))
         if not isinstance(question, str) or not question.strip():
             raise TypeError
     except (ValueError, TypeError, AttributeError, RecursionError):
-        raise UsageError(f"Line {number} of {path} has no question.", FORM) from None
+        raise UsageError(f"{where} has no question.", FORM) from None
     gold = row.get("answer")
-    return Task(str(number - 1), question, (None if gold is None else gold_of(str(gold))) or None)
+    return Task(ident, question, (None if gold is None else gold_of(str(gold))) or None)

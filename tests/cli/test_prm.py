@@ -67,6 +67,17 @@ def test_a_line_that_is_too_deep_is_a_bad_one(tmp_path):
         list(read_solutions('{"problem": ' + DEEP, "q"))
 
 
+def test_a_bad_line_is_named_by_its_number_behind_blank_ones_too(tmp_path):
+    path = tmp_path / "q.jsonl"
+    path.write_text('\n{"question": "What?", "answer": "3"}\n \n\n{"question": "And?"}\n\n{broken')
+    asked = read_questions(path, 2, need_gold=False)
+    assert [(task.id, task.question) for task in asked] == [("0", "What?"), ("1", "And?")]
+    with pytest.raises(UsageError, match=r"Line 5 of .* has no answer"):
+        read_questions(path, 2, need_gold=True)
+    with pytest.raises(UsageError, match=r"Line 7 of .* has no question"):
+        read_questions(path, 3, need_gold=False)
+
+
 @pytest.mark.parametrize(
     "text",
     [
