@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -85,6 +86,7 @@ def calibrate(
     from rsd_cli.decoding.prompts import MATHS
     from rsd_cli.decoding.strategies import parse
     from rsd_cli.decoding.trajectory import Settings
+    from rsd_cli.engine.llama import DecodeAborted
     from rsd_cli.evaluation.grader import Grader
     from rsd_cli.registry.editing import check_savable, set_threshold
     from rsd_cli.registry.loading import load_registry
@@ -106,7 +108,8 @@ def calibrate(
     sampling = setup.make_sampling(cast.sampling)
     settings = Settings("audit", max_tokens=max_tokens, system=MATHS, seed=seed, sampling=sampling)
     answers = Answers(record, described(trio, cast, settings), tasks)
-    with Interrupt() as interrupt, Grader() as grader:
+    report = None
+    with Interrupt() as interrupt, Grader() as grader, suppress(DecodeAborted):
         loaded = LoadedTrio(cast.models, cast.prm, shape, interrupt)
         try:
             calibration = Calibration(loaded, tasks, settings, answers, grader, interrupt)

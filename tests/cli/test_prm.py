@@ -17,6 +17,7 @@ from rsd_cli.cli import prm
 from rsd_cli.cli.interrupt import Interrupt
 from rsd_cli.cli.prm_score import read_solutions
 from rsd_cli.cli.questions import read_questions
+from rsd_cli.cli.trio import LoadedTrio
 from rsd_cli.errors import UsageError
 from rsd_cli.evaluation.grading import last_number
 from rsd_cli.registry.names import number_text
@@ -163,6 +164,35 @@ def test_ctrl_c_while_a_model_loads_is_no_error(command, rsd, monkeypatch):
     }
     done = CliRunner().invoke(prm.app, arguments[command])
     assert done.exit_code == 130, done.exception
+
+
+def test_ctrl_c_while_models_load_for_the_report_of_a_calibration_is_no_error(rsd, monkeypatch):
+    args = [
+        "calibrate",
+        questions(rsd.home),
+        "--trio",
+        "tiny",
+        "--rows",
+        "2",
+        "-n",
+        "9",
+        "--record",
+        "a.jsonl",
+    ]
+    assert rsd("prm", *args, *SHORT).code == 0
+    for name, value in rsd.env().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(rsd.home)
+    load = LoadedTrio.load
+
+    def load_and_press(trio, role):
+        signal.raise_signal(signal.SIGINT)
+        return load(trio, role)
+
+    monkeypatch.setattr(LoadedTrio, "load", load_and_press)
+    done = CliRunner().invoke(prm.app, [*args, *SHORT])
+    assert (done.exit_code, done.stdout) == (130, ""), done.exception
+    assert len((rsd.home / "a.jsonl").read_text().splitlines()) == 1 + 2
 
 
 def train(rsd, *more, file="questions.jsonl", model="draft", output="h.safetensors"):
