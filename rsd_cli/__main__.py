@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rsd_cli.cli.streams import fill_gaps, watch
 from rsd_cli.cli.supervisor import supervised
-from rsd_cli.errors import DISK_FULL, ModelError, ResourceError, RSDError
+from rsd_cli.errors import DISK_FULL, ModelError, ResourceError, RSDError, UsageError
 
 if TYPE_CHECKING:
     from rsd_cli.cli.streams import Output
@@ -58,24 +58,36 @@ def _report(error: Exception, stdout: Output) -> int:
     from rsd_cli.cli.complaints import is_complaint, translated
     from rsd_cli.display.consoles import show_error
 
-    if is_complaint(error):
-        error = translated(error, sys.argv)
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         stdout.discard()
-        error = ResourceError("No room left to write the output.", "Free some disk space.")
-    if isinstance(error, BrokenPipeError):
-        error = RSDError(
-            "Whoever read one of the outputs is gone.", "Let it read to the end, or name a file."
-        )
+    told = _told(translated(error, sys.argv) if is_complaint(error) else error)
+    show_error(told)
+    return told.exit_code
+
+
+def _told(error: Exception) -> RSDError:
+    """What the user is told of an error that nobody else put into words."""
+    if isinstance(error, RSDError):
+        return error
     if isinstance(error, MemoryError):
-        error = ResourceError("Not enough memory.", "Try a smaller trio or a smaller --ctx.")
+        return ResourceError("Not enough memory.", "Try a smaller trio or a smaller --ctx.")
+    told = _told_by_system(error) if isinstance(error, OSError) else None
+    if told:
+        return told
     if isinstance(error, (ImportError, OSError)) and "llama" in str(error):
-        error = ModelError(f"llama-cpp-python can't be loaded: {error}.", "`rsd doctor` says what to do.")
-    if not isinstance(error, RSDError):
-        text = f"{type(error).__name__}: {error}"
-        error = RSDError(f"Unexpected {text}.", "This is a bug; run it again with --debug to see where.")
-    show_error(error)
-    return error.exit_code
+        return ModelError(f"llama-cpp-python can't be loaded: {error}.", "`rsd doctor` says what to do.")
+    text = f"{type(error).__name__}: {error}"
+    return RSDError(f"Unexpected {text}.", "This is a bug; run it again with --debug to see where.")
+
+
+def _told_by_system(error: OSError) -> RSDError | None:
+    if error.errno in DISK_FULL:
+        return ResourceError("No room left to write the output.", "Free some disk space.")
+    if isinstance(error, BrokenPipeError):
+        return RSDError("Whoever read one of the outputs is gone.", "Let it read to the end, or name a file.")
+    if error.filename and error.strerror:
+        return UsageError(f"{error.filename}: {error.strerror}.", "Check the path, and who may use it.")
+    return None
 
 
 def _take_debug(argv: list[str]) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from rsd_cli.__main__ import _told
 from tests.cli.command import declared, trio
 
 LONG = "x" * 300
@@ -66,3 +67,21 @@ def test_a_link_that_leads_to_itself_is_refused(rsd):
     (rsd.home / "a.jsonl").write_text("")
     (rsd.home / "a.jsonl.run.json").write_text('{"settings": {}}')
     rsd("merge", "a.jsonl", "-o", "loop").refused(2, "loop can't be looked at")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (
+            PermissionError(13, "Permission denied", "/data/llama.jsonl"),
+            2,
+            "/data/llama.jsonl: Permission denied.",
+        ),
+        (OSError(28, "No space left on device", "/data/x"), 4, "No room left"),
+        (OSError("libllama.so: cannot open shared object file"), 3, "llama-cpp-python can't be loaded"),
+        (KeyError("draft"), 1, "Unexpected KeyError"),
+    ],
+)
+def test_what_nobody_put_into_words_is_told_in_a_sentence(error, code, words):
+    told = _told(error)
+    assert (told.exit_code, words in str(told)) == (code, True)
