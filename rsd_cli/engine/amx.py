@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import os
+import signal
 from ctypes import CDLL, POINTER, c_char_p, c_float, c_int, c_int64, c_size_t, c_void_p
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
 
 FLAG = "AMX_INT8 = 1"  # in llama.cpp's system info
 LAYOUT = b"AMX"
-COLUMNS, ROWS, THREADS = 256, 64, 2
+COLUMNS, ROWS = 256, 64
+THREADS = 1
 F32, Q4_0 = 0, 2  # ggml_type
 BLOCK = 32  # values of Q4_0 that share a scale
 ONES = b"\x00\x3c" + b"\x99" * (BLOCK // 2)  # the scale 1.0 in half precision, values in four bits, 8 added
 MEMORY = 1 << 22
 STDERR = 2
+SECONDS = 5  # for what takes milliseconds
 
 
 class _Parameters(ctypes.Structure):
@@ -52,7 +55,7 @@ CPU: dict[str, tuple[Any, ...]] = {
 
 
 def survives(trial: Callable[[], bool]) -> bool:
-    """Whether a trial succeeds in a child; taken for granted where a process can't fork."""
+    """Whether a trial succeeds in a child; taken for granted where a process can't fork. Comes before any decode."""
     if not hasattr(os, "fork"):
         return True
     import resource
@@ -60,6 +63,8 @@ def survives(trial: Callable[[], bool]) -> bool:
     child = os.fork()
     if child == 0:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # its death is nothing to look into
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(SECONDS)  # OpenMP waits for ever in a fork of a process that has used it
         faulthandler.disable()
         os.dup2(os.open(os.devnull, os.O_WRONLY), STDERR)
         worked = False
