@@ -76,6 +76,10 @@ def _told(error: Exception) -> RSDError:
         return told
     if isinstance(error, (ImportError, OSError)) and "llama" in str(error):
         return ModelError(f"llama-cpp-python can't be loaded: {error}.", "`rsd doctor` says what to do.")
+    if isinstance(error, RuntimeError) and "home directory" in str(
+        error
+    ):  # of pathlib, for a path like ~nobody/x
+        return UsageError("A path begins with ~ and a user whose home is not known.", "Write the whole path.")
     text = f"{type(error).__name__}: {error}"
     return RSDError(f"Unexpected {text}.", "This is a bug; run it again with --debug to see where.")
 

@@ -1,7 +1,8 @@
-"""JSONL on disk: one record, one line, one write. What the lines say is the business of those who read them."""
+"""Files on disk: lines of JSON one by one, others whole or not at all. What they say is their readers' business."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from rsd_cli.errors import DISK_FULL, OutputError, ResourceError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 
@@ -22,6 +24,30 @@ def is_same_file(one: Path, other: Path) -> bool:
         return one.samefile(other)
     except OSError:
         return os.path.realpath(one) == os.path.realpath(other)  # unlike resolve(), survives a loop of links
+
+
+def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file that is there whole or not at all, also if the power fails."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        with fresh.open("wb") as file:
+            file.writelines(pieces)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        if error.errno in DISK_FULL:
+            raise ResourceError(f"No room left to write {path}.", "Free some disk space.") from error
+        raise UsageError(
+            f"{path} can't be written: {error.strerror}.", "Name a file in a folder that can be written to."
+        ) from error
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 class LineFile:

@@ -6,7 +6,6 @@ line is cut off, and a whole one is never touched.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -16,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.answers import read_back
 from rsd_cli.batch.rows import number_of
-from rsd_cli.errors import DISK_FULL, OutputError, ResourceError, UsageError
-from rsd_cli.output import LineFile
+from rsd_cli.errors import OutputError, UsageError
+from rsd_cli.output import LineFile, write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from rsd_cli.batch.answers import Told
@@ -174,30 +173,6 @@ class Ledger(LineFile):
             if not whole:
                 os.write(self._file, b"\n")
                 return
-
-
-def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file that is there whole or not at all, also if the power fails."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        with fresh.open("wb") as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            fresh.unlink()
-        if error.errno in DISK_FULL:
-            raise ResourceError(f"No room left to write {path}.", "Free some disk space.") from error
-        raise UsageError(
-            f"{path} can't be written: {error.strerror}.", "Name a file in a folder that can be written to."
-        ) from error
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str:

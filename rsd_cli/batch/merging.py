@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.answers import read_back
-from rsd_cli.batch.ledger import difference, read_manifest, write_manifest, write_whole
+from rsd_cli.batch.ledger import difference, read_manifest, write_manifest
 from rsd_cli.errors import OutputError
+from rsd_cli.output import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence, Set

@@ -9,7 +9,7 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from rsd_cli.batch.ledger import difference, write_whole
+from rsd_cli.batch.ledger import difference
 from rsd_cli.engine.pace import Pace
 from rsd_cli.errors import OutputError, UsageError
 from rsd_cli.evaluation.accounts import StrategyRun
@@ -17,6 +17,7 @@ from rsd_cli.evaluation.report.page import write_report
 from rsd_cli.evaluation.results import last_ended, write_results
 from rsd_cli.evaluation.runs import Circumstances, Evaluation, TaskRun, Times
 from rsd_cli.evaluation.table import markdown
+from rsd_cli.output import write_whole
 from rsd_cli.records import Role
 from rsd_cli.strictjson import parsed, read_object
 

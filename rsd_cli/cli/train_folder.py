@@ -57,7 +57,7 @@ class Folder:
 
     def begin(self, settings: dict[str, Any]) -> None:
         """Make the folder, and note whose it is, unless it is another run's."""
-        from rsd_cli.batch.ledger import write_whole
+        from rsd_cli.output import write_whole
 
         self.check(settings)
         before = self._read_manifest() or {}
@@ -154,6 +154,6 @@ def plain(text: str) -> str:
 
 def write_card(output: Path, text: str) -> None:
     """Write a head's card; one of that name is replaced at once or not at all."""
-    from rsd_cli.batch.ledger import write_whole
+    from rsd_cli.output import write_whole
 
     write_whole(card_of(output), [plain(text).encode()])

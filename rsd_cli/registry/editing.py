@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from rsd_cli.batch.ledger import write_whole
 from rsd_cli.errors import UsageError
+from rsd_cli.output import write_whole
 from rsd_cli.registry.files import asked_files, is_packed, kind_at, registry_files, user_file
 from rsd_cli.registry.names import number_text
 from rsd_cli.registry.strictyaml import Document, parse, read

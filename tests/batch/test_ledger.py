@@ -9,8 +9,9 @@ import textwrap
 import pytest
 
 from rsd_cli.batch.answers import Told, line_of
-from rsd_cli.batch.ledger import Done, Ledger, difference, manifest_path, read_manifest, write_whole
+from rsd_cli.batch.ledger import Done, Ledger, difference, manifest_path, read_manifest
 from rsd_cli.errors import OutputError, ResourceError, UsageError
+from rsd_cli.output import write_whole
 from tests.batch.made import CONTENT, answered, failed
 
 SETTINGS = {"trio": "starter", "threshold": 0.7, "models": {"draft": "aa"}}

@@ -5,6 +5,8 @@ A name that is too long stands for a folder that may not be searched as well, wh
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from rsd_cli.__main__ import _told
@@ -69,6 +71,12 @@ def test_a_link_that_leads_to_itself_is_refused(rsd):
     rsd("merge", "a.jsonl", "-o", "loop").refused(2, "loop can't be looked at")
 
 
+def home_of_nobody():
+    with pytest.raises(RuntimeError) as told:
+        Path("~no.such.user/x").expanduser()
+    return told.value
+
+
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
@@ -80,6 +88,7 @@ def test_a_link_that_leads_to_itself_is_refused(rsd):
         (OSError(28, "No space left on device", "/data/x"), 4, "No room left"),
         (OSError("libllama.so: cannot open shared object file"), 3, "llama-cpp-python can't be loaded"),
         (KeyError("draft"), 1, "Unexpected KeyError"),
+        (home_of_nobody(), 2, "a user whose home is not known"),
     ],
 )
 def test_what_nobody_put_into_words_is_told_in_a_sentence(error, code, words):

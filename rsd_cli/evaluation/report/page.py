@@ -13,9 +13,9 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from rsd_cli.batch.ledger import write_whole
 from rsd_cli.evaluation.report.problems import scripts
 from rsd_cli.evaluation.report.sections import task_section
+from rsd_cli.output import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
