@@ -31,6 +31,15 @@ def _thawed(value: Any) -> Any:
     return value
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _plain_environment():
+    """What the environment of whoever runs the tests says of colours and terminals does not count."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+            patched.delenv(name, raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """tiny(kind, **options): the path of a tiny GGUF file."""

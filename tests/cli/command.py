@@ -13,7 +13,7 @@ from typing import IO, Any
 import yaml
 
 ENTRY = [sys.executable, "-m", "rsd_cli"]
-PASSED_ON = ("PATH", "LANG", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SYSTEMROOT", "COVERAGE_PROCESS_START")
+PASSED_ON = ("PATH", "LANG", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SYSTEMROOT", "COVERAGE_PROCESS_START")
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:

@@ -6,12 +6,6 @@ from rsd_cli.display.consoles import show_error, stderr_console, stdout_console
 from rsd_cli.errors import ModelError
 
 
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch):
-    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def test_an_error_off_a_terminal_is_two_plain_lines(capsys):
     show_error(ModelError("model 'x\x1b[2J' is\nmissing [bold]", "run `rsd models pull x`"))
     captured = capsys.readouterr()

@@ -10,5 +10,6 @@ def own_places(tmp_path, monkeypatch):
     monkeypatch.setenv("RSD_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")  # servers of tests are on this machine
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
