@@ -31,7 +31,6 @@ OTHER = "00" * 32
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch):
     monkeypatch.setattr(ranged, "PAUSE", 0.01)
-    monkeypatch.setattr(ranged, "STALL", 0.5)
 
 
 @pytest.fixture
@@ -140,7 +139,8 @@ def test_a_part_of_somebody_else_is_no_fault_of_the_network(site, monkeypatch):
     assert store.partial(wanted) == 1000
 
 
-def test_a_stalled_server_is_given_up(site):
+def test_a_stalled_server_is_given_up(site, monkeypatch):
+    monkeypatch.setattr(ranged, "STALL", 0.5)
     site.cut_after, site.stall = 1000, 12
     started = time.monotonic()
     assert Store().fetch(entry(site.url)).read_bytes() == CONTENT
