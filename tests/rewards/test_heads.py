@@ -107,7 +107,7 @@ def test_a_head_for_other_weights_is_refused():
 
 class Poison:
     def __reduce__(self):
-        return (open, ("/tmp/was-executed", "w"))
+        return (open, ("was-executed", "w"))
 
 
 def file_of(header, body=b"", length=None):
@@ -147,7 +147,8 @@ F32 = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
         (file_of({"a": F32}, b"\0" * 4), "no head"),
     ],
 )
-def test_what_is_no_head_is_refused_and_never_executed(content, says, tmp_path):
+def test_what_is_no_head_is_refused_and_never_executed(content, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "head.safetensors"
     path.write_bytes(content)
     with pytest.raises(ModelError) as caught:
@@ -155,6 +156,7 @@ def test_what_is_no_head_is_refused_and_never_executed(content, says, tmp_path):
     assert says in caught.value.message
     assert "\n" not in caught.value.message
     assert caught.value.exit_code == 3
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(
