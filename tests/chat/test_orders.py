@@ -115,7 +115,10 @@ def talking(path):
 def test_any_order_of_commands_leaves_what_a_plain_list_holds(tmp_path, seed):
     path = tmp_path / "talk.jsonl"
     talk = talking(path)
-    Repl(talk).run(Script(talk, path, seed))
+    script = Script(talk, path, seed)
+    Repl(talk).run(script)
+    with pytest.raises(EOFError):  # all lines were read, and the last one is looked at too
+        script.read()
     talk.journal.close()
 
 

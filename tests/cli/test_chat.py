@@ -135,6 +135,10 @@ def working(chat):
     return int(Path(f"/proc/{chat.child.pid}/task/{chat.child.pid}/children").read_text().split()[0])
 
 
+def is_stopped(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+
+
 def kinds(path):
     return [json.loads(line)["kind"] for line in path.read_text().splitlines()]
 
@@ -398,11 +402,17 @@ def test_a_dumb_terminal_gets_no_cursor_movements(rsd):
     assert len(records(journals(rsd)[0])) == 1
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's /proc")
 def test_ctrl_z_and_fg(talk):
+    """A shell stops and continues the whole process group."""
     chat = talk("--trio", "judged", *SHORT)
     chat.answer("What is 1 + 2?")
-    os.kill(chat.child.pid, signal.SIGSTOP)
-    os.kill(chat.child.pid, signal.SIGCONT)
+    os.killpg(chat.child.pid, signal.SIGSTOP)
+    end = time.monotonic() + 30
+    while not all(map(is_stopped, (chat.child.pid, working(chat)))):
+        assert time.monotonic() < end, "the processes did not stop"
+        time.sleep(0.02)
+    os.killpg(chat.child.pid, signal.SIGCONT)
     assert chat.answer("And 2 + 2?")
 
 
