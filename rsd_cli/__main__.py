@@ -24,12 +24,12 @@ def main() -> None:
 
 def run(stdout: Output, *, debug: bool) -> int:
     """Run one command in this process and give its exit code."""
-    from rsd_cli.cli.app import app
-
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # an encoding too small for a character is no reason to fail
             stream.reconfigure(errors="backslashreplace")
     try:
+        from rsd_cli.cli.app import app  # takes long enough to be interrupted
+
         left = app(prog_name="rsd", standalone_mode=False)
     except SystemExit as leaving:
         if isinstance(leaving.__context__, BrokenPipeError):  # typer leaves with 1 then

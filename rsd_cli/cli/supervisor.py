@@ -45,17 +45,28 @@ def supervised(command: Callable[[], int]) -> NoReturn:
 def _run(command: Callable[[], int]) -> int:
     """The exit code of the command in a child; minus the signal that killed it."""
     parent, forwarded = os.getpid(), heeded()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, forwarded)  # until there are handlers
     child = os.fork()
     if child == 0:
         for number in forwarded:
             signal.signal(number, _interrupt_once if number == signal.SIGINT else signal.SIG_DFL)
         _die_with(parent)
-        _leave(command())
+        _leave(_run_unblocked(command, before))
     # A terminal sends Ctrl-C to both, `kill` to the parent alone; the child counts what comes twice at once as one.
     for number in forwarded:
         signal.signal(number, lambda number, _frame: _forward(child, number))
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
+
+
+def _run_unblocked(command: Callable[[], int], blocked: set[int]) -> int:
+    """The exit code of the command, also if a Ctrl-C was waiting and comes before it can heed one."""
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        return command()
+    except KeyboardInterrupt:
+        return 130
 
 
 def _forward(child: int, number: int) -> None:
