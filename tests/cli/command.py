@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -49,6 +50,7 @@ class Rsd:
     """The command with its home and its working directory."""
 
     home: Path
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def write_models(self, text: str) -> Path:
         path = self.home / "models.yaml"
@@ -77,7 +79,7 @@ class Rsd:
     def start(
         self, *arguments: str, stdout: int | IO[bytes] = subprocess.PIPE, **options: Any
     ) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*ENTRY, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
@@ -87,6 +89,15 @@ class Rsd:
             start_new_session=True,
             **options,
         )
+        self.started.append(process)
+        return process
+
+    def stop(self) -> None:
+        """End what was started and still runs, as it does behind a test that failed."""
+        for process in self.started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate(timeout=60)
 
 
 @dataclass(frozen=True)

@@ -46,4 +46,5 @@ def rsd(tmp_path, tiny):
             same={"family": "judge", "model": "draft", "threshold": 0.5, "calibrated_on": "nothing"},
         )
     )
-    return made
+    yield made
+    made.stop()

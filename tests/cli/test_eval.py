@@ -276,7 +276,7 @@ def test_an_interrupted_run_goes_on(rsd, rows):
         time.sleep(0.05)
     time.sleep(1.0)
     os.kill(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert b"the same command goes on" in err
     assert not list((rsd.home / "out").glob("results_*.json"))
@@ -292,7 +292,7 @@ def test_one_process_at_a_time_has_a_folder(rsd, rows):
         time.sleep(0.05)
     evaluate(rsd, rows, strategies="target").refused(5, "out is being written by another rsd eval", "hint: ")
     os.kill(process.pid, signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     evaluate(rsd, rows, strategies="draft").refused(5, "made with other settings")
 
 
