@@ -373,19 +373,29 @@ def wait_for_lines(path, n, seconds=60):
 
 
 def test_a_batch_killed_at_any_moment_ends_as_if_it_had_not_been(rsd, ask, out):
-    """20 times kill -9 to the whole group, then the same command to its end."""
-    command = ("batch", ask(rows(60)), "-o", "answers.jsonl", *FEW, "--reproducible", "--ordered")
+    """20 times kill -9 to the whole group, then the same command to its end.
+
+    Every second one comes while lines are written, however long a start takes; the others at any time.
+    """
+    command = ("batch", ask(rows(300)), "-o", "answers.jsonl", *FEW, "--reproducible", "--ordered")
     assert rsd(*command[:3], "whole.jsonl", *command[4:]).code == 0
     moments = random.Random(0)
-    for _ in range(20):
+    lengths = [0]
+    for kill in range(20):
         process = rsd.start(*command)
-        time.sleep(moments.uniform(0.2, 0.9))
+        if kill % 2 == 0 and lengths[-1] < 300:
+            wait_for_lines(out, lengths[-1] + 1)
+            time.sleep(moments.uniform(0, 0.02))
+        else:
+            time.sleep(moments.uniform(0.2, 0.9))
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+        lengths.append(out.read_bytes().count(b"\n"))
+    assert any(0 < n < 300 for n in lengths), lengths
     done = rsd(*command)
     assert done.code == 0, done.err
     assert set(out.read_bytes().splitlines()) == set((rsd.home / "whole.jsonl").read_bytes().splitlines())
-    assert len(names(out)) == len(set(names(out))) == 60
+    assert len(names(out)) == len(set(names(out))) == 300
 
 
 def test_two_runs_do_not_write_to_one_file(rsd, ask, out):
