@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -43,6 +44,22 @@ def declared(files: dict[str, Path], trios: dict[str, dict[str, Any]], **prms: d
 
 def trio(draft: str, target: str, prm: str = "confidence", threshold: float = 0.2) -> dict[str, Any]:
     return {"draft": draft, "target": target, "prm": prm, "threshold": threshold, "use_for": "tests"}
+
+
+def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, str]:
+    """Exit code, stdout and stderr of a command that was started and is about to end."""
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err.decode()
+
+
+def wait_for_lines(path: Path, n: int) -> None:
+    """Until so many lines are in a file that may not be there yet."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if path.exists() and path.read_bytes().count(b"\n") >= n:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{path} has no {n} lines")
 
 
 @dataclass

@@ -12,8 +12,7 @@ from collections import Counter
 
 import pytest
 
-from tests.cli.command import ENTRY
-from tests.cli.test_signals import ended
+from tests.cli.command import ENTRY, ended, wait_for_lines
 
 FEW = ("--trio", "tiny", "--max-tokens", "10", "--threads", "1")
 SLOW = ("--trio", "endless", "--max-tokens", "60", "--max-steps", "60", "--threads", "1", "--system", "")
@@ -361,15 +360,6 @@ def test_a_signal_ends_a_batch_cleanly_and_the_same_command_goes_on(number, code
     assert n < 40
     assert rsd(*command, "--max-tokens", "60").code == 0
     assert sorted(names(out)) == sorted(row["id"] for row in rows(40))
-
-
-def wait_for_lines(path, n, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if path.exists() and path.read_bytes().count(b"\n") >= n:
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"{path} has no {n} lines")
 
 
 def test_a_batch_killed_at_any_moment_ends_as_if_it_had_not_been(rsd, ask, out):

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import ENTRY, declared, trio
+from tests.cli.command import ENTRY, declared, ended, trio
 from tests.cli.conftest import BIG
-from tests.cli.test_signals import ended, wait_until_it_writes
+from tests.cli.test_signals import wait_until_it_writes
 from tests.engine.driving import NO_END
 
 pexpect = pytest.importorskip("pexpect")

@@ -392,6 +392,7 @@ def test_training_goes_on_where_it_was_interrupted_and_refuses_another_run(rsd):
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
     running.communicate(timeout=60)
+    assert running.returncode == 130
     before = kept.read_bytes().splitlines()
     kept.write_bytes(b"\n".join(before) + b'\n{"id": "cut')
     assert rsd(*args).code == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import ENTRY
+from tests.cli.command import ENTRY, ended
 from tests.cli.conftest import BIG
 from tests.engine.driving import NO_END
 
@@ -72,11 +72,6 @@ def computed(pid: int) -> float:
     """The seconds of CPU time that the process has had."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime
-
-
-def ended(process):
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out, err.decode()
 
 
 def the_record(trace: Path):
