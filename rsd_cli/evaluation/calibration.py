@@ -184,7 +184,7 @@ def recommend(
 ) -> tuple[float, str]:
     """A threshold and why: the wanted share, else the largest gain that was measured, else a budget."""
     if share is not None:
-        return threshold_for(steps, share), f"the target writes an estimated {share:.0%} of the tokens"
+        return _for_share(steps, share)
     gains = [(gain, run) for run, gain in runs if gain]
     if gains:
         best, run = max(gains, key=lambda pair: pair[0].mean)
@@ -193,5 +193,12 @@ def recommend(
         if all(gain.low <= 0 for gain, _ in gains):
             reason += "; none is measurably better than sending whole questions to the target at random"
         return run.threshold, reason
-    reason = f"the target writes an estimated {BUDGET:.0%} of the tokens; --sweep measures accuracy"
-    return threshold_for(steps, BUDGET), reason
+    threshold, reason = _for_share(steps, BUDGET)
+    return threshold, f"{reason}; --sweep measures accuracy"
+
+
+def _for_share(steps: Sequence[JudgedStep], share: float) -> tuple[float, str]:
+    """The threshold for a share, and the share that it comes to: steps are not cut in two."""
+    threshold = threshold_for(steps, share)
+    written = shares_at(steps, threshold).written
+    return threshold, f"the target writes an estimated {written:.0%} of the tokens, {share:.0%} being wanted"

@@ -135,3 +135,14 @@ def test_the_best_of_those_measured_is_named_and_whether_it_is_any_good(gains, t
 
 def test_a_gain_that_may_be_none_is_none():
     assert "none is measurably better" in recommend(STEPS, gained(Gain(0.018, -0.008, 0.043)), None)[1]
+
+
+@pytest.mark.parametrize(("share", "comes_to"), [(0.4, 40), (0.3, 40), (0.05, 10), (0.5, 100)])
+def test_the_share_that_a_threshold_comes_to_is_told_beside_the_wanted_one(share, comes_to):
+    threshold, reason = recommend(STEPS, (), share)
+    assert reason == f"the target writes an estimated {comes_to}% of the tokens, {share:.0%} being wanted"
+    assert shares_at(STEPS, threshold).written == pytest.approx(comes_to / 100)
+
+
+def test_without_a_wanted_share_a_budget_is_aimed_at():
+    assert recommend(STEPS, (), None)[1].endswith("% being wanted; --sweep measures accuracy")
