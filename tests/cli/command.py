@@ -46,9 +46,9 @@ def trio(draft: str, target: str, prm: str = "confidence", threshold: float = 0.
     return {"draft": draft, "target": target, "prm": prm, "threshold": threshold, "use_for": "tests"}
 
 
-def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, str]:
+def ended(process: subprocess.Popen[bytes], seconds: float = 6) -> tuple[int, bytes, str]:
     """Exit code, stdout and stderr of a command that was started and is about to end."""
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=seconds)
     return process.returncode, out, err.decode()
 
 

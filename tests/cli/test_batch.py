@@ -352,7 +352,7 @@ def test_a_signal_ends_a_batch_cleanly_and_the_same_command_goes_on(number, code
     process = rsd.start(*command)
     wait_for_lines(out, 2)
     os.kill(process.pid, number)
-    returned, _, err = ended(process)
+    returned, _, err = ended(process, 20)
     assert returned == code
     assert "the same command goes on" in err
     assert "Traceback" not in err
@@ -574,7 +574,7 @@ def test_an_output_that_is_deleted_meanwhile_stops_the_run(rsd, ask, out):
     process = rsd.start("batch", ask(rows(40)), "-o", "answers.jsonl", *SLOW, "--parallel", "2")
     wait_for_lines(out, 1)
     out.unlink()
-    code, _, err = ended(process)
+    code, _, err = ended(process, 20)
     assert code == 5
     assert "moved or deleted" in err
 

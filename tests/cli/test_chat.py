@@ -106,7 +106,7 @@ class Terminal:
         return "".join(self.text().split()).count("persecond")
 
     def end(self):
-        self.child.expect(pexpect.EOF, timeout=60)
+        self.child.expect(pexpect.EOF, timeout=20)
         self.raw += self.child.before
         self.child.close()
         return self.child.exitstatus

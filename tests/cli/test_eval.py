@@ -296,7 +296,7 @@ def test_one_process_at_a_time_has_a_folder(rsd, rows):
         time.sleep(0.05)
     evaluate(rsd, rows, strategies="target").refused(5, "out is being written by another rsd eval", "hint: ")
     os.kill(process.pid, signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=20)
     evaluate(rsd, rows, strategies="draft").refused(5, "made with other settings")
 
 

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="re
 
 def child_of(pid: int) -> int:
     """The process that runs the command; the one that was started only waits."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 20
     while time.monotonic() < end:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         if children:
@@ -60,7 +60,7 @@ def wait_until_it_writes(pid: int) -> int:
 
 def wait_for_mapped(pid: int, name: str) -> None:
     """Until the process has a file of this name in its memory."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 20
     while time.monotonic() < end:
         if name in Path(f"/proc/{pid}/maps").read_text():
             return
@@ -191,7 +191,7 @@ def test_a_model_that_is_cut_off_while_it_is_in_use_is_explained(rsd, tiny, tmp_
     process = rsd.start("ask", "What?", *LONG, "--draft", str(copy), "--strategy", "draft")
     wait_until_it_writes(process.pid)
     os.truncate(copy, 4096)
-    code, out, err = ended(process)
+    code, out, err = ended(process, 20)
     assert (code, out) == (6, b"")
     assert "a model file changed" in err
 
@@ -200,7 +200,7 @@ def test_no_process_stays_behind_when_the_waiting_one_is_killed(rsd):
     process = rsd.start("ask", "What?", *LONG)
     child = wait_until_it_writes(process.pid)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=20)
     assert gone(child)
 
 

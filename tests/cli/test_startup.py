@@ -58,7 +58,7 @@ def test_help_costs_little_more_than_python(tmp_path):
         bare.append(cpu_seconds([sys.executable, "-c", ""], env))
         shown.append(cpu_seconds([*ENTRY, "--help"], env))
     extra = statistics.median(shown) - statistics.median(bare)
-    assert extra < max(0.25, 20 * statistics.median(bare)), (shown, bare)
+    assert extra < max(0.25, 8 * statistics.median(bare)), (shown, bare)
 
 
 def test_the_command_without_arguments_says_what_there_is_and_is_a_usage_error(tmp_path):

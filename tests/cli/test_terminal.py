@@ -130,7 +130,7 @@ def test_a_tiny_terminal_is_enough(rsd):
 def test_no_question_on_a_terminal_is_refused_at_once(rsd):
     started = time.monotonic()
     terminal = pexpect.spawn(
-        ENTRY[0], [*ENTRY[1:], "ask"], env=rsd.env(TERM="xterm"), cwd=str(rsd.home), timeout=60
+        ENTRY[0], [*ENTRY[1:], "ask"], env=rsd.env(TERM="xterm"), cwd=str(rsd.home), timeout=20
     )
     terminal.expect(pexpect.EOF)
     terminal.close()

@@ -22,7 +22,7 @@ from rsd_cli.rewards.value_head import EXTRA_0, LAYOUTS, ValueHead
 from tests.e2e.test_real_models import rsd
 from tests.rewards.test_readers import a_head
 
-pytestmark = [pytest.mark.model, pytest.mark.timeout(3600)]  # the first test fetches the models
+pytestmark = pytest.mark.model
 
 # llama.cpp rounds activations by the number of rows at once, which moves this Q4_K model's logits by up to 0.3. Heads
 # feel it little, a softmax of two logits much more.

@@ -204,14 +204,14 @@ def test_a_thousand_hostile_expressions_cost_no_hang_and_run_no_code(tmp_path):
         for text in expressions:
             before = time.monotonic()
             grade = grader.grade(f"\\boxed{{{text}}}", "eog", "x^2+1", "maths")
-            assert time.monotonic() - before < 20, text[:100]
+            assert time.monotonic() - before < 2, text[:100]
             assert not grade.right, text[:100]
         for text in hostile.code(str(sentinel)):
             grader.compare("x", text, "maths")  # a gold answer is data too
         grader._maths.seconds = 60.0  # the same worker, and time enough for what it can do
         assert grader.compare("1+x^2", "x^2+1", "maths") == "right"
     assert not sentinel.exists()
-    assert time.monotonic() - began < 300
+    assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize("text", ["5^{5^{5^{5^5}}}", "(10^7)!", "9^{9^9}"])
@@ -220,7 +220,7 @@ def test_what_hangs_ends_within_the_limit_and_costs_one_answer(text):
         grader.compare("x", "y", "maths")
         before, worker = time.monotonic(), grader._maths._process
         assert grader.compare(text, "3+x", "maths") == "timeout"
-        assert time.monotonic() - before < 20
+        assert time.monotonic() - before < 2
         assert grader._maths._process is worker, "it ended the comparison itself"
         assert grader.compare("x+3", "3+x", "maths") == "right"
 

