@@ -130,7 +130,7 @@ class Ledger(LineFile):
         if not same:
             raise OutputError(
                 f"{self.path} was moved or deleted while it was written.",
-                "Put it back and run the same command again; what it holds is kept.",
+                "Put it back and run the command again, without --overwrite; what it holds is kept.",
             )
 
     def append(self, line: str) -> None:

@@ -62,7 +62,7 @@ class Merged:
             except ValueError as error:
                 raise OutputError(
                     f"{part} has a line at byte {start:,} that is no answer of rsd batch.",
-                    "Run its rsd batch once more, which mends the end of a file.",
+                    "Run its rsd batch once more, without --overwrite, which mends the end of a file.",
                 ) from error
             known = own.get(told.id)
             if known is None or told.ok or not known.ok:

@@ -168,7 +168,7 @@ def batch(
         job = Job(plan, shape, found, source, total, Brake(interrupt), quiet=quiet, color=not no_color)
         sink, done = job.open(place, overwrite=overwrite)
         tally = job.run(sink, done)
-        _tell(job, tally, place, interrupted=interrupt())
+        _tell(job, tally, place, interrupted=interrupt(), overwrite=overwrite)
         if summary:
             summary.write_text(json.dumps(tally.summary(), indent=1) + "\n", "utf-8")
     if interrupt() or tally.failed or tally.failed_before:
@@ -276,7 +276,7 @@ def _place(output: str, source: Source) -> Path | None:
     return Path(output)
 
 
-def _tell(job: Job, tally: Tally, place: Path | None, *, interrupted: bool) -> None:
+def _tell(job: Job, tally: Tally, place: Path | None, *, interrupted: bool, overwrite: bool) -> None:
     """The summary, and how to go on."""
     from rsd_cli.display.batch_summary import show_summary
     from rsd_cli.display.consoles import stderr_console
@@ -292,4 +292,5 @@ def _tell(job: Job, tally: Tally, place: Path | None, *, interrupted: bool) -> N
     if interrupted and place:
         over = counted(tally.answered + tally.failed, "row")
         left = "the rest" if tally.left is None else f"{tally.left:,}"
-        typer.echo(f"{over} done, {left} left; the same command goes on.", err=True)
+        command = "the same command without --overwrite" if overwrite else "the same command"
+        typer.echo(f"{over} done, {left} left; {command} goes on.", err=True)

@@ -264,6 +264,7 @@ def test_a_file_that_went_away_is_not_written(change, opened, output, tmp_path):
     with pytest.raises(OutputError, match="moved or deleted") as caught:
         ledger.append(a_line("b", 2))
     assert caught.value.exit_code == 5
+    assert "without --overwrite" in caught.value.hint
     if change == "replaced":
         assert output.read_bytes() == b"another's\n"
     if change == "moved":

@@ -362,6 +362,19 @@ def test_a_signal_ends_a_batch_cleanly_and_the_same_command_goes_on(number, code
     assert sorted(names(out)) == sorted(row["id"] for row in rows(40))
 
 
+def test_what_goes_on_is_the_command_without_overwrite(rsd, ask, out):
+    command = ("batch", ask(rows(12)), "-o", "answers.jsonl", *SLOW, "--parallel", "3")
+    process = rsd.start(*command, "--overwrite")
+    wait_for_lines(out, 2)
+    os.kill(process.pid, signal.SIGINT)
+    returned, _, err = ended(process, 20)
+    assert returned == 130
+    assert "the same command without --overwrite goes on" in err
+    before = out.read_bytes()
+    assert rsd(*command).code == 0
+    assert out.read_bytes().startswith(before)
+
+
 def test_a_batch_killed_at_any_moment_ends_as_if_it_had_not_been(rsd, ask, out):
     """20 times kill -9 to the whole group, then the same command to its end.
 
