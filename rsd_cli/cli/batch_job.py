@@ -89,7 +89,7 @@ class Job:
             "rsd": rsd_cli.__version__,
             "llama_cpp_python": importlib.metadata.version("llama-cpp-python"),
             "trio": plan.described["trio"],
-            "models": {role: model.sha256 or str(model.path) for role, model in found.models.items()},
+            "models": found.hashes,
             "prm": found.prm.identity,
             **settings,
             **sampling,

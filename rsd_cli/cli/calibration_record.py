@@ -30,7 +30,7 @@ def described(trio: str, found: FoundTrio, settings: Settings) -> dict[str, Any]
     """What all answers depend on besides their questions and thresholds, as JSON has it."""
     return {
         "trio": trio,
-        "models": {role: model.sha256 or str(model.path) for role, model in found.models.items()},
+        "models": found.hashes,
         "prm": found.prm.identity,
         "sampling": asdict(settings.sampling) if settings.sampling else None,
         "max_tokens": settings.max_tokens,

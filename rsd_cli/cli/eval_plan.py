@@ -148,7 +148,7 @@ def fingerprint(
         "rsd": rsd_cli.__version__,
         "llama_cpp_python": importlib.metadata.version("llama-cpp-python"),
         "trio": trio,
-        "models": {role: model.sha256 or str(model.path) for role, model in found.models.items()},
+        "models": found.hashes,
         "prm": found.prm.identity,
         "ctx": shape.ctx,
         "kv_type": shape.kv_type,

@@ -123,7 +123,7 @@ def evaluate(
     rows = {task.name: load(task, data, limit, offline=offline) for task in found_tasks}
     roles = tuple(dict.fromkeys(role for each in field for role in each.method.strategy.roles))
     access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet)
-    found = setup.find(setup.Choice(trio, draft, target, prm), access, roles).trio
+    found = setup.find(setup.Choice(trio, draft, target, prm), access, roles).trio.hashed()
     shape = Shape(ctx, 1, batch_size, threads, setup.check_kv_type(kv_type), setup.parse_layers(gpu_layers))
     widest = max(each.method.strategy.width for each in field)  # needs all these seats of its own
     shape = room.with_seats(found.models, shape, _seats(widest, parallel), widest)

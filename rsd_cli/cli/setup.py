@@ -195,7 +195,7 @@ def _present(entries: dict[Role, ModelEntry], access: Access) -> tuple[dict[Role
     began = time.perf_counter()
     files |= _fetch(store, missing.values(), access) if missing else {}
     models = {
-        role: FoundModel(entry.name, path, entry.sha256, entry.parameters)
+        role: FoundModel(entry.name, path, entry.sha256 if access.verify else None, entry.parameters)
         for role, entry in entries.items()
         if (path := files[entry.key])
     }

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rsd_cli
 from rsd_cli.registry.files import registry_files
-from rsd_cli.registry.verdicts import identity, store_directory
+from rsd_cli.registry.verdicts import identity, sha256_of, store_directory
 from rsd_cli.rewards.spec import PrmSpec
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FoundModel:
-    """A verified file that plays a role."""
+    """A file that plays a role; with its sha256 where that was declared and verified, or was asked for."""
 
     name: str
     path: Path
@@ -41,6 +41,19 @@ class FoundTrio:
     prm: PrmSpec
     threshold: float
     sampling: dict[str, Any]
+
+    def hashed(self) -> FoundTrio:
+        """The same with the sha256 of every file: a path may be another file's tomorrow."""
+        models = {
+            role: replace(model, sha256=model.sha256 or sha256_of(model.path, lambda _done, _total: None))
+            for role, model in self.models.items()
+        }
+        return replace(self, models=models)
+
+    @property
+    def hashes(self) -> dict[Role, str | None]:
+        """Which bytes play the roles: what answers depend on."""
+        return {role: model.sha256 for role, model in self.hashed().models.items()}
 
 
 def recall(trio: str, models_file: Path | None) -> FoundTrio | None:

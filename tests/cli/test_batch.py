@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -12,7 +14,8 @@ from collections import Counter
 
 import pytest
 
-from tests.cli.command import ENTRY, ended, wait_for_lines
+from tests import tiny_gguf
+from tests.cli.command import ENTRY, declared, ended, trio, wait_for_lines
 
 FEW = ("--trio", "tiny", "--max-tokens", "10", "--threads", "1")
 SLOW = ("--trio", "endless", "--max-tokens", "60", "--max-steps", "60", "--threads", "1", "--system", "")
@@ -24,6 +27,10 @@ def rows(n, **more):
 
 def written(path):
     return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def hashed(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def names(path):
@@ -94,6 +101,36 @@ def test_other_settings_do_not_mix_into_a_file(rsd, ask, out):
     anew = rsd("batch", ask(rows(3)), "-o", "answers.jsonl", *FEW, "--threshold", "0.9", "--overwrite")
     assert anew.code == 0
     assert sorted(names(out)) == ["r0", "r1", "r2"]
+
+
+def test_a_model_file_that_was_replaced_is_another_model(rsd, ask, out, tiny):
+    mine = rsd.home / "mine.gguf"
+    shutil.copy(tiny(seed=1), mine)
+    command = ("batch", ask(rows(3)), "-o", "answers.jsonl", *FEW, "--draft", "mine.gguf")
+    assert rsd(*command).code == 0
+    manifest, before = rsd.home / "answers.jsonl.run.json", out.read_bytes()
+    known = json.loads(manifest.read_text())
+    shutil.copy(tiny(seed=7), mine)
+    rsd(*command).refused(5, "models.draft was", hashed(tiny(seed=1))[:50], hashed(tiny(seed=7))[:50])
+    known["settings"]["models"]["draft"] = "mine.gguf"  # as earlier versions wrote it
+    manifest.write_text(json.dumps(known))
+    assert rsd(*command).code == 0
+    assert json.loads(manifest.read_text())["settings"]["models"]["draft"] == hashed(mine)
+    assert out.read_bytes() == before
+
+
+def test_a_file_that_was_not_verified_counts_by_its_own_hash(rsd, ask, out, tiny):
+    mine = rsd.home / "mine.gguf"
+    shutil.copy(tiny(seed=1), mine)
+    rsd.write_models(declared({"mine": mine}, {"tiny": trio("mine", "mine")}))
+    command = ("batch", ask(rows(3)), "-o", "answers.jsonl", *FEW)
+    assert rsd(*command).code == 0
+    tiny_gguf.with_bytes(mine, mine, -5, b"\x01")
+    rsd(*command, "--no-verify").refused(5, "models.draft was", hashed(mine)[:50])
+    assert rsd(*command, "--no-verify", "--overwrite").code == 0
+    for record in written(out):
+        (sample,) = record["rsd"]["samples"]
+        assert {model["sha256"] for model in sample["models"].values()} == {hashed(mine)}
 
 
 def test_a_row_that_was_changed_since_it_was_answered_is_refused(rsd, ask, out):

@@ -1,5 +1,6 @@
 """The answers that a calibration keeps: whose they are, and that a killed run goes on."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,10 @@ from rsd_cli.rewards.spec import PrmSpec
 TASKS = [Task(str(i), f"What is {i} + 2?", None) for i in range(3)]
 SETTINGS = {"seed": 0}
 STEP = Step("One\u2028two\u0085three\n\n", "draft", None, 5, 1.5, Rejected("no", 0.1, 2))
+
+
+def sha256(text):
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def answered(task, run="audit 0"):
@@ -138,7 +143,7 @@ ASKED = Settings("audit", sampling=Sampling())
         (
             {"models": FOUND.models | {"target": FoundModel("t", Path("u.gguf"), None, 1)}},
             {},
-            "models.target",
+            f"models.target was .{digest('t')}.*, now .{digest('u')}",
         ),
         ({"prm": PrmSpec("p", "confidence")}, {}, "prm"),
         ({}, {"sampling": Sampling(temperature=0.7)}, "sampling.temperature was 0.0, now 0.7"),
@@ -146,7 +151,11 @@ ASKED = Settings("audit", sampling=Sampling())
         ({}, {"seed": 3}, "seed was 0, now 3"),
     ],
 )
-def test_what_answers_depend_on_must_be_the_same(found, asked, says, tmp_path):
+def test_what_answers_depend_on_must_be_the_same(found, asked, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RSD_HOME", str(tmp_path))
+    for name in ("t", "u"):
+        Path(f"{name}.gguf").write_text(name)
     path = tmp_path / "answers.jsonl"
     opened(path, described("tiny", FOUND, ASKED))
     opened(path, described("tiny", FOUND, ASKED))
@@ -155,3 +164,20 @@ def test_what_answers_depend_on_must_be_the_same(found, asked, says, tmp_path):
         opened(path, described("tiny", replace(FOUND, **found), replace(ASKED, **asked)))
     assert path.read_bytes() == before
     assert json.loads(before)["kind"] == "calibration"
+
+
+def test_a_file_that_took_the_place_of_another_is_another(tmp_path, monkeypatch):
+    """The record of an earlier version, which kept the path of a file without a declared hash, goes on."""
+    monkeypatch.setenv("RSD_HOME", str(tmp_path))
+    mine, path = tmp_path / "mine.gguf", tmp_path / "answers.jsonl"
+    found = replace(FOUND, models={"target": FoundModel("t", mine, None, 1)})
+    mine.write_text("one")
+    before = described("tiny", found, ASKED)
+    opened(path, before | {"models": {"target": str(mine)}})
+    opened(path, before)
+    mine.write_text("another")
+    after = described("tiny", found, ASKED)
+    assert (before["models"], after["models"]) == ({"target": sha256("one")}, {"target": sha256("another")})
+    opened(tmp_path / "later.jsonl", before)
+    with pytest.raises(OutputError, match=r"models\.target"):
+        opened(tmp_path / "later.jsonl", after)
