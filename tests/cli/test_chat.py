@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import ENTRY, declared, ended, trio
+from tests.cli.command import ENTRY, declared, ended, trio, wait_for_lines
 from tests.cli.conftest import BIG
 from tests.cli.test_signals import wait_until_it_writes
 from tests.engine.driving import NO_END
@@ -141,6 +141,14 @@ def is_stopped(pid):
 
 def kinds(path):
     return [json.loads(line)["kind"] for line in path.read_text().splitlines()]
+
+
+def kept_settings(rsd):
+    """What the only conversation would go on with."""
+    (path,) = journals(rsd)
+    return [
+        line["settings"] for line in map(json.loads, path.read_text().splitlines()) if "settings" in line
+    ][-1]
 
 
 def records(path):
@@ -360,6 +368,27 @@ def test_a_crash_of_the_engine_ends_in_the_same_conversation(talk, slow, rsd):
     assert "And 2 + 2?" in chat.last_line()
     os.kill(working(chat), signal.SIGSEGV)  # at the prompt nothing is in flight
     assert chat.end() == 6
+    assert kept_settings(rsd)["max_tokens"] == 15000
+
+
+@pytest.mark.parametrize("command", ["chat", "ask"])
+def test_after_a_crash_what_was_set_in_the_conversation_counts(command, talk, rsd):
+    given = ("--trio", "endless", "--threads", "1", "--speculative", "--threshold", "0.9", "-n", "20")
+    asked = ("What is 1 + 2?", "--chat") if command == "ask" else ()
+    chat = talk(*asked, *given, command=command)
+    if asked:
+        chat.see("written by")
+    for line in ("/set draft off", "/set threshold 0.2", "/set max-tokens 15000", "/set max-steps 1000"):
+        chat.say(line)
+    chat.say("And 2 + 2?")
+    wait_for_lines(journals(rsd)[0], 8 if asked else 6)
+    before = kept_settings(rsd)
+    time.sleep(1.0)
+    os.kill(working(chat), signal.SIGSEGV)
+    chat.see("The engine crashed in an answer.")
+    chat.at_prompt()
+    assert kept_settings(rsd) == before
+    assert [before[key] for key in ("strategy", "threshold", "max_tokens")] == ["target", 0.2, 15000]
 
 
 def test_a_crash_in_the_chat_behind_ask_goes_on_as_that_chat(talk, slow, rsd):
