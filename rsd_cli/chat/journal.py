@@ -6,6 +6,7 @@ question stays, as `unanswered`. A journal that can't be written any more is lef
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 SCHEMA = 1
+SAID = ("asked", "answered")
 
 
 def data_directory() -> Path:
@@ -142,10 +144,15 @@ def new_id() -> str:
 
 
 class Journal:
-    """The file of one conversation; nobody else writes to it meanwhile. Without a path nothing is written."""
+    """The file of one conversation; nobody else writes to it meanwhile. Without a path nothing is written.
+
+    Of a new one nothing is kept until something is asked: else it would be the last one, and is none.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self.failure: RSDError | None = None
+        self._path = path
+        self._held: list[dict[str, Any]] = []
         self._file: OwnFile | None = None
         if path:
             try:
@@ -161,6 +168,10 @@ class Journal:
         """Whether lines are still kept."""
         return self._file is not None
 
+    def begin(self, line: dict[str, Any]) -> None:
+        """Hold the first line back until something is said, and what comes before that."""
+        self._held.append(line)
+
     def write(self, kind: str, **values: object) -> None:
         """Append a line; the first failure is kept in `failure` and ends the writing."""
         self.write_line({"kind": kind, **values})
@@ -169,15 +180,22 @@ class Journal:
         """Append a line that is whole already."""
         if self._file is None:
             return
+        if self._held and line["kind"] not in SAID:
+            self._held.append(line)
+            return
         try:
-            self._file.append(json.dumps(line, ensure_ascii=False))
+            self._file.append("\n".join(json.dumps(each, ensure_ascii=False) for each in [*self._held, line]))
+            self._held.clear()
         except RSDError as error:
             self.failure = error
             self.close()
 
     def close(self) -> None:
-        """Let others write to it."""
+        """Let others write to it; a file in which nothing was said goes."""
         if self._file is not None:
+            if self._held and self._path:
+                with contextlib.suppress(OSError):
+                    self._path.unlink()
             self._file.close()
             self._file = None
 
@@ -201,10 +219,10 @@ def find(name: str) -> Path:
 
 
 def _newest_first() -> list[Path]:
-    """All journals; what else has such a name, as a link to nothing, is none."""
+    """All journals; what else has such a name, as a link to nothing, is none, nor is one that is still empty."""
     folder = data_directory()
     found = folder.glob("*.jsonl") if kind_at(folder) == "folder" else ()
-    files = [path for path in found if file_size(path) is not None]
+    files = [path for path in found if file_size(path)]
     return sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
 
 

@@ -132,7 +132,7 @@ def _note(talk: Talk, kept: Kept | None) -> None:
     """Write down how a conversation begins, or what has changed of one that was kept."""
     talked = talk.kept
     if kept is None:
-        talk.journal.write_line(opening(talked))
+        talk.journal.begin(opening(talked))
         return
     if (talked.trio, talked.parts) != (kept.trio, kept.parts):
         talk.journal.write("models", trio=talked.trio, parts=asdict(talked.parts))

@@ -280,6 +280,29 @@ def test_a_disk_without_locks_is_no_other_process(tmp_path, monkeypatch):
     assert os.strerror(errno.ENOLCK) in journal.failure.message
 
 
+def test_a_conversation_in_which_nothing_was_said_leaves_no_file(chats):
+    begun(chats, "20250101-a")
+    journal = Journal(chats / "20250102-b.jsonl")
+    journal.begin(opening(NEW))
+    journal.write("set", settings=asdict(NEW.settings))
+    assert find("last").stem == "20250101-a"
+    assert [row.id for row in listed()] == ["20250101-a"]
+    journal.close()
+    assert [path.name for path in chats.iterdir()] == ["20250101-a.jsonl"]
+
+
+def test_what_came_before_the_first_question_is_kept_with_it(chats):
+    path = chats / "20250102-b.jsonl"
+    journal = Journal(path)
+    journal.begin(opening(NEW))
+    brief = replace(NEW.settings, system="Be brief.")
+    journal.write("set", settings=asdict(brief))
+    journal.write("asked", question="One?")
+    assert read(path) == replace(NEW, settings=brief, unanswered="One?")
+    journal.close()
+    assert find("last") == path
+
+
 def begun(chats, *names):
     """Conversations of these names, each newer than the one before."""
     for age, name in enumerate(names):

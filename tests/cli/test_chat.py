@@ -343,6 +343,21 @@ def test_the_conversation_goes_on_after_it_was_left(talk, rsd):
     assert "What is 1 + 2?" in listed.out
 
 
+def test_the_last_conversation_is_one_in_which_something_was_asked(talk, rsd):
+    asked = talk()
+    asked.answer("What is 1 + 2?")
+    asked.say("/bye")
+    asked.end()
+    for lines in (["/bye"], ["/set seed 3", "/bye"]):
+        chat = talk()
+        for line in lines:
+            chat.say(line)
+        assert chat.end() == 0
+    assert len(journals(rsd)) == 1
+    again = talk("--resume")
+    again.see("goes on, with 1 turn")
+
+
 def test_a_killed_chat_keeps_the_question_that_was_being_answered(talk, slow, rsd):
     chat = talk(*slow("drafting"))
     chat.say("What is 1 + 2?")
