@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -102,6 +103,9 @@ def converse(talk: Talk, *, crashed: bool = False) -> None:
     talk.load()
     repl = Repl(talk, talk.kept.unanswered)
     if not sys.stdin.isatty():
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            # Some locales take bytes that are no text for half characters.
+            sys.stdin.reconfigure(encoding="utf-8-sig", errors="strict")
         repl.run(Lines(sys.stdin))
         raise typer.Exit(int(repl.has_failed))
     _greet(talk, crashed=crashed)

@@ -34,7 +34,7 @@ def read_file(name: str) -> str:
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise UsageError(f"{name} is longer than {MAX_BYTES:,} bytes.", "Name a shorter file.")
-        return data.decode()
+        return data.decode().removeprefix("\ufeff")
     except OSError as error:
         raise UsageError(
             f"{name} can't be read: {error.strerror}.", "Name a file with text in it."

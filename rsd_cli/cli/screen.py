@@ -67,7 +67,8 @@ class Screen:
             typer.echo(f"The PRM gave no reward for {n} {word}; the target wrote them.", err=True)
         if self.as_json:
             if isinstance(sys.stdout, io.TextIOWrapper):
-                sys.stdout.reconfigure(encoding="utf-8")  # whatever the terminal speaks, JSON is UTF-8
+                # Whatever the terminal speaks, JSON is UTF-8; half a character is an escape.
+                sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
             typer.echo(record.to_json())
         elif self.shows_steps and sys.stdout.isatty():
             from rsd_cli.display.answer import print_answer

@@ -29,6 +29,13 @@ def test_a_file_goes_with_one_question(repl, tmp_path):
     assert questions(repl) == ["a note\n\none", "two"]
 
 
+def test_the_mark_before_a_file_is_no_part_of_it(repl, tmp_path):
+    (tmp_path / "note.txt").write_text("a note", "utf-8-sig")
+    for line in (f"/read {tmp_path}/note.txt", "one"):
+        repl._take(line)
+    assert questions(repl) == ["a note\n\none"]
+
+
 @pytest.mark.parametrize("line", ["/read", "/clear"])
 def test_a_file_can_be_left_out_again(repl, tmp_path, capsys, line):
     repl._take(f"/read {tmp_path}/note.txt")

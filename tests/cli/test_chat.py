@@ -485,6 +485,23 @@ def test_records_from_a_pipe(rsd):
     assert journals(rsd) == []
 
 
+@pytest.mark.parametrize("flag", [(), ("--json",)])
+def test_bytes_from_a_pipe_that_are_no_text_are_refused_in_every_locale(flag, rsd):
+    bad = b"caf\xe9\n"
+    for env in ({"LC_ALL": "C.UTF-8"}, {"LC_ALL": "C"}, {"PYTHONIOENCODING": "latin-1"}):
+        done = rsd("chat", "--trio", "judged", *SHORT, *flag, stdin=bad, env=env)
+        done.refused(2, "The input is no text", "UTF-8")
+    assert journals(rsd) == []
+
+
+def test_the_mark_before_the_first_line_is_no_part_of_it(rsd):
+    turns = "\ufeff/set seed 7\nIs it caf\u00e9?\n".encode()
+    done = rsd("chat", "--trio", "judged", *SHORT, "--json", stdin=turns, env={"PYTHONIOENCODING": "latin-1"})
+    assert done.code == 0, done.err
+    (record,) = map(json.loads, done.out.splitlines())
+    assert (record["question"], record["seed"]) == ("Is it caf\u00e9?", 7)
+
+
 def test_a_refused_turn_of_a_script_is_an_error_at_the_end(rsd):
     done = rsd("chat", "--trio", "judged", *SHORT, stdin=lines("/nonsense", "What is 1 + 2?"))
     assert done.code == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import signal
 import threading
@@ -26,6 +28,7 @@ from rsd_cli.engine.seat import common_prefix
 from rsd_cli.errors import UsageError
 from rsd_cli.rewards.families import Confidence, Solution
 from rsd_cli.rewards.spec import PrmSpec
+from tests.chat.talks import a_turn
 
 HISTORY = "is so " * 300
 
@@ -262,3 +265,12 @@ def test_ctrl_c_in_a_comparison_at_a_terminal_ends_nothing_else(talk, capsys, mo
     Repl(talk).run(typed)
     assert typed.lines == []
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
+def test_half_a_character_is_an_escape_in_json(encoding, monkeypatch):
+    """A terminal can give one, as can an earlier conversation."""
+    told = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(told, encoding))
+    Screen(as_json=True, quiet=True, color=False).deliver(a_turn("Is it caf\udce9 or caf\u00e9?"))
+    assert json.loads(told.getvalue().decode())["question"] == "Is it caf\udce9 or caf\u00e9?"
