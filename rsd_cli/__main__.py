@@ -61,7 +61,7 @@ def _report(error: Exception, stdout: Output) -> int:
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         stdout.discard()
     told = _told(translated(error, sys.argv) if is_complaint(error) else error)
-    show_error(told)
+    show_error(told, color="--no-color" not in sys.argv)
     return told.exit_code
 
 

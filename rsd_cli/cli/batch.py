@@ -133,7 +133,7 @@ def batch(
         _check_summary(summary, source, place)
     total = count_rows(source, fields, part) if source.rereadable else None
     roles = method.strategy.roles
-    access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet)
+    access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet, color=not no_color)
     found = setup.find(setup.Choice(trio, draft, target, prm), access, roles).trio.hashed()
     settings = Settings(
         max_tokens=max_tokens,

@@ -84,7 +84,7 @@ def chat(
     given = Given(trio, draft, target, prm, wishes, max_tokens, max_steps, temperature, seed, system)
     wanted = Opening(
         Given() if crashed else given,  # what was said since then counts, and the journal knows all of it
-        setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet),
+        setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet, color=not no_color),
         Shape(ctx, 1, batch_size, threads, setup.check_kv_type(kv_type), setup.parse_layers(gpu_layers)),
         Screen(as_json, quiet, not no_color, is_brief=True),
         True,

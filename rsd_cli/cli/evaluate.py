@@ -122,7 +122,7 @@ def evaluate(
         need_maths(answer_type)
     rows = {task.name: load(task, data, limit, offline=offline) for task in found_tasks}
     roles = tuple(dict.fromkeys(role for each in field for role in each.method.strategy.roles))
-    access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet)
+    access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet, color=not no_color)
     found = setup.find(setup.Choice(trio, draft, target, prm), access, roles).trio.hashed()
     shape = Shape(ctx, 1, batch_size, threads, setup.check_kv_type(kv_type), setup.parse_layers(gpu_layers))
     widest = max(each.method.strategy.width for each in field)  # needs all these seats of its own
@@ -133,7 +133,7 @@ def evaluate(
         seed=seed,
         sampling=setup.make_sampling(found.sampling),
     )
-    job = Job(output, trio, field, rows, found, shape, base, limit, quiet, retry_errors)
+    job = Job(output, trio, field, rows, found, shape, base, limit, quiet, not no_color, retry_errors)
     evaluation = job.run(sizes)
     _show(evaluation, output, as_json=as_json, color=not no_color)
     _tell_failures(evaluation)
@@ -159,6 +159,7 @@ class Job:
     base: Settings
     limit: int | None
     quiet: bool
+    color: bool
     retry: bool
 
     def run(self, sizes: dict[Role, float]) -> Evaluation:
@@ -216,7 +217,8 @@ class Job:
                 loaded.check_pair()  # before hours of work
             command = shlex.join(["rsd", *sys.argv[1:]])
             folder.begin(Made(command, grading_versions(self.rows.values())))
-            with nullcontext(_nothing) if self.quiet else counting("questions", total, done) as tell:
+            bar = counting("questions", total, done, color=self.color)
+            with nullcontext(_nothing) if self.quiet else bar as tell:
                 for each in passes:
                     if not each.giver and each.missing and not interrupt():
                         try:

@@ -101,7 +101,7 @@ def calibrate(
         raise UsageError("--save goes with a trio as it is.", "Leave out --draft, --target and --prm.")
     if save:
         check_savable(entry, models)
-    access = setup.Access(models, offline, yes=yes)
+    access = setup.Access(models, offline, yes=yes, color=not no_color)
     cast = setup.find(setup.Choice(trio, draft, target, prm), access, parse("audit").roles).trio.hashed()
     shape = Shape(n_seats=seats, threads=threads, gpu_layers=setup.parse_layers(gpu_layers))
     room.check_memory(cast.models, shape, "--seats")
@@ -112,7 +112,7 @@ def calibrate(
     with Interrupt() as interrupt, Grader() as grader, suppress(DecodeAborted):
         loaded = LoadedTrio(cast.models, cast.prm, shape, interrupt)
         try:
-            calibration = Calibration(loaded, tasks, settings, answers, grader, interrupt)
+            calibration = Calibration(loaded, tasks, settings, answers, grader, interrupt, not no_color)
             report = calibration.report(trio, share, sweep, asked)
         finally:
             loaded.close()
@@ -166,6 +166,7 @@ class Calibration:
     answers: Answers
     grader: Grader
     interrupt: Interrupt
+    color: bool
     left_out: list[RSDError] = field(default_factory=list)
 
     def report(self, name: str, share: float | None, sweep: int, at: Sequence[float]) -> Report | None:
@@ -244,7 +245,7 @@ class Calibration:
         settings = replace(self.settings, strategy=strategy, threshold=threshold)
         runner = Runner(self.loaded, settings, self.loaded.shape.n_seats)
         done = len(self.tasks) - len(missing)
-        with counting(run, len(self.tasks), done) as tell:
+        with counting(run, len(self.tasks), done, color=self.color) as tell:
             for happened in runner.run(Problem(task.id, task.question) for task in missing):
                 if isinstance(happened, Failed):
                     self._leave_out(happened)

@@ -57,7 +57,7 @@ def score(
     if how is None:
         raise UsageError(f"--aggregate {aggregate!r} is unknown.", f"Choose one of {', '.join(AGGREGATES)}.")
     solutions = list(read_solutions(_read(file), file))
-    found = setup.find_prm(prm, setup.Access(models, offline, yes=yes))
+    found = setup.find_prm(prm, setup.Access(models, offline, yes=yes, color=not no_color))
     shape = Shape(ctx, min(seats, len(solutions)), threads=threads, gpu_layers=setup.parse_layers(gpu_layers))
     room.check_memory(found.models, shape, "--ctx or --seats")
     with (

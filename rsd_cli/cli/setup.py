@@ -46,6 +46,7 @@ class Access:
     verify: bool = True
     yes: bool = False
     quiet: bool = False
+    color: bool = True
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ def _present(entries: dict[Role, ModelEntry], access: Access) -> tuple[dict[Role
 def _fetch(store: Store, missing: Iterable[ModelEntry], access: Access) -> dict[str, Path]:
     from rsd_cli.display.progress import transfer_progress
 
-    with transfer_progress(quiet=access.quiet) as progress:
+    with transfer_progress(quiet=access.quiet, color=access.color) as progress:
         return {entry.key: store.fetch(entry, progress) for entry in missing}
 
 

@@ -7,11 +7,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from rsd_cli.display.consoles import stderr_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rich.console import Console
 
 LINE_SECONDS = 30.0
 
@@ -24,10 +27,10 @@ class Tell(Protocol):
 
 
 @contextlib.contextmanager
-def counting(label: str, total: int, done: int = 0) -> Iterator[Tell]:
+def counting(label: str, total: int, done: int = 0, *, color: bool = True) -> Iterator[Tell]:
     """Gives a function to call for each thing done, and between them if they are far apart."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    console = stderr_console(color=color)
+    if not console.is_interactive:  # FORCE_COLOR makes a terminal of a file
         yield _Lines(console, label, total, done)
         return
     columns = [

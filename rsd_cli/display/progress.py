@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -21,11 +20,13 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from rsd_cli.display.consoles import stderr_console
 from rsd_cli.display.sanitise import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rich.console import Console
     from rich.progress import TaskID
 
 WIDE = 80
@@ -42,12 +43,14 @@ class Report(Protocol):
 
 
 @contextlib.contextmanager
-def transfer_progress(console: Console | None = None, *, quiet: bool = False) -> Iterator[Report]:
+def transfer_progress(
+    console: Console | None = None, *, quiet: bool = False, color: bool = True
+) -> Iterator[Report]:
     """Show progress while the block runs; nothing of it stays on a terminal."""
-    console = console or Console(stderr=True)
+    console = console or stderr_console(color=color)
     if quiet:
         yield _nothing
-    elif not console.is_terminal:
+    elif not console.is_interactive:  # FORCE_COLOR makes a terminal of a file
         yield _Lines(console)
     else:
         with Progress(*_columns(console.width), console=console, transient=True) as progress:

@@ -266,3 +266,11 @@ def test_an_error_leaves_nothing_but_an_empty_trace(rsd):
     trace = rsd.home / "trace.jsonl"
     rsd("ask", QUESTION, "--trio", "absent", "--trace", str(trace)).refused(2, "absent")
     assert not trace.exists() or trace.read_bytes() == b""
+
+
+@pytest.mark.parametrize("flag", [(), ("--no-color",)])
+def test_an_error_has_colour_where_that_is_wanted(flag, rsd):
+    done = rsd("ask", "", *flag, env={"FORCE_COLOR": "1"})
+    assert done.code == 2
+    assert "error:" in done.err
+    assert ("31m" in done.err) == (not flag)
