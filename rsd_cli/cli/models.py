@@ -116,21 +116,22 @@ def verify(
     """Hash files again and compare; exit code 3 if one is damaged or missing."""
     from rsd_cli.display.progress import transfer_progress
     from rsd_cli.errors import ModelError
+    from rsd_cli.registry.failures import how_to_mend
 
     registry, store = _open(models, offline=True)
     entries = _entries(names, registry, offline=True) if names else list(registry.models.values())
     with transfer_progress(quiet=quiet) as progress:
-        found = [_Verified(entry.name, store.verify(entry, progress)) for entry in entries]
+        found = [_Verified(entry, store.verify(entry, progress)) for entry in entries]
     checked = [one for one in found if names or one.verification]
     if as_json:
         _print_json({"files": [one.data for one in checked]})
     else:
         _print_lines(one.line for one in checked)
-    bad = [one.name for one in checked if not one.ok]
+    bad = [one for one in checked if not one.ok]
     if bad:
         raise ModelError(
-            f"Damaged or missing: {', '.join(bad)}.",
-            f"Run rsd models rm {bad[0]}, then rsd models pull {bad[0]}.",
+            f"Damaged or missing: {', '.join(one.name for one in bad)}.",
+            how_to_mend(bad[0].entry, is_ours=store.owns(bad[0].entry)),
         )
 
 
@@ -163,10 +164,11 @@ def rm(
 
 
 class _Verified:
-    """A verification with the name it was made for, as a line and as data."""
+    """A verification with the entry it was made for, as a line and as data."""
 
-    def __init__(self, name: str, verification: Verification | None) -> None:
-        self.name = name
+    def __init__(self, entry: ModelEntry, verification: Verification | None) -> None:
+        self.entry = entry
+        self.name = entry.name
         self.verification = verification
         self.ok = verification is not None and verification.ok
 

@@ -174,7 +174,8 @@ class ModelEntry(_Declared):
     parameters: Positive | None = None
     unverified: str = ""
     sources: list[Source] = Field(default_factory=list)
-    # Filled in by `references` for a split model, never read from a file: the further files, in order.
+    # Filled in by `references`, never read from a file: what the user wrote, and a split model's further files.
+    reference: Annotated[str, Field(exclude=True)] = ""
     shard: Annotated[Shard | None, Field(exclude=True)] = None
     further_shards: Annotated[tuple[ModelEntry, ...], Field(exclude=True)] = ()
 
@@ -189,6 +190,11 @@ class ModelEntry(_Declared):
             if isinstance(source, HubSource) and not re.fullmatch(r"[0-9a-f]{40}", source.revision):
                 raise ValueError(f"revision {source.revision!r} is not a commit of 40 hex digits")
         return self
+
+    @property
+    def called(self) -> str:
+        """What commands know it by."""
+        return self.reference or self.name
 
     @property
     def is_downloaded(self) -> bool:

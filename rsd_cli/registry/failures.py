@@ -36,10 +36,20 @@ def not_in_cache(entry: ModelEntry, directory: Path, failures: list[Failure]) ->
     """It would have to be downloaded, and may not be."""
     seen = "".join(f"; {failure}" for failure in failures)
     size = f" ({size_text(entry.size)})" if entry.size else ""
-    hint = f"Run `rsd models pull {entry.name}` once with network, or copy the file there."
+    hint = f"Run `rsd models pull {entry.called}` once with network, or copy the file there."
     return ModelError(
         f"{entry.name}{size} is not in the cache {directory}, and --offline forbids downloads{seen}.", hint
     )
+
+
+def how_to_mend(entry: ModelEntry, *, is_ours: bool) -> str:
+    """What gives a sound file where one is damaged or missing; what is not ours is nothing that we delete."""
+    if all(isinstance(source, PathSource) for source in entry.sources):
+        places = [str(source) for source in entry.sources]
+        where = f"Put a sound file at {' or '.join(places)}" if places else "Choose another model"
+        return f"{where}; `rsd models show {entry.called}` says more."
+    remove = f"rsd models rm {entry.called}, then " if is_ours else ""
+    return f"Run {remove}rsd models pull {entry.called}."
 
 
 def not_fetched(entry: ModelEntry, failures: list[Failure]) -> ModelError:
@@ -47,7 +57,7 @@ def not_fetched(entry: ModelEntry, failures: list[Failure]) -> ModelError:
     if not entry.sources:
         return ModelError(
             f"{entry.name} has no source: {entry.unverified}.",
-            f"Choose another model; `rsd models show {entry.name}` says more.",
+            f"Choose another model; `rsd models show {entry.called}` says more.",
         )
     if len(failures) == len(entry.sources) == 1 and isinstance(entry.sources[0], PathSource):
         path = entry.sources[0].location
@@ -59,6 +69,6 @@ def not_fetched(entry: ModelEntry, failures: list[Failure]) -> ModelError:
     hint = (
         NETWORK_HINT
         if any(failure.network for failure in failures)
-        else f"Look at its sources: rsd models show {entry.name}."
+        else f"Look at its sources: rsd models show {entry.called}."
     )
     return ModelError(f"{entry.name} could not be fetched; tried {tried}.", hint)

@@ -131,7 +131,7 @@ def _most_telling(error: ValidationError) -> ErrorDetails:
 
 
 def _keys_of(kind: type[BaseModel]) -> list[str]:
-    hidden = {"name", "shard", "further_shards"}
+    hidden = {"name", "reference", "shard", "further_shards"}
     return [key for key in kind.model_fields if key not in hidden]
 
 

@@ -53,8 +53,10 @@ def resolve(name: str, *, offline: bool = False) -> ModelEntry:
             f"{name!r} is not a hub reference.", "Write hf://user/repo[@rev][:QUANT|/file.gguf]."
         )
     if reference and _is_on_hub(name, reference):
-        return _on_hub(reference, offline=offline)
-    return _on_disk(Path(name).expanduser())
+        entry = _on_hub(reference, offline=offline)
+    else:
+        entry = _on_disk(Path(name).expanduser())
+    return entry.model_copy(update={"reference": name})
 
 
 def lasting(name: str) -> str:

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -11,6 +13,7 @@ from typer.testing import CliRunner
 from rsd_cli.cli.models import app
 from rsd_cli.display.progress import transfer_progress
 from rsd_cli.errors import ModelError, UsageError
+from rsd_cli.registry.store import Store
 from tests.registry.gguf_bytes import File
 from tests.registry.server import Site, serving
 
@@ -70,6 +73,44 @@ def test_a_damaged_file_fails_the_verification(declared, tmp_path):
         run("verify", "little")
     with pytest.raises(ModelError, match="Damaged or missing: unchecked"):
         run("verify", "unchecked")
+
+
+def hints_of_verify(name):
+    """The commands that a damaged or missing file of this name is to be mended with."""
+    with pytest.raises(ModelError, match="Damaged or missing") as refused:
+        run("verify", name)
+    return re.findall(r"rsd models (\w+) ([^\s,`]*[^\s,`.])", refused.value.hint)
+
+
+@pytest.mark.parametrize("state", ["missing", "damaged", "damaged elsewhere"])
+def test_what_verify_says_mends_the_file(state, declared, monkeypatch, tmp_path):
+    path = Path(run("path", "little", "--quiet").stdout.strip())
+    if state == "damaged elsewhere":  # as in the hub's cache: nothing that rm would delete
+        path = path.rename(tmp_path / "little.gguf")
+        monkeypatch.setattr(Store, "_places", lambda store, entry: [store._shelf.file(entry), path])
+    path.write_bytes(CONTENT[:-1] + b"!")
+    if state == "missing":
+        path.unlink()
+    hints = hints_of_verify("pair")
+    assert hints == [("rm", "little")] * (state == "damaged") + [("pull", "little")]
+    for command, name in hints:
+        run(command, name, *["--yes"] * (command == "rm"))
+    assert "ok" in run("verify", "pair").stdout
+
+
+def test_a_damaged_file_of_the_user_is_theirs_to_replace(tmp_path):
+    mine = tmp_path / "work" / "mine.gguf"
+    mine.write_bytes(CONTENT)
+    size, sha256 = len(CONTENT), hashlib.sha256(b"other").hexdigest()
+    source = f"[{{kind: path, path: {mine}}}]"
+    (tmp_path / "work" / "models.yaml").write_text(
+        f"models: {{own: {{size: {size}, sha256: {sha256}, sources: {source}}}}}\n"
+    )
+    assert hints_of_verify("own") == [("show", "own")]
+    mine.write_bytes(b"no model")
+    for command, name in hints_of_verify("./mine.gguf"):
+        assert (command, name) == ("show", "./mine.gguf")
+        assert str(mine.name) in run(command, name).stdout
 
 
 def test_show_knows_models_reward_models_and_trios(declared):

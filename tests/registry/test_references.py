@@ -120,6 +120,13 @@ def test_a_split_model_that_the_cache_has_in_part_is_fetched_into_one_directory(
     assert Store().find(entry) == path
 
 
+def test_what_is_said_to_be_pulled_can_be(split):
+    with pytest.raises(ModelError, match="--offline forbids downloads") as refused:
+        Store(offline=True).fetch(load_registry().model("hf://a/b"))
+    assert "`rsd models pull hf://a/b`" in refused.value.hint
+    assert load_registry().models_of("hf://a/b")
+
+
 def test_a_part_that_is_gone_is_fetched_again_and_only_that(split):
     entry = load_registry().model("hf://a/b")
     path = Store().fetch(entry)
