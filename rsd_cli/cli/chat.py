@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -45,7 +47,7 @@ def chat(
     seed: options.TalkSeed = None,
     system: options.System = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print each answer's record as a line of JSON.")
+        bool, typer.Option("--json", help="Print each answer's record as a line of JSON; --list as JSON.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but the answers.")] = False,
     no_color: options.NoColor = False,
@@ -70,7 +72,7 @@ def chat(
     from rsd_cli.cli.trio import Shape
 
     if listing:
-        _list(color=not no_color)
+        _list(as_json=as_json, color=not no_color)
         return
     if name and not resume:
         raise UsageError(f"{name!r} is no option of rsd chat.", f"Ask one question: rsd ask {name!r}")
@@ -139,18 +141,27 @@ def _greet(talk: Talk, *, crashed: bool) -> None:
         notice(console, f"Conversation {talk.kept.id} goes on, with {counted(turns, 'turn')}.")
 
 
-def _list(*, color: bool) -> None:
+def _list(*, as_json: bool, color: bool) -> None:
     from rsd_cli.chat.journal import listed
+
+    if as_json:
+        found = [asdict(each) | {"changed": _time(each.changed, "%Y-%m-%dT%H:%M:%S%z")} for each in listed()]
+        typer.echo(json.dumps(found, indent=2))
+        return
     from rsd_cli.display.chat import conversations
     from rsd_cli.display.consoles import stdout_console
 
     rows = [
         {
             "id": each.id,
-            "changed": time.strftime("%Y-%m-%d %H:%M", time.localtime(each.changed)),
+            "changed": _time(each.changed, "%Y-%m-%d %H:%M"),
             "turns": str(each.turns),
             "question": " ".join(each.question.split()),
         }
         for each in listed()
     ]
     conversations(stdout_console(color=color), rows)
+
+
+def _time(seconds: float, form: str) -> str:
+    return time.strftime(form, time.localtime(seconds))

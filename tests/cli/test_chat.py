@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -500,6 +501,17 @@ def test_the_mark_before_the_first_line_is_no_part_of_it(rsd):
     assert done.code == 0, done.err
     (record,) = map(json.loads, done.out.splitlines())
     assert (record["question"], record["seed"]) == ("Is it caf\u00e9?", 7)
+
+
+def test_the_list_for_programs_is_one_document(rsd):
+    question = "Is it so? " * 30 + "\x1b[31m \u00e9\n\nAnd why?"
+    assert json.loads(rsd("chat", "--list", "--json").out) == []
+    assert rsd("ask", question, "--trio", "judged", *SHORT).code == 0
+    (row,) = json.loads(rsd("chat", "--list", "--json").out)
+    (path,) = journals(rsd)
+    assert (row["id"], row["turns"], row["question"]) == (path.stem, 1, question)
+    changed = datetime.strptime(row["changed"], "%Y-%m-%dT%H:%M:%S%z")
+    assert abs(changed.timestamp() - path.stat().st_mtime) <= 1
 
 
 def test_a_refused_turn_of_a_script_is_an_error_at_the_end(rsd):
