@@ -89,6 +89,17 @@ class LineFile:
         except OSError:  # a pipe or a device can't be cut
             return
 
+    def _have_alone(self) -> None:
+        """Let no other process have it as well; BlockingIOError if one has."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError as error:  # a network's disk may know no locks
+            raise UsageError(
+                f"{self.path} can't be locked: {error.strerror}.", "Name a file on another disk."
+            ) from error
+
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
@@ -100,10 +111,13 @@ class OwnFile(LineFile):
     def __init__(self, path: Path, called: str) -> None:
         super().__init__(path)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._have_alone()
         except BlockingIOError as error:
             self.close()
             raise OutputError(
                 f"{called} is open in another rsd.", "Leave that one first, or begin a new one."
             ) from error
+        except UsageError:
+            self.close()
+            raise
         os.ftruncate(self._file, path.read_bytes().rfind(b"\n") + 1)

@@ -6,7 +6,6 @@ line is cut off, and a whole one is never touched.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import stat
@@ -113,8 +112,8 @@ class Ledger(LineFile):
 
     def _lock(self) -> None:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            self._have_alone()
+        except BlockingIOError as error:
             pid = (read_manifest(self.path) or {}).get("pid", "unknown")
             raise OutputError(
                 f"{self.path} is being written by another rsd batch (process {pid}).",

@@ -1,5 +1,7 @@
 """An output file belongs to one run and one process, and ends in whole lines whatever happened to it."""
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -11,7 +13,7 @@ import pytest
 from rsd_cli.batch.answers import Told, line_of
 from rsd_cli.batch.ledger import Done, Ledger, difference, manifest_path, read_manifest
 from rsd_cli.errors import OutputError, ResourceError, UsageError
-from rsd_cli.output import write_whole
+from rsd_cli.output import OwnFile, write_whole
 from tests.batch.made import CONTENT, answered, failed
 
 SETTINGS = {"trio": "starter", "threshold": 0.7, "models": {"draft": "aa"}}
@@ -229,6 +231,19 @@ def test_another_process_is_refused_at_once_while_the_file_is_open(overwrite, op
     assert output.read_bytes() == before
     opened.close()
     assert said(python(OPEN, output, json.dumps(SETTINGS), overwrite))[0] == "opened"
+
+
+def test_a_disk_without_locks_is_no_other_process(opened, output, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    for open_file in (opened, lambda: OwnFile(output, "The record")):
+        with pytest.raises(
+            UsageError, match=f"{output} can't be locked: {os.strerror(errno.ENOLCK)}"
+        ) as refused:
+            open_file()
+        assert "another disk" in refused.value.hint
 
 
 def test_a_killed_process_leaves_no_lock(opened, output):
