@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.ledger import difference
+from rsd_cli.decoding.strategies import parse
 from rsd_cli.engine.pace import Pace
 from rsd_cli.errors import OutputError, UsageError
 from rsd_cli.evaluation.accounts import StrategyRun
@@ -85,8 +86,8 @@ class _Compared:
 class Folder:
     """A folder with the samples of strategies; all of them were made with the same `settings`.
 
-    A strategy that comes later may need models that no earlier one did. No other process has the folder until it is
-    closed.
+    A strategy that comes later may need models and a PRM that no earlier one did. No other process has the folder
+    until it is closed.
     """
 
     path: Path
@@ -130,13 +131,14 @@ class Folder:
         self._lock.release()
 
     def _adopt(self) -> None:
-        """Refuse other settings than those of earlier runs; models may join."""
-        before = self._known.settings
-        models = {**before["models"], **self.settings["models"]}
-        self.settings = {**self.settings, "models": models}
-        other = difference(
-            _placeless({**before, "models": {**models, **before["models"]}}), _placeless(self.settings)
-        )
+        """Refuse other settings than those of earlier runs; models and a PRM may join."""
+        before, now = self._known.settings, self.settings
+        models = {**before["models"], **now["models"]}
+        asks_prm = any(_asks_prm(each) for each in self._known.strategies.values())
+        known = before.get("prm") if asks_prm else now["prm"]  # one that was not asked does not count
+        self.settings = {**now, "models": models, "prm": known if now["prm"] is None else now["prm"]}
+        before = {**before, "models": {**models, **before["models"]}, "prm": known}
+        other = difference(_placeless(before), _placeless(self.settings))
         if other:
             raise OutputError(
                 f"{self.path} was made with other settings: {other}.",
@@ -160,7 +162,7 @@ class Folder:
         for each in passes:
             settings = json.loads(json.dumps(asdict(each.settings)))
             before = self._known.strategies.setdefault(_key(each), settings)
-            other = difference(before, settings)
+            other = difference(_of_effect(before, each), _of_effect(settings, each))
             if other:
                 raise OutputError(
                     f"{self.path} has {each.name} with other settings: {other}.",
@@ -235,6 +237,20 @@ def _placeless(settings: dict[str, Any]) -> dict[str, Any]:
         for task, origin in settings["data"].items()
     }
     return {**settings, "data": data}
+
+
+def _asks_prm(settings: dict[str, Any]) -> bool:
+    """Whether a strategy with these settings does; one that nobody knows may."""
+    try:
+        return "prm" in parse(str(settings.get("strategy"))).roles
+    except UsageError:
+        return True
+
+
+def _of_effect(settings: dict[str, Any], each: Pass) -> dict[str, Any]:
+    """A strategy's settings without the threshold where no step passes or fails it, or a budget finds its own."""
+    heeds_threshold = each.strategy.kind.gates and each.settings.target_share is None
+    return settings if heeds_threshold else {**settings, "threshold": None}
 
 
 def _key(each: Pass) -> str:

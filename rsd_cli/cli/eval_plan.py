@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rsd_cli.cli.warm import FoundTrio
     from rsd_cli.decoding.trajectory import Settings
     from rsd_cli.evaluation.taskdata import TaskData
+    from rsd_cli.rewards.spec import PrmSpec
 
 BETWEEN = re.compile(r",(?!\s*[a-z]+=)")
 WORDS = "|".join([*WEIGHTINGS, *AGGREGATES, *SHARED])
@@ -140,16 +141,27 @@ def _slashed(text: str) -> str:
     )
 
 
+def asked_prm(found: FoundTrio, field: Iterable[Contender]) -> PrmSpec | None:
+    """The reward model, if a strategy asks one: it is only looked up as far as it is needed."""
+    return found.prm if any("prm" in each.method.strategy.roles for each in field) else None
+
+
 def fingerprint(
-    found: FoundTrio, shape: Shape, base: Settings, trio: str, data: dict[str, TaskData]
+    found: FoundTrio,
+    field: Iterable[Contender],
+    shape: Shape,
+    base: Settings,
+    trio: str,
+    data: dict[str, TaskData],
 ) -> dict[str, Any]:
     """What all answers of a folder depend on, besides their strategies."""
+    prm = asked_prm(found, field)
     return {
         "rsd": rsd_cli.__version__,
         "llama_cpp_python": importlib.metadata.version("llama-cpp-python"),
         "trio": trio,
         "models": found.hashes,
-        "prm": found.prm.identity,
+        "prm": prm.identity if prm else None,
         "ctx": shape.ctx,
         "kv_type": shape.kv_type,
         "max_tokens": base.max_tokens,

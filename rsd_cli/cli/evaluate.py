@@ -170,7 +170,7 @@ class Job:
         from rsd_cli.cli.interrupt import Interrupt
         from rsd_cli.evaluation.grader import Grader
 
-        settings = fingerprint(self.found, self.shape, self.base, self.trio, self.rows)
+        settings = fingerprint(self.found, self.field, self.shape, self.base, self.trio, self.rows)
         described = {"trio": self.trio, "prm": self.found.prm.name, **self.shape.described}
         with closing(Folder(self.folder, settings)) as folder:
             with Grader() as grader, Interrupt() as interrupt:
@@ -200,13 +200,13 @@ class Job:
         from rsd_cli.cli import notes
         from rsd_cli.cli.crash import Crash
         from rsd_cli.cli.eval_folder import Made
-        from rsd_cli.cli.eval_plan import grading_versions
+        from rsd_cli.cli.eval_plan import asked_prm, grading_versions
         from rsd_cli.cli.eval_run import template_hashes
         from rsd_cli.cli.trio import LoadedTrio
         from rsd_cli.decoding.strategies import speculates
         from rsd_cli.display.counting import counting
 
-        prm = self.found.prm if any("prm" in each.method.strategy.roles for each in self.field) else None
+        prm = asked_prm(self.found, self.field)
         crash = Crash(notes.read(), takes_notes=True)
         loaded = LoadedTrio(self.found.models, prm, self.shape, interrupt)
         total = sum(len(each.data.items) for each in passes)

@@ -1,0 +1,103 @@
+"""The folder of `rsd eval`: what may join what is in it, and what its strategies depend on."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from typing import Any
+
+import pytest
+import yaml
+
+from rsd_cli.cli.eval_folder import Folder
+from rsd_cli.errors import OutputError
+from tests.cli.command import trio
+from tests.rewards.test_heads import a_head, layer
+
+SETTINGS: dict[str, Any] = {"models": {}, "prm": None, "data": {}}
+COMMON = ("--threads", "1", "-n", "40", "--max-steps", "4", "-p", "4", "-o", "out")
+N_EMBD = 64  # of the tiny draft
+
+
+@pytest.fixture
+def rows(rsd):
+    """A file of questions in the form of GSM8K."""
+    path = rsd.home / "rows.jsonl"
+    lines = [{"question": f"What is {i} + {i}?", "answer": f"#### {2 * i}"} for i in range(3)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def evaluate(rsd, rows, strategies, *arguments, name="headed"):
+    return rsd(
+        "eval", "gsm8k", "--data", str(rows), "--strategies", strategies, "--trio", name, *COMMON, *arguments
+    )
+
+
+def declare(rsd, threshold=0.5, name="headed"):
+    """A trio whose PRM is a head on the draft."""
+    a_head(family="draft-head", hidden_size=N_EMBD, layers=(layer(1, N_EMBD),)).save(
+        rsd.home / "h.safetensors"
+    )
+    known = yaml.safe_load((rsd.home / "models.yaml").read_text())
+    known["prms"]["own"] = {
+        "family": "draft-head", "model": "draft", "head": "h.safetensors", "threshold": 0.5, "calibrated_on": "none",
+    }  # fmt: skip
+    known["trios"][name] = trio("draft", "target", "own", threshold)
+    rsd.write_models(yaml.safe_dump(known, sort_keys=False))
+
+
+def opened(path, **settings) -> dict[str, Any]:
+    """The settings of a folder that is opened with these."""
+    with closing(Folder(path, SETTINGS | settings)) as folder:
+        return folder.settings
+
+
+def keep(path, settings, *strategies):
+    """A folder in which these have run."""
+    path.mkdir()
+    known = {"settings": settings, "started": "2026-05-01T10:00:00+0000"}
+    told = {f"x {name}": {"strategy": name} for name in strategies}
+    (path / "run.json").write_text(json.dumps(known | {"strategies": told}))
+
+
+def test_a_prm_joins_where_none_was_asked_and_stays(tmp_path):
+    keep(tmp_path / "a", SETTINGS, "target", "majority@8")
+    assert opened(tmp_path / "a", prm="own (draft-head, head 12)")["prm"] == "own (draft-head, head 12)"
+    keep(tmp_path / "b", SETTINGS | {"prm": "own (draft-head, head 12)"}, "target", "rsd")
+    assert opened(tmp_path / "b", prm=None)["prm"] == "own (draft-head, head 12)"
+    with pytest.raises(OutputError, match=r"prm was .*head 12.*, now .*head 13"):
+        opened(tmp_path / "b", prm="own (draft-head, head 13)")
+    assert opened(tmp_path / "new")["prm"] is None
+
+
+def test_what_was_noted_of_a_prm_that_nobody_asked_does_not_count(tmp_path):
+    """As folders have it that were begun with the name and family alone."""
+    keep(tmp_path / "a", SETTINGS | {"prm": "own (draft-head)"}, "target", "draft")
+    assert opened(tmp_path / "a", prm=None)["prm"] is None
+    assert opened(tmp_path / "a", prm="own (draft-head, head 12)")["prm"] == "own (draft-head, head 12)"
+    keep(tmp_path / "b", SETTINGS | {"prm": "own (judge)"}, "best-of-n@2:target")
+    with pytest.raises(OutputError, match="prm was"):
+        opened(tmp_path / "b", prm="own (judge, other)")
+    keep(tmp_path / "c", SETTINGS | {"prm": "own (judge)"}, "of-tomorrow")
+    with pytest.raises(OutputError, match="prm was"):
+        opened(tmp_path / "c", prm="own (judge, other)")
+
+
+@pytest.mark.parametrize("order", [("target", "target,rsd", "draft,target"), ("rsd", "target", "draft,rsd")])
+def test_strategies_with_and_without_a_prm_share_a_folder(order, rsd, rows):
+    declare(rsd)
+    for strategies in order:
+        done = evaluate(rsd, rows, strategies)
+        assert done.code == 0, done.err
+    known = json.loads((rsd.home / "out" / "run.json").read_text())
+    assert known["settings"]["prm"].startswith("own (draft-head, head ")
+
+
+def test_the_trios_threshold_matters_only_where_steps_pass_it(rsd, rows):
+    declare(rsd)
+    assert evaluate(rsd, rows, "rsd,target,best-of-n@2,rsd/target-share=0.4").code == 0
+    declare(rsd, threshold=0.6)
+    again = evaluate(rsd, rows, "target,best-of-n@2,rsd/target-share=0.4,draft")
+    assert again.code == 0, again.err
+    evaluate(rsd, rows, "rsd").refused(5, "rsd with other settings: threshold was 0.5, now 0.6")
