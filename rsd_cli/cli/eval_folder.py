@@ -86,8 +86,8 @@ class _Compared:
 class Folder:
     """A folder with the samples of strategies; all of them were made with the same `settings`.
 
-    A strategy that comes later may need models and a PRM that no earlier one did. No other process has the folder
-    until it is closed.
+    A strategy that comes later may need models and a PRM that no earlier one did. What is noted is written from
+    `begin` on: a command that fails before it binds no later one. No other process has the folder until it is closed.
     """
 
     path: Path
@@ -168,7 +168,6 @@ class Folder:
                     f"{self.path} has {each.name} with other settings: {other}.",
                     "Name another folder with -o.",
                 )
-        self._write()
 
     def begin(self, made: Made) -> None:
         """Note how the answers come about that are given now."""

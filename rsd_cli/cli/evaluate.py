@@ -212,9 +212,12 @@ class Job:
         total = sum(len(each.data.items) for each in passes)
         done = total - sum(len(each.missing) for each in passes)
         try:
-            loaded.load_all()  # a record without the target loaded can't say what that alone would have needed
+            # All of them: a record without the target loaded can't say what that alone would have needed. And what
+            # can't be loaded or used is refused before hours of work.
+            loaded.wait_for_all()
+            loaded.check_prm()
             if any(speculates(each.settings) for each in passes):
-                loaded.check_pair()  # before hours of work
+                loaded.check_pair()
             command = shlex.join(["rsd", *sys.argv[1:]])
             folder.begin(Made(command, grading_versions(self.rows.values())))
             bar = counting("questions", total, done, color=self.color)

@@ -146,6 +146,11 @@ class LoadedTrio:
             if self.aborted():
                 raise DecodeAborted
 
+    def check_prm(self) -> None:
+        """Refuse a PRM that does not fit its model; waits for that, unless it is aborted."""
+        with suppress(DecodeAborted):
+            _ = self.family
+
     def check_pair(self) -> None:
         """Refuse a draft that can't propose tokens to the target; waits for both, unless that is aborted."""
         with suppress(DecodeAborted):

@@ -11,7 +11,7 @@ import yaml
 
 from rsd_cli.cli.eval_folder import Folder
 from rsd_cli.errors import OutputError
-from tests.cli.command import trio
+from tests.cli.command import declared, trio
 from tests.rewards.test_heads import a_head, layer
 
 SETTINGS: dict[str, Any] = {"models": {}, "prm": None, "data": {}}
@@ -34,16 +34,14 @@ def evaluate(rsd, rows, strategies, *arguments, name="headed"):
     )
 
 
-def declare(rsd, threshold=0.5, name="headed"):
+def declare(rsd, threshold=0.5, **options):
     """A trio whose PRM is a head on the draft."""
-    a_head(family="draft-head", hidden_size=N_EMBD, layers=(layer(1, N_EMBD),)).save(
-        rsd.home / "h.safetensors"
-    )
+    head = a_head(family="draft-head", hidden_size=N_EMBD, layers=(layer(1, N_EMBD),), **options)
+    head.save(rsd.home / "h.safetensors")
+    prm = {"family": "draft-head", "model": "draft", "head": "h.safetensors", "threshold": 0.5}
     known = yaml.safe_load((rsd.home / "models.yaml").read_text())
-    known["prms"]["own"] = {
-        "family": "draft-head", "model": "draft", "head": "h.safetensors", "threshold": 0.5, "calibrated_on": "none",
-    }  # fmt: skip
-    known["trios"][name] = trio("draft", "target", "own", threshold)
+    known["prms"]["own"] = prm | {"calibrated_on": "nothing"}
+    known["trios"]["headed"] = trio("draft", "target", "own", threshold)
     rsd.write_models(yaml.safe_dump(known, sort_keys=False))
 
 
@@ -101,3 +99,25 @@ def test_the_trios_threshold_matters_only_where_steps_pass_it(rsd, rows):
     again = evaluate(rsd, rows, "target,best-of-n@2,rsd/target-share=0.4,draft")
     assert again.code == 0, again.err
     evaluate(rsd, rows, "rsd").refused(5, "rsd with other settings: threshold was 0.5, now 0.6")
+
+
+def refused_before_a_question(rsd, done, code, *words):
+    done.refused(code, *words)
+    assert sorted(path.name for path in (rsd.home / "out").iterdir()) == [".lock"]
+
+
+def test_a_model_that_can_not_be_loaded_is_refused_before_the_first_question(rsd, rows, tiny):
+    """The target was trained for fewer tokens than the draft, which answers first; then the context fits both."""
+    files = {"draft": tiny(seed=1), "short": tiny(seed=2, n_ctx_train=1024)}
+    rsd.write_models(declared(files, {"short": trio("draft", "short")}))
+    said = "--ctx 1,500 is more than the 1,024 tokens"
+    done = evaluate(rsd, rows, "draft,target", "--ctx", "1500", name="short")
+    refused_before_a_question(rsd, done, 2, said, "Use --ctx 1024 or less.")
+    again = evaluate(rsd, rows, "draft,target", "--ctx", "1024", name="short")
+    assert again.code == 0, again.err
+
+
+def test_a_head_of_another_file_is_refused_before_the_first_question(rsd, rows):
+    declare(rsd, base="judge", base_sha256="ab" * 32)
+    done = evaluate(rsd, rows, "draft,rsd")
+    refused_before_a_question(rsd, done, 3, "made for judge with the hash", "draft has")
