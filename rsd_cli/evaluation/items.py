@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Row: TypeAlias = "dict[str, Any]"
 Reader: TypeAlias = "Callable[[str, Row], Item | None]"
 
+DRESSING = re.compile(r"(?<!\\)\$")
 YES_OR_NO = {"true": "(True or False)", "false": "(True or False)", "yes": "(Yes or No)", "no": "(Yes or No)"}
 STEM = frozenset({  # what the Qwen2.5-Math evaluation takes from MMLU
     "abstract_algebra", "astronomy", "college_biology", "college_chemistry", "college_computer_science",
@@ -44,7 +45,7 @@ class Item:
 
 def read_plain(number: str, row: Row) -> Item:
     """A question or problem with its answer: MATH-500, AIME, AMC, Gaokao 2023 En."""
-    return _item(number, row, _question(row), _text(row, "answer").replace("$", ""))
+    return _item(number, row, _question(row), _undressed(_text(row, "answer")))
 
 
 def read_gsm8k(number: str, row: Row) -> Item:
@@ -58,12 +59,12 @@ def read_solved(number: str, row: Row) -> Item:
     gold = final_answer(_text(row, "solution")) if gold is None else str(gold)
     if not gold:
         raise ValueError("the solution has no \\boxed{…}")
-    return _item(number, row, _question(row), gold.replace("$", ""))
+    return _item(number, row, _question(row), _undressed(gold))
 
 
 def read_olympiadbench(number: str, row: Row) -> Item:
     """OlympiadBench: open questions with one or more final answers; theorems to prove have none."""
-    golds = [str(gold).replace("$", "") for gold in row["final_answer"] or ()]
+    golds = [_undressed(str(gold)) for gold in row["final_answer"] or ()]
     return _item(number, row, _question(row), ", ".join(golds))
 
 
@@ -129,6 +130,11 @@ def _item(number: str, row: Row, question: str, gold: str) -> Item:
         raise ValueError("the gold answer is empty")
     hint = YES_OR_NO.get(gold.strip().lower())
     return Item(number, f"{question} {hint}" if hint else question, gold.strip(), row)
+
+
+def _undressed(gold: str) -> str:
+    r"""Without the dollars around formulas, but with those that are money: `\$`."""
+    return DRESSING.sub("", gold)
 
 
 def _question(row: Row) -> str:

@@ -125,6 +125,15 @@ def test_a_number_within_something_else_is_not_that_number(grader, given, gold, 
     assert grader.compare(given, gold, answer_type) != "right"
 
 
+@pytest.mark.parametrize("given", [r"\$32,\!348", "32,348", "32348", r"\$32,348.00"])
+def test_a_gold_in_dollars_is_met_through_its_loader(grader, given, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"problem": "What does it cost?", "answer": r"\$32,\!348"}))
+    (item,) = load(TASKS["math500"], rows).items
+    assert grader.grade(rf"It is $\boxed{{{given}}}$.", "eog", item.gold, "maths").right
+    assert not grader.grade(r"It is $\boxed{32349}$.", "eog", item.gold, "maths").right
+
+
 def test_a_gold_that_denies_something_is_met_by_the_same_words(grader):
     assert grader.compare(r"\text{not prime}", "not prime", "maths") == "right"
     assert grader.compare("1" * 250, "1" * 250, "numeric") == "right"

@@ -34,6 +34,9 @@ def file_of(tmp_path):
     [
         ("gsm8k", {"question": "How many?", "answer": "2+2=<<2+2=4>>4\n#### 1,004"}, "How many?", "1,004"),
         ("math500", {"problem": "Add.", "solution": "…", "answer": r"\frac{1}{2}"}, "Add.", r"\frac{1}{2}"),
+        ("math500", {"problem": "Cost?", "answer": r"\$32,\!348"}, "Cost?", r"\$32,\!348"),
+        ("minerva", {"problem": "Cost?", "solution": r"It is $\boxed{\$7}$."}, "Cost?", r"\$7"),
+        ("olympiadbench", {"question": "Cost?", "final_answer": [r"$\$5$"]}, "Cost?", r"\$5"),
         ("gaokao2023en", {"question": "Both?", "answer": "$48$, $384$"}, "Both?", "48, 384"),
         ("olympiadbench", {"question": "All?", "final_answer": ["$1,3$", "$5$"]}, "All?", "1,3, 5"),
         ("minerva", {"problem": "Far?", "solution": r"It is \boxed{1} or \boxed{4.5e33}."}, "Far?", "4.5e33"),
