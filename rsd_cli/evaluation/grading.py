@@ -23,6 +23,7 @@ FRACTION = re.compile(r"\\frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}
 MIXED = re.compile(r"(-?)(\d+)(?: | ?\+ ?)(\d+)/(\d+)")  # 1 2/3
 SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d.,])")  # 10 080
 NAMED = re.compile(r"^[A-Za-z] ?= ?")  # x = 3 is 3
+AS_TEXT = re.compile(r"^\\text ?\{ ?([-+]?\.?\d[^{}]*)\}$")  # \text{18 dollars}, but not \text{May 18}
 TERM = re.compile(r"[-+*/^=_!\\();|<>≈≠]|0[a-z]$")  # what makes more of a number than a number with its unit
 DENIED = re.compile(r"\b(?:not|never|wrong|incorrect)\b|n't\b", re.IGNORECASE)
 LONGEST = 200  # characters of an answer that can be a number with its unit
@@ -66,6 +67,7 @@ def as_number(text: str) -> Fraction | None:
     if len(text) > LONGEST or denies(text):
         return None
     short = NAMED.sub("", notation.plain(text)).replace("%", "")
+    short = AS_TEXT.sub(r"\1", short)
     short = SCIENTIFIC.sub(_scientific, notation.TEXT.sub(" ; ", short)).strip(" ;")
     short = FRACTION.sub(_fraction, re.sub(r"^([-+]) ", r"\1", short).removeprefix("+"))
     mixed = MIXED.fullmatch(short)

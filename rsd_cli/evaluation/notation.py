@@ -38,6 +38,7 @@ SAME = tuple(
         (r"\\\$", ""),
         (r"\$", ""),
         (r"\\%", "%"),
+        (r"\\(?:mathbf|boldsymbol|bm)\s*\{([^{}a-zA-Z\\]*)\}", r"\1"),  # a number; in letters it is a vector
         (r"\\(?:mid|vert)(?![a-zA-Z])", "|"),
         (r"_\s*\{\s*\\(max|min|odot)\s*\}", r"_{\1}"),  # an index by name
         (r"\s+", " "),

@@ -3,7 +3,7 @@
 import pytest
 
 from rsd_cli.evaluation.grader import is_right
-from rsd_cli.evaluation.grading import as_number, gsm8k_gold, same_answer
+from rsd_cli.evaluation.grading import alike, as_number, gsm8k_gold, same_answer
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,32 @@ def test_other_answers(given, gold):
 )
 def test_the_last_box_counts_and_else_the_last_number(text, right):
     assert is_right(text, "72") is right
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        r"\text{18}", r"\text{18 dollars}", r"\textbf{18}", r"\mathbf{18}", r"\text{\$18}", r"\boldsymbol{18.0}",
+        r"\text{ 18 }", r"\mathbf{\$18}", r"\mathbf{18}\text{ dollars}", r"$\mathbf{18}$", r"\text{18\%}",
+    ],
+)  # fmt: skip
+def test_a_number_in_text_or_bold_is_that_number(given):
+    assert same_answer(given, "18")
+    assert is_right(rf"So $\boxed{{{given}}}$.", "18")
+    assert not same_answer(given, "19")
+    assert alike([given, "18", "19"]) == [[0, 1], [2]]
+
+
+@pytest.mark.parametrize(
+    ("given", "gold"),
+    [
+        (r"\text{not 18}", "18"), (r"\text{18 or 19}", "18"), (r"\text{May 18}", "18"), (r"\text{18 is wrong}", "18"),
+        (r"\text{June 18}", r"\text{May 18}"), (r"2\mathbf{v}", r"2\mathbf{w}"), (r"2\mathbf{v}", "2"),
+        (r"\text{x > 18}", "18"), (r"\text{18}^2", "18"),
+    ],
+)  # fmt: skip
+def test_what_else_stands_in_text_or_bold_is_no_number(given, gold):
+    assert not same_answer(given, gold)
 
 
 def test_golds_and_long_answers():
