@@ -29,8 +29,8 @@ class Authorship:
     `acceptance` is the share of the draft's judged steps that passed the criterion; `acceptance_by_tokens` is the
     paper's (accepted / (accepted + discarded) tokens of the draft, candidates that were not taken among the
     discarded). Both are None where no step of the draft is ever rejected. `target_share` is of kept tokens.
-    `draft_alone` is the share of questions in whose answer the target wrote nothing, `draft_alone_right` of those
-    that are also right.
+    Of all questions, `draft_alone` is the share in whose answer the target wrote nothing, and `draft_alone_right` the
+    share where the answer is right as well.
     """
 
     acceptance: float | None

@@ -187,6 +187,20 @@ def test_rewards_are_shown_of_what_could_be_rejected():
         assert "Where the target writes" in drawn
 
 
+def test_what_is_right_without_the_target_is_of_all_questions():
+    own, other = Step("a", "draft", 1.0, 10, 1.0), Step("b", "target", None, 10, 1.0, Rejected("x", 0.0, 5))
+    samples = [
+        replace(made_run(step).samples[0], doc_id=i, right=right)
+        for i, (step, right) in enumerate(((own, True), (own, False), (other, True)))
+    ]
+    run = TaskRun("x", (replace(MADE.tasks[0].strategies[0], samples=tuple(samples)),))
+    drawn = task_section(run, Evaluation((run,), circumstances()))
+    (table,) = re.findall(r"<table>(?:(?!<table>).)*no step by target.*?</table>", drawn)
+    titles, cells = (re.findall(rf"<{tag}[^>]*>([^<]*)</{tag}>", table) for tag in ("th", "td"))
+    shown = dict(zip(titles, cells, strict=True))
+    assert (shown["no step by target"], shown["right without the target"]) == ("66.7%", "33.3%")
+
+
 def test_a_step_is_spread_over_the_tenths_that_it_covers():
     """25 tokens of the draft, 50 of the target, 25 of the draft."""
     run = made_run(

@@ -28,7 +28,7 @@ FATES = (
 )
 AUTHORS = (
     *("Strategy", "accepted steps", "accepted tokens", "tokens by target", "no step by target"),
-    *("of these right", "judged tokens"),
+    *("right without the target", "judged tokens"),
 )
 COSTS = (
     *("Strategy", "Role", "written", "discarded", "read", "reused", "writing TFLOPs", "reading TFLOPs"),
