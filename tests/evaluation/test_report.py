@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from rsd_cli.evaluation.report import problems
+from rsd_cli.evaluation.report.axes import axes, horizontal, vertical
 from rsd_cli.evaluation.report.bars import rewards_of, rewards_picture, target_share_along
 from rsd_cli.evaluation.report.page import report, write_report
 from rsd_cli.evaluation.report.scatter import NARROW, WIDE, kind_of, scatter
@@ -136,6 +137,19 @@ def test_the_chord_ends_at_the_draft_and_the_target_alone():
     dots = re.findall(r'cx="([0-9.]+)" cy="([0-9.]+)" r="5.5"', scatter(several, WIDE))
     places = [tuple(map(float, place.split(","))) for place in chord.split()]
     assert [places[0], places[-1]] == [tuple(map(float, dot)) for dot in dots[:2]]
+
+
+@pytest.mark.parametrize("shares", [(0.43, 0.52), (0.0, 0.1), (0.2, 0.9), (0.56, 0.58)])
+def test_a_line_of_the_grid_is_labelled_with_the_share_where_it_lies(shares):
+    y = vertical(shares, WIDE)
+    drawn = "".join(axes(WIDE, horizontal([1.0, 2.0], WIDE), y, ("compute", "accuracy")))
+    labels = re.findall(r'text-anchor="end"[^>]*>([^<]*)%</text>', drawn)
+    lines = re.findall(r'class="grid"[^>]*y1="([^"]*)"', drawn)
+    assert [float(label) / 100 for label in labels] == pytest.approx(y.ticks(6))
+    assert [float(line) for line in lines] == pytest.approx(
+        [y(float(label) / 100) for label in labels], abs=0.06
+    )
+    assert max(map(len, labels)) <= len("42.5")
 
 
 @pytest.mark.parametrize("names", [("target",), ("draft", "target"), ("majority@8",)])

@@ -78,7 +78,7 @@ def axes(frame: Frame, x: Scale, y: Scale, labels: tuple[str, str]) -> list[str]
     right = frame.width - frame.right
     drawn = [
         f'<line class="grid" x1="{frame.left}" x2="{right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
-        f'<text class="tick" text-anchor="end" x="{frame.left - 6}" y="{y(tick) + 4:.1f}">{tick:.0%}</text>'
+        f'<text class="tick" text-anchor="end" x="{frame.left - 6}" y="{y(tick) + 4:.1f}">{100 * tick:g}%</text>'
         for tick in y.ticks(6)
     ]
     drawn += [
