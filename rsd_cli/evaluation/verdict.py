@@ -77,8 +77,8 @@ class Aspect:
 class Verdict:
     """What RSD costs against the target alone. `time` is None where a speed is not known.
 
-    Acceptances are of the draft's tokens. `scales` is whether anything can be told of other ones: not where the
-    target wrote without a rejection.
+    Acceptances are of the tokens of the draft's own steps. `scales` is whether anything can be told of other ones:
+    not where the target wrote without a rejection, or what the draft proposed.
     """
 
     acceptance: float

@@ -84,7 +84,7 @@ class Work:
 
     `rota` has the target's own answers. `prm_prompts` is what the PRM read of the questions. `rejected` tokens of
     the draft belong to steps that the target rewrote; `joined` is the share of answers in which the target took part,
-    `steps` their mean length.
+    `steps` their mean length. `proposed` tokens the draft wrote for steps of the target, which checked them.
     """
 
     rsd: dict[Role, Tokens]
@@ -94,16 +94,21 @@ class Work:
     joined: float
     steps: float
     rota: Rota = field(default_factory=lambda: Rota(1))
+    proposed: float = 0.0
 
     @property
     def acceptance(self) -> float:
-        """Accepted / (accepted + rejected) tokens of the draft, as in the paper."""
-        return 1 - self.rejected / self.rsd["draft"].written
+        """Accepted / (accepted + rejected) tokens of the draft's own steps, as in the paper; 1 if it wrote none."""
+        own = self.rsd["draft"].written - self.proposed
+        return 1 - self.rejected / own if own else 1.0
 
     @property
     def scales(self) -> bool:
-        """Whether the target wrote in place of rejected steps and nowhere else, so that `at` makes sense."""
-        return bool(self.rejected) or not self.rsd["target"].written
+        """Whether the target wrote in place of rejected steps and nowhere else, so that `at` makes sense.
+
+        It does not either where the draft proposed tokens for that: how many depends on more than the acceptance.
+        """
+        return (bool(self.rejected) or not self.rsd["target"].written) and not self.proposed
 
     def at(self, acceptance: float) -> dict[Role, Tokens]:
         """An estimate at another acceptance for as many kept tokens; at `self.acceptance` the tokens as they are.
@@ -162,6 +167,7 @@ class Workload:
     rejected: int = 0
     joined: int = 0
     steps: int = 0
+    proposed: int = 0
     _rota: Rota | None = None
 
     def add(self, record: Record) -> None:
@@ -181,6 +187,7 @@ class Workload:
             self.usage[role] = self.usage.get(role, Usage()) + used
         self.parameters |= {role: model.parameters for role, model in record.models.items()}
         self.rejected += sum(step.rejected.tokens for step in record.steps if step.rejected)
+        self.proposed += sum(step.guesses.proposed for step in record.steps if step.guesses)
         self.joined += own.decoded > 0
         self.steps += len(record.steps)
         self.n += 1
@@ -206,6 +213,7 @@ class Workload:
             joined=self.joined / self.n,
             steps=self.steps / self.n,
             rota=alone.rota,
+            proposed=self.proposed,
         )
 
 

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from rsd_cli.engine.pace import Pace
+from rsd_cli.evaluation.accounts import authorship
 from rsd_cli.evaluation.costs import cost_of
+from rsd_cli.evaluation.samples import Branch, Sample
 from rsd_cli.evaluation.speed import Speed
 from rsd_cli.evaluation.verdict import (
     Price,
@@ -21,7 +23,7 @@ from rsd_cli.evaluation.verdict import (
     spent_tariff,
 )
 from rsd_cli.evaluation.workload import Alone, Rota, Tokens, Work, Workload, alone_of
-from rsd_cli.records import Rejected, Role, RoleTime, Step, Usage
+from rsd_cli.records import Guesses, Rejected, Role, RoleTime, Step, Usage
 from tests.evaluation.made import READ_MS, SIZES, WRITE_MS, runs_of
 
 RSD, TARGET = runs_of(40, ("rsd", "target"))
@@ -161,6 +163,37 @@ def test_a_target_that_writes_without_a_rejection_has_no_break_even_acceptance()
     said = make_verdict(opened, SIZES, None).sentences[0]
     assert "does not pay" in said
     assert "No acceptance" not in said
+
+
+def test_what_the_draft_proposed_to_the_target_is_neither_accepted_nor_rejected():
+    steps = (
+        Step("a", "draft", 0.9, 60, 1.0),
+        Step("b", "target", None, 50, 1.0, Rejected("x", 0.1, 40), guesses=Guesses(55, 40, 15, 3)),
+    )
+    usage: dict[Role, Usage] = {
+        "draft": Usage(prompt=60, generated=155, fed=70),
+        "target": Usage(prompt=60, generated=50, fed=135),
+        "prm": Usage(prompt=60, fed=160),
+    }
+    record = replace(RSD.samples[0].records[0], steps=steps, usage=usage)
+    record = replace(record, flops=replace(record.flops, target_only=2.0 * SIZES["target"] * (60 + 110)))
+    load = Workload()
+    load.add(record)
+    work = load.work()
+    assert work is not None
+    known = authorship([Sample.single("rsd", 0, {}, "1", Branch(record, True, "1", "right"))])
+    assert work.acceptance == known.acceptance_by_tokens == pytest.approx(0.6)
+    assert break_even_acceptance(work, tariff(PRICES, work)) is None
+    said = make_verdict(work, SIZES, tariff(PRICES, work)).sentences[0]
+    assert "it does not pay at 60% acceptance of tokens." in said
+    assert "would from" not in said
+    assert "No acceptance" not in said
+
+
+def test_answers_that_the_draft_only_proposed_for_have_an_acceptance():
+    opened = replace(BY_HAND, rejected=0, proposed=100)
+    assert opened.acceptance == 1
+    assert not opened.scales
 
 
 def test_prices_come_from_the_time_that_answers_took():
