@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "run.json"
 LOCK = ".lock"
+OF_TIME = ("n_seats", "n_streams", "threads")  # may change from run to run
 
 
 @dataclass(frozen=True)
@@ -205,13 +206,16 @@ class Folder:
             self._known.ended = last_ended(self.path)
         self._known.ended = self._known.ended or _now()
         self._write()
-        evaluation = Evaluation(tasks, replace(self._circumstances(tasks, limit), rows=whole), sizes)
+        circumstances = self._circumstances(passes, tasks, limit)
+        evaluation = Evaluation(tasks, replace(circumstances, rows=whole), sizes)
         write_results(self.path, evaluation, _now())
         write_whole(self.path / "results.md", [markdown(evaluation).encode("utf-8", "replace")])
         write_report(self.path / "report.html", evaluation)
         return evaluation
 
-    def _circumstances(self, tasks: Sequence[TaskRun], limit: int | None) -> Circumstances:
+    def _circumstances(
+        self, passes: Sequence[Pass], tasks: Sequence[TaskRun], limit: int | None
+    ) -> Circumstances:
         records = [
             record for task in tasks for run in task.strategies for s in run.samples for record in s.records
         ]
@@ -219,7 +223,7 @@ class Folder:
         return Circumstances(
             times=Times(self._known.started, self._known.ended or _now()),
             versions={**(records[0].versions if records else {}), **made.versions},
-            config=self.settings,
+            config=self._config(passes, records),
             seeds={"sampling": self.settings["seed"], "bootstrap": 0},
             hardware=_hardware(),
             models=_models(records),
@@ -227,6 +231,16 @@ class Folder:
             chat_template_sha=made.chat_template_sha,
             command=made.command,
         )
+
+    def _config(self, passes: Sequence[Pass], records: Sequence[Record]) -> dict[str, Any]:
+        """The folder's settings, those that strategies have besides, and what else the answers' times depend on."""
+        strategies: dict[str, dict[str, Any]] = {}
+        for each in passes:
+            known = _of_effect(self._known.strategies[_key(each)], each)
+            own = {key: value for key, value in known.items() if (key, value) not in self.settings.items()}
+            strategies.setdefault(each.data.task.name, {})[each.name] = own
+        used = {key: sorted({r.settings[key] for r in records if key in r.settings}) for key in OF_TIME}
+        return {**self.settings, "strategies": strategies, **used}
 
 
 def _placeless(settings: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rsd_cli.evaluation.significance import Difference
 
 ABSENT = "-"
+OF_STRATEGIES = "config.strategies."
 
 
 @dataclass(frozen=True)
@@ -138,9 +139,14 @@ def _flip(first: Sample, second: Sample) -> Flip:
 
 
 def _settings(first: Evaluation, second: Evaluation) -> tuple[Setting, ...]:
-    """Everything of the circumstances but the times and how it was asked for."""
+    """Everything of the circumstances but the times and how it was asked for; of strategies what both runs know."""
     before, after = (dict(_flat(asdict(each.circumstances))) for each in (first, second))
-    names = [name for name in {**before, **after} if not name.startswith("times.") and name != "command"]
+    names = [
+        name
+        for name in {**before, **after}
+        if not name.startswith("times.") and name != "command"
+        if not name.startswith(OF_STRATEGIES) or (name in before and name in after)
+    ]
     return tuple(
         Setting(name, before.get(name, ABSENT), after.get(name, ABSENT))
         for name in names

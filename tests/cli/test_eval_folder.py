@@ -121,3 +121,31 @@ def test_a_head_of_another_file_is_refused_before_the_first_question(rsd, rows):
     declare(rsd, base="judge", base_sha256="ab" * 32)
     done = evaluate(rsd, rows, "draft,rsd")
     refused_before_a_question(rsd, done, 3, "made for judge with the hash", "draft has")
+
+
+def test_a_comparison_names_the_threshold_and_what_times_depend_on(rsd, rows):
+    for threshold, strategies, seats in ((0.5, "rsd,target,draft", "4"), (0.6, "rsd,target,majority@2", "2")):
+        declare(rsd, threshold=threshold)
+        done = evaluate(rsd, rows, strategies, "--parallel", seats, "-o", f"at-{threshold}")
+        assert done.code == 0, done.err
+    found = json.loads(rsd("eval", "compare", "at-0.5", "at-0.6", "--json").out)
+    told = {each["name"]: (each["first"], each["second"]) for each in found["settings"]}
+    assert told == {
+        "config.strategies.gsm8k.rsd.threshold": ("0.5", "0.6"),
+        "config.n_seats": ("[4]", "[2]"),
+        "config.n_streams": ("[4]", "[2]"),
+    }
+    assert (found["only_first"], found["only_second"]) == (["gsm8k draft"], ["gsm8k majority@2"])
+
+
+def test_the_results_hold_what_a_strategy_has_of_its_own(rsd, rows):
+    declare(rsd)
+    assert evaluate(rsd, rows, "rsd/weighting=clip,target", "-p", "4", "--limit", "2").code == 0
+    assert evaluate(rsd, rows, "rsd/weighting=clip,target", "-p", "2").code == 0
+    newest = max((rsd.home / "out").glob("results_*.json"))
+    config = json.loads(newest.read_text())["config"]
+    own = config["strategies"]["gsm8k"]
+    assert (own["rsd/weighting=clip"]["threshold"], own["rsd/weighting=clip"]["weighting"]) == (0.5, "clip")
+    assert own["target"]["threshold"] is None
+    assert not {"seed", "max_tokens", "sampling"} & set(own["target"]), "these are the folder's"
+    assert (config["seed"], config["n_seats"], config["threads"]) == (0, [2, 4], [1])

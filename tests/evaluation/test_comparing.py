@@ -60,6 +60,20 @@ def test_settings_that_differ_are_named_but_not_the_time():
     }
 
 
+def test_a_strategys_settings_are_compared_where_both_runs_know_them():
+    def having(**strategies):
+        return replace(FIRST, circumstances=circumstances(config={"strategies": {"gsm8k": strategies}}))
+
+    first, second = (
+        having(rsd={"threshold": 0.4, "beta": 1.0}, draft={"beta": 1.0}),
+        having(rsd={"threshold": 0.6}),
+    )
+    found = compare(first, second)
+    assert found.settings == (Setting("config.strategies.gsm8k.rsd.threshold", "0.4", "0.6"),)
+    older = replace(FIRST, circumstances=circumstances(config={}))
+    assert compare(older, second).settings == compare(second, older).settings == ()
+
+
 def test_what_has_no_partner_is_named():
     second = Evaluation(
         (TaskRun("gsm8k", runs_of(20, ("target", "draft"))), TaskRun("math500", runs_of(2, ("rsd",)))),
