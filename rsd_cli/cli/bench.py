@@ -95,6 +95,7 @@ def _chosen_roles(text: str) -> list[Role]:
 
 
 def _seat_counts(text: str) -> list[int]:
+    """The numbers from small to large, each once: speeds between them are told by their neighbours."""
     try:
         counts = [int(count) for count in text.split(",")]
     except ValueError:
@@ -103,7 +104,7 @@ def _seat_counts(text: str) -> list[int]:
         raise UsageError(
             f"--seats {text!r} is no list of numbers from 1 to 256.", "For example: --seats 1,4,16"
         )
-    return counts
+    return sorted(set(counts))
 
 
 def _measure_models(plan: Plan, chosen: dict[Role, FoundModel], counts: list[int]) -> dict[str, Any]:

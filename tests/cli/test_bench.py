@@ -54,8 +54,10 @@ def test_a_process_that_fails_is_an_error_with_its_last_words(written, message, 
     assert failed.value.hint == hint
 
 
-def test_only_the_roles_and_seats_that_are_asked_for_are_measured(rsd):
-    done = rsd("bench", "--quick", "--trio", "tiny", "--roles", "target", "--seats", "1,2", "--threads", "1")
+@pytest.mark.parametrize("seats", ["1,2", "2,1,2"])
+def test_only_the_roles_and_seats_that_are_asked_for_are_measured(seats, rsd):
+    """Upwards, each once: the verdict takes speeds between them from their neighbours."""
+    done = rsd("bench", "--quick", "--trio", "tiny", "--roles", "target", "--seats", seats, "--threads", "1")
     assert done.code == 0, done.err
     figures = json.loads(done.out.splitlines()[-1])
     assert list(figures["speeds"]) == ["target"]
