@@ -52,12 +52,13 @@ class Tariff:
 class Aspect:
     """RSD's cost as a multiple of the target's alone, below 1 if it pays; and what would make it break even.
 
+    Of `predicted` and `measured` one is known at least; what nothing was predicted of has no break-even either.
     `acceptance` is the least from which on RSD pays, None if none does or none can be told; `size_ratio` is the
     least number of times that the target would have to be the draft's size with the same draft and PRM, None if no
     target is large enough.
     """
 
-    predicted: float
+    predicted: float | None
     measured: float | None
     acceptance: float | None
     size_ratio: float | None
@@ -65,17 +66,17 @@ class Aspect:
     @property
     def ratio(self) -> float:
         """The measured one if there is one."""
-        return self.predicted if self.measured is None else self.measured
+        return next(known for known in (self.measured, self.predicted) if known is not None)
 
     @property
     def is_disputed(self) -> bool:
         """Whether one of them says that RSD pays, and the other that it does not."""
-        return (self.ratio < 1) != (self.predicted < 1)
+        return self.predicted is not None and (self.ratio < 1) != (self.predicted < 1)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What RSD costs against the target alone. `time` is None where a speed is not known.
+    """What RSD costs against the target alone. `time` is None where it was not measured and a speed is not known.
 
     Acceptances are of the tokens of the draft's own steps. `scales` is whether anything can be told of other ones:
     not where the target wrote without a rejection, or what the draft proposed.
@@ -94,10 +95,10 @@ class Verdict:
         return (*told, self._tell(self.compute, "needs", "compute"))
 
     def _tell(self, aspect: Aspect, verb: str, what: str) -> str:
-        if aspect.measured is None:
-            said = f"RSD {verb} an estimated {aspect.predicted:.2f} times the target's {what}"
-        else:
-            said = f"RSD {verb} {aspect.measured:.2f} times the target's {what} (estimated: {aspect.predicted:.2f})"
+        estimated = "an estimated " if aspect.measured is None else ""
+        said = f"RSD {verb} {estimated}{aspect.ratio:.2f} times the target's {what}"
+        if aspect.measured is not None and aspect.predicted is not None:
+            said += f" (estimated: {aspect.predicted:.2f})"
         if abs(aspect.ratio - 1) <= EVEN:
             return f"{said}: about the same."
         if aspect.is_disputed:
@@ -105,9 +106,8 @@ class Verdict:
             return f"{said}: it {pays}. The estimate is wrong here, so it can't tell what would change that."
         if aspect.ratio < 1:
             return f"{said}: it pays{self._margin(aspect)}."
-        return (
-            f"{said}: it does not pay at {self.acceptance:.0%} acceptance of tokens. {self._remedy(aspect)}"
-        )
+        said += f": it does not pay at {self.acceptance:.0%} acceptance of tokens."
+        return said if aspect.predicted is None else f"{said} {self._remedy(aspect)}"
 
     @staticmethod
     def _margin(aspect: Aspect) -> str:
@@ -210,9 +210,13 @@ def make_verdict(
     measured_time: float | None = None,
     measured_compute: float | None = None,
 ) -> Verdict:
-    """The verdict on some answers; `measured_…` are RSD's over the target's own, where that has run as well."""
+    """The verdict on some answers; `measured_…` are RSD's over the target's own, where that has run as well.
+
+    Where RSD wrote too little to tell its prices in `seconds`, the measured time stands alone.
+    """
     size_ratio = parameters["target"] / parameters["draft"]
-    time = _aspect(work, seconds, size_ratio, measured_time) if seconds else None
+    only_measured = None if measured_time is None else Aspect(None, measured_time, None, None)
+    time = _aspect(work, seconds, size_ratio, measured_time) if seconds else only_measured
     compute = _aspect(work, flops_tariff(parameters, work), size_ratio, measured_compute)
     return Verdict(work.acceptance, size_ratio, time, compute, work.scales)
 

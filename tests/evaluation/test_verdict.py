@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 
 from rsd_cli.engine.pace import Pace
-from rsd_cli.evaluation.accounts import authorship
+from rsd_cli.evaluation.accounts import StrategyRun, authorship
 from rsd_cli.evaluation.costs import cost_of
+from rsd_cli.evaluation.runs import TaskRun
 from rsd_cli.evaluation.samples import Branch, Sample
 from rsd_cli.evaluation.speed import Speed
 from rsd_cli.evaluation.verdict import (
+    Aspect,
     Price,
     Prices,
     Tariff,
@@ -24,7 +26,7 @@ from rsd_cli.evaluation.verdict import (
 )
 from rsd_cli.evaluation.workload import Alone, Rota, Tokens, Work, Workload, alone_of
 from rsd_cli.records import Guesses, Rejected, Role, RoleTime, Step, Usage
-from tests.evaluation.made import READ_MS, SIZES, WRITE_MS, runs_of
+from tests.evaluation.made import READ_MS, SIZES, WRITE_MS, runs_of, sample_of
 
 RSD, TARGET = runs_of(40, ("rsd", "target"))
 PRICES: Prices = {role: Price(READ_MS[role] / 1000, WRITE_MS[role] / 1000) for role in SIZES}
@@ -306,6 +308,33 @@ def test_a_prompt_that_rows_share_is_not_read_again():
     load = Workload()
     load.add(record)
     assert load.same_texts == Tokens(20, 75)
+
+
+def test_a_time_that_was_measured_is_told_where_no_price_is_known():
+    """Of RSD whose target wrote nothing, so that its speed is unknown."""
+    kept = tuple(sample_of("rsd", "rsd", i, threshold=0.0) for i in range(10))
+    alone = runs_of(10, ("target",))[0]
+    verdict = TaskRun("x", (StrategyRun("rsd", kept), alone)).verdict()
+    assert verdict is not None
+    own, other = (
+        cost_of(sample.records[0] for sample in samples).seconds for samples in (kept, alone.samples)
+    )
+    assert verdict.time == Aspect(None, own / other, None, None)
+    pays = "it pays" if own < other else "it does not pay at 100% acceptance of tokens"
+    assert verdict.sentences[0] == f"RSD takes {own / other:.2f} times the target's time: {pays}."
+    assert verdict.compute.predicted is not None
+
+
+@pytest.mark.parametrize(
+    ("measured", "said"),
+    [
+        (0.41, "RSD takes 0.41 times the target's time: it pays."),
+        (1.7, "RSD takes 1.70 times the target's time: it does not pay at 80% acceptance of tokens."),
+        (1.01, "RSD takes 1.01 times the target's time: about the same."),
+    ],
+)
+def test_of_a_time_without_a_price_only_the_measurement_is_told(measured, said):
+    assert make_verdict(BY_HAND, SIZES, None, measured_time=measured).sentences[0] == said
 
 
 def test_it_does_not_give_advice_where_measurement_and_estimate_disagree():
