@@ -168,7 +168,7 @@ class Requests:
     def _judge_in_place(self, trajectory: Trajectory, request: Judge, family: DraftHead) -> Pending:
         """Read the state of the draft's own last token, in the decode that its next step begins with.
 
-        Among several candidates nobody knows yet which one that follows.
+        Among several candidates nobody knows yet which one that follows. Who was watched will be watched again.
         """
         step = request.step
         before = self._context(trajectory, "draft", request.after)
@@ -178,6 +178,8 @@ class Requests:
         may_go_on = len(trajectory.seats) == 1 and step.author == "draft"
         goes_on = may_go_on and step.ended == "separator" and left > 0
         ahead = self._job(trajectory, "draft", context, seed, left) if goes_on else None
+        if ahead and not math.isnan(step.entropy):
+            ahead = replace(ahead, watch=True)
         return self._submit(trajectory, "draft", request.lane, family.own_job(context, ahead))
 
     def _grade(self, trajectory: Trajectory, request: Grade) -> Pending:

@@ -105,8 +105,9 @@ def test_an_answers_end_is_the_token_that_ends_a_turn(name, head_on, tiny_model)
 
 
 @pytest.mark.parametrize("seats", [1, 3])
-def test_a_head_on_the_draft_decodes_no_token_more_and_changes_no_text(seats, trio, head):
-    accepted = replace(SETTINGS, threshold=0.0)
+@pytest.mark.parametrize("strategy", ["rsd", "best-of-n@2", "process-best-of-n@1"])
+def test_a_head_on_the_draft_decodes_no_token_more_and_changes_no_text(strategy, seats, trio, head):
+    accepted = replace(SETTINGS, threshold=0.0, strategy=strategy)
     judged, _ = answered(trio(TWO, favour=ENDLESS, family=head, seats=seats), settings=accepted, seats=seats)
     alone = replace(SETTINGS, strategy="draft")
     plain, _ = answered(trio(TWO, favour=ENDLESS, seats=seats), settings=alone, seats=seats)
