@@ -252,7 +252,7 @@ class Requests:
             trajectory.refused += update.refused
             return update
         if isinstance(request, Write) and isinstance(update, jobs.Written):
-            return proposal(request, update)
+            return self._bounded(trajectory, request, proposal(request, update))
         if isinstance(update, jobs.Observed):
             if isinstance(request, Judge):
                 return self._reward(trajectory, request, update)
@@ -261,6 +261,12 @@ class Requests:
             if isinstance(request, Likelihood):
                 return update.logprob
         raise AssertionError(f"{update} answers no {request}")
+
+    @staticmethod
+    def _bounded(trajectory: Trajectory, request: Write, step: Proposal) -> Proposal:
+        """The step; nothing can follow one that took the answer's last token, even if a separator ends it."""
+        left = trajectory.tokens_left - sum(len(each.ids) for each in (*request.after, step))
+        return replace(step, ended="max_tokens") if step.ended == "separator" and left <= 0 else step
 
     def _reward(self, trajectory: Trajectory, request: Judge, observed: jobs.Observed) -> float:
         """The newest step's reward; what is no finite number counts as none, so that the step is rejected."""

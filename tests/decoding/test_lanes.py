@@ -13,8 +13,9 @@ from rsd_cli.decoding.requests import Requests
 from rsd_cli.decoding.runner import Failed, Finished, Runner
 from rsd_cli.decoding.strategies import parse
 from rsd_cli.decoding.trajectory import Pending, Problem, Trajectory
-from rsd_cli.engine.jobs import Observed
+from rsd_cli.engine.jobs import Observed, Write
 from rsd_cli.engine.sampling import Sampling
+from rsd_cli.engine.seats import Engine
 from rsd_cli.records import Usage
 from rsd_cli.rewards.families import Confidence
 from tests.decoding.test_draft_head import TWO, head, head_on
@@ -116,6 +117,28 @@ def test_the_record_tells_of_every_token_that_was_sampled(strategy, trio):
             told += sum(each.tokens for step in steps for each in step.others if each.author == role)
             told += sum(step.rejected.tokens for step in steps if step.rejected and role == "draft")
             assert told == (one.usage[role].generated if role in one.usage else 0)
+
+
+def test_no_beam_goes_on_behind_the_last_token_that_is_allowed(trio, monkeypatch):
+    """Also where a separator was that token, in a beam that had steps left."""
+    asked, ended = [], set()
+    submit = Engine.submit
+
+    def noted(engine, index, job, *siblings):
+        asked.append(job)
+        return submit(engine, index, job, *siblings)
+
+    monkeypatch.setattr(Engine, "submit", noted)
+    made = trio(ALIKE, favour=ENDLESS, seats=8)
+    for max_tokens in range(24, 64, 4):
+        finished, _ = answered(made, PROBLEMS[:2], settings("beam@2", max_tokens=max_tokens), 8)
+        ended |= {(one.ended_by, one.trajectory.text.endswith("\n\n")) for one in finished}
+        for one in finished:
+            steps = one.trajectory.steps
+            others = sum(each.tokens for step in steps for each in step.others)
+            assert one.usage["draft"].generated == sum(step.tokens for step in steps) + others
+    assert min(job.max_tokens for job in asked if isinstance(job, Write)) > 0
+    assert ("max_tokens", True) in ended
 
 
 @pytest.mark.parametrize("strategy", WIDE)
