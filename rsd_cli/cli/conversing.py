@@ -17,7 +17,7 @@ from rsd_cli.decoding import events
 from rsd_cli.decoding.choosing import chosen, delivered
 from rsd_cli.decoding.participants import STEP_ROOM
 from rsd_cli.decoding.runner import Runner, finished
-from rsd_cli.decoding.strategies import check_sampling, parse, speculates
+from rsd_cli.decoding.strategies import Rulebook, check_sampling, parse, speculates
 from rsd_cli.decoding.trajectory import Problem
 from rsd_cli.display.chat import Room
 from rsd_cli.errors import UsageError
@@ -50,7 +50,7 @@ class Talk:
     """The conversation of one process: `kept` is what its journal would tell.
 
     `threshold` is the trio's, `described` what records say of how the models are set up. `leaves_notes` lets a crash
-    of the engine end in the same conversation, opened again.
+    of the engine end in the same conversation, opened again. A budget of a run is one of all answers of the process.
     """
 
     loaded: LoadedTrio
@@ -62,6 +62,7 @@ class Talk:
     threshold: float
     leaves_notes: bool = False
     rooms: tuple[Room, ...] = ()
+    rulebook: Rulebook = field(default_factory=Rulebook)
     read_ahead: ReadAhead = field(init=False)
 
     def __post_init__(self) -> None:
@@ -132,7 +133,7 @@ class Talk:
         answers: list[Answered] = []
         with ExitStack() as stack:
             display = self.screen.display(stack, question, settings.strategy, self.loaded)
-            runner = Runner(self.loaded, settings, self.loaded.shape.n_seats)
+            runner = Runner(self.loaded, settings, self.loaded.shape.n_seats, rulebook=self.rulebook)
             for happened in runner.run([replace(problem, branch=branch) for branch in range(samples)]):
                 done = finished(happened)
                 if done:

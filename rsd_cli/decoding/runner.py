@@ -72,14 +72,20 @@ class Runner:
     """Answers problems in as many seats as its engines have; one takes as many as its strategy is wide.
 
     With `side_by_side` all engines with work step at once, each in a thread (llama_decode releases the GIL): for
-    engines on several devices. On one device they take turns.
+    engines on several devices. On one device they take turns. A `rulebook` makes it part of a longer run.
     """
 
     def __init__(
-        self, trio: Trio, settings: Settings, n_seats: int = 1, *, side_by_side: bool = False
+        self,
+        trio: Trio,
+        settings: Settings,
+        n_seats: int = 1,
+        *,
+        side_by_side: bool = False,
+        rulebook: Rulebook | None = None,
     ) -> None:
         self._trio, self._settings = trio, settings
-        self._requests, self._rulebook = Requests(trio), Rulebook()
+        self._requests, self._rulebook = Requests(trio), rulebook or Rulebook()
         self._n_seats, self._free = n_seats, deque(range(n_seats))
         self._next: Problem | None = None  # one that has arrived and waits for enough seats
         self._seated: dict[int, Trajectory] = {}

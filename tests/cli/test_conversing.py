@@ -22,7 +22,8 @@ from rsd_cli.cli.repl import Repl
 from rsd_cli.cli.screen import Screen
 from rsd_cli.cli.trio import LoadedTrio, Shape
 from rsd_cli.cli.warm import FoundModel
-from rsd_cli.decoding.trajectory import Settings
+from rsd_cli.decoding.strategies import parse
+from rsd_cli.decoding.trajectory import Problem, Settings
 from rsd_cli.engine.sampling import Sampling
 from rsd_cli.engine.seat import common_prefix
 from rsd_cli.errors import UsageError
@@ -227,6 +228,14 @@ def test_the_status_line_tells_what_decides(talk):
     assert "rsd at 0.5" in repl.status()
     talk.set(replace(talk.settings, target_share=0.2))
     assert "rsd at a target share of 0.2" in repl.status()
+
+
+@pytest.mark.parametrize("per", ["run", "problem"])
+def test_a_conversation_is_one_run_for_a_budget(per, talk):
+    talk.set(replace(talk.settings, target_share=0.2, share_per=per))
+    steps = sum(len(talk.ask(question).steps) for question in ("And now?", "And then?"))
+    rules = talk.rulebook.rules(parse("rsd"), talk.settings, Problem("next", "And now?"))
+    assert rules.accepts.budget.steps == (steps if per == "run" else 0)
 
 
 def test_a_signal_that_comes_before_the_answer_begins_is_not_lost(talk):
