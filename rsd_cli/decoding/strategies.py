@@ -248,17 +248,20 @@ def check_speculative(strategy: Strategy, option: str) -> None:
 
 
 class Rulebook:
-    """The rules of a run's answers. A budget per run is shared by them, in the order in which steps come."""
+    """The rules of a run's answers. A budget per run is shared by them, in the order in which steps come.
+
+    Each strategy has its own: rewards of several have nothing in common that a quantile could be taken of.
+    """
 
     def __init__(self) -> None:
-        self._budgets: dict[float, Budget] = {}
+        self._budgets: dict[tuple[str, float], Budget] = {}
 
     def rules(self, strategy: Strategy, settings: Settings, problem: Problem) -> Rules:
         """What holds for one answer; its draws depend on the run's seed, its id and its branch."""
         name = f"{settings.seed}/{problem.id}/{problem.branch}"
         beta = strategy.kind.beta if settings.beta is None else settings.beta
         return Rules(
-            accepts=self._criterion(settings, Draws(f"{name}/accept")),
+            accepts=self._criterion(strategy, settings, Draws(f"{name}/accept")),
             n=strategy.n,
             author=strategy.author,
             pick=branching.best if beta is None else branching.soft(beta, Draws(f"{name}/pick")),
@@ -266,10 +269,10 @@ class Rulebook:
             max_steps=settings.max_steps,
         )
 
-    def _criterion(self, settings: Settings, draws: Draws) -> Accepts:
+    def _criterion(self, strategy: Strategy, settings: Settings, draws: Draws) -> Accepts:
         share = settings.target_share
         if share is None:
             return Acceptance(weight_of(settings.weighting, settings.threshold), draws)
         if settings.share_per == "problem":
             return within(Budget(share), draws)
-        return within(self._budgets.setdefault(share, Budget(share)), draws)
+        return within(self._budgets.setdefault((str(strategy), share), Budget(share)), draws)

@@ -130,7 +130,8 @@ def test_one_text_needs_none(text):
 
 
 def criterion(settings, name="p", branch=0, book=None):
-    return (book or Rulebook()).rules(parse("rsd"), settings, Problem(name, "What?", branch=branch)).accepts
+    problem = Problem(name, "What?", branch=branch)
+    return (book or Rulebook()).rules(parse(settings.strategy), settings, problem).accepts
 
 
 def decisions(accepts, rewards):
@@ -162,3 +163,15 @@ def test_a_budget_is_the_runs_or_each_problems():
     one, two = criterion(alone, "a", book=book), criterion(alone, "b", book=book)
     decisions(one, [0.1] * 10)
     assert (one.budget.steps, two.budget.steps) == (10, 0)
+
+
+def test_each_strategy_has_a_budget_of_its_own():
+    """Half of each one's steps, though all that one of them earned is less than all of the other's."""
+    book = Rulebook()
+    low, high = (
+        criterion(Settings(strategy=strategy, target_share=0.5), book=book) for strategy in ("rsd-n", "judge")
+    )
+    shares = [(low(i % 7 / 20), high(0.5 + i % 7 / 20)) for i in range(400)]
+    assert [sum(column) / 400 for column in zip(*shares, strict=True)] == pytest.approx([0.5, 0.5], abs=0.05)
+    again = criterion(Settings(strategy="rsd-n@4", target_share=0.5), "q", book=book)
+    assert again.budget is low.budget
