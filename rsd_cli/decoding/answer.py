@@ -3,9 +3,14 @@ r"""The final answer within a text: the last \boxed{...}, as the paper's prompt 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-LONGEST = 4_000  # characters before the end in which an answer is looked for
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LONGEST = 4_000  # characters of an answer
 BOXED = re.compile(r"\\f?boxed\s*\{")
+BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped one is none
 
 
 def visible(text: str) -> str:
@@ -15,23 +20,17 @@ def visible(text: str) -> str:
 
 def final_answer(text: str) -> str | None:
     r"""Content of the last complete \boxed{...} of what is not thinking; None if there is none."""
-    said = visible(text)[-LONGEST:]
-    for match in reversed(list(BOXED.finditer(said))):
-        content = _braced(said, match.end())
-        if content is not None:
-            return content.strip()
-    return None
+    said = visible(text)
+    boxes = {match.end() for match in BOXED.finditer(said)}
+    ends = {start: end for start, end in _braced(said) if start in boxes and end - start <= LONGEST}
+    return said[max(ends) : ends[max(ends)]].strip() if ends else None
 
 
-def _braced(text: str, start: int) -> str | None:
-    """What stands between an opened brace and its partner."""
-    depth, i = 1, start
-    while i < len(text):
-        if text[i] == "\\":
-            i += 1  # an escaped brace is no brace
-        elif text[i] in "{}":
-            depth += 1 if text[i] == "{" else -1
-            if depth == 0:
-                return text[start:i]
-        i += 1
-    return None
+def _braced(text: str) -> Iterator[tuple[int, int]]:
+    """Where what stands between a brace and its partner begins and ends; in one pass, however many are open."""
+    opened: list[int] = []
+    for match in BRACE.finditer(text):
+        if match[0] == "{":
+            opened.append(match.end())
+        elif match[0] == "}" and opened:
+            yield opened.pop(), match.start()

@@ -34,11 +34,21 @@ from rsd_cli.decoding.answer import final_answer
         ("", None),
         ("\\boxed{5}\\", "5"),
         ("\\boxed{5\\", None),
+        (r"\boxed{72}." + " And so on." * 400, "72"),
+        (r"\boxed{\boxed{1}}", "1"),
+        (r"a} \boxed{1} {\boxed{2} \boxed{3", "2"),
+        ("a line's end\\\\\\boxed{\\}}", "\\}"),
     ],
 )
 def test_the_last_complete_box_is_the_answer(text, answer):
     assert final_answer(text) == answer
 
 
-def test_many_open_boxes_take_no_time():
-    assert final_answer(r"\boxed{" * 700) is None
+def test_what_is_too_long_is_no_answer():
+    assert final_answer(r"\boxed{" + "1" * 5_000 + "}") is None
+    assert final_answer(r"\boxed{72} \boxed{" + "1" * 5_000 + "}") == "72"
+
+
+@pytest.mark.parametrize("n", [700, 20_000])
+def test_many_open_boxes_take_no_time(n):
+    assert final_answer(r"\boxed{" * n) is None
