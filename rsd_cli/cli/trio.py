@@ -169,6 +169,11 @@ class LoadedTrio:
         return self._family
 
     @property
+    def watches_draft(self) -> bool:
+        """Whether the draft's own probabilities are the rewards; waits for nothing."""
+        return self.prm is not None and self.prm.family == "confidence"
+
+    @property
     def on_several_devices(self) -> bool:
         """Whether the roles' models may compute at the same time: on GPUs, or some there and some on the CPU."""
         layers = {self.shape.gpu_layers.get(role, -1) != 0 for role in self.models}

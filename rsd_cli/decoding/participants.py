@@ -42,7 +42,12 @@ class Trio(Protocol):
 
     @property
     def family(self) -> Family | None:
-        """How the PRM scores; None for strategies without one."""
+        """How the PRM scores; None for strategies without one. It waits for the model that it reads with."""
+        ...
+
+    @property
+    def watches_draft(self) -> bool:
+        """Whether the draft's own probabilities are the rewards; said before any model is loaded."""
         ...
 
     @property
@@ -109,7 +114,7 @@ class Participants:
             raise UnanswerableError(error)
 
     def _join(self, trajectory: Trajectory, role: Role, model: Model) -> Participant:
-        problem, family = trajectory.problem, self._trio.family
+        problem = trajectory.problem
         question = problem.question
         if role != "prm":
             try:
@@ -117,6 +122,7 @@ class Participants:
             except ModelError as error:
                 raise UnanswerableError(error) from error
             return Answerer(model, prompt)
+        family = self._trio.family
         if family is None or isinstance(family, Confidence):
             raise TypeError(f"{family} reads nothing")
         return Critic(family, Solution(question, earlier=problem.earlier))

@@ -115,7 +115,7 @@ class Requests:
             seed=seed,
             separator=settings.separator,
             max_tokens=max_tokens,
-            watch=author == "draft" and isinstance(self._trio.family, Confidence),
+            watch=author == "draft" and self._trio.watches_draft,
         )
 
     def _propose(self, trajectory: Trajectory, request: Propose) -> jobs.Proposed | Pending:

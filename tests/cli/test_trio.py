@@ -14,6 +14,7 @@ import pytest
 from rsd_cli.cli.screen import Screen
 from rsd_cli.cli.trio import LoadedTrio, Shape
 from rsd_cli.cli.warm import FoundModel
+from rsd_cli.decoding.events import Streamed
 from rsd_cli.decoding.recording import Circumstances, make_record
 from rsd_cli.decoding.runner import Finished, Runner
 from rsd_cli.decoding.trajectory import Problem, Settings
@@ -62,6 +63,22 @@ def test_a_role_loads_when_it_is_asked_for(trio, tiny):
     made.load_all()
     made.engine("target")
     assert set(made.ids()) == {"draft", "target"}
+
+
+def test_the_draft_writes_while_the_prm_loads(trio, tiny, monkeypatch):
+    made = trio("judge", draft=tiny(favour=NO_END), prm=tiny(seed=2), target=tiny("other"))
+    load, written = LoadedTrio._load, threading.Event()
+
+    def patient(trio, role):
+        assert role == "draft" or written.wait(10), f"the draft waits for the {role}"
+        return load(trio, role)
+
+    monkeypatch.setattr(LoadedTrio, "_load", patient)
+    for happened in Runner(made, Settings(max_tokens=20, max_steps=2)).run([Problem("p", "What?")]):
+        if isinstance(happened, Streamed):
+            written.set()
+    assert isinstance(happened, Finished)
+    assert set(happened.usage) >= {"draft", "prm"}
 
 
 def test_a_system_prompt_of_nothing_is_no_message(trio, tiny):

@@ -8,6 +8,7 @@ from rsd_cli.engine.context import ContextOptions
 from rsd_cli.engine.jobs import Read
 from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
+from rsd_cli.rewards.families import Confidence
 from rsd_cli.rewards.judge import Judge
 
 if TYPE_CHECKING:
@@ -86,6 +87,10 @@ class TinyTrio:
     @property
     def family(self) -> Family | None:
         return self._family
+
+    @property
+    def watches_draft(self) -> bool:
+        return isinstance(self._family, Confidence)
 
     @property
     def critic(self) -> Role:
