@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rsd_cli.engine.context import EVEN, FOUR, Row
+from rsd_cli.engine.jobs import SNAPSHOTS
 from rsd_cli.engine.llama import DecodeAborted
 from rsd_cli.engine.seat import Seat, common_prefix
 from rsd_cli.errors import RSDError
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from rsd_cli.engine.context import Context
 
-SNAPSHOTS = 3  # the boundaries around the newest step, and one before them
 NEARLY_FULL = 0.8
 WORTH_COPYING = 16  # tokens; what another seat knows is copied from here on, and read anew below
 WORTH_A_SIBLINGS = 2  # the same within a trajectory, where nothing but a token at a boundary is read anew

@@ -35,7 +35,8 @@ class UnusableFileError(ModelError):
 class Header:
     """What a model needs memory for, by its header; `kv_heads` are summed over layers.
 
-    A memory that can't be cut is that of a recurrent or hybrid model: a state, not a cell for each token.
+    A memory that can't be cut is that of a recurrent or hybrid model: a state of `state_bytes` for each text, not a
+    cell for each token.
     """
 
     context_length: int
@@ -45,6 +46,7 @@ class Header:
     tensor_bytes: int
     layers: int
     can_be_cut: bool = True
+    state_bytes: int = 0
 
 
 def read_header(path: Path) -> Header:
@@ -123,7 +125,25 @@ def _header(raw: RawHeader, shards: list[RawHeader]) -> Header:
         can_be_cut=not any(
             key.startswith(f"{architecture}.{state}.") for key in raw.metadata for state in STATES
         ),
+        state_bytes=4 * (kv_heads.count(0) if len(kv_heads) > 1 else layers) * _state(raw, max(heads)),
     )
+
+
+def _state(raw: RawHeader, heads: int) -> int:
+    """How many values a layer with a state has of each text, as llama.cpp makes it; which layers do is not said.
+
+    Those without attention do, or all of them.
+    """
+    width = _one(raw, "embedding_length")
+    if size := _one(raw, "wkv.head_size"):
+        return width * (_one(raw, "token_shift_count", 2) + size)
+    if length := _one(raw, "shortconv.l_cache"):
+        return width * (length - 1)
+    kept = max(0, _one(raw, "ssm.conv_kernel") - 1)
+    if size := _one(raw, "kda.head_dim"):
+        return heads * size * (3 * (kept or 3) + size)
+    state, inner = _one(raw, "ssm.state_size"), _one(raw, "ssm.inner_size")
+    return state * inner + kept * (inner + 2 * _one(raw, "ssm.group_count") * state)
 
 
 def _one(raw: RawHeader, key: str, default: int = 0) -> int:

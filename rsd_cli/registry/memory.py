@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rsd_cli.engine.jobs import SNAPSHOTS
 from rsd_cli.registry.gguf import read_header
 
 if TYPE_CHECKING:
@@ -43,11 +44,21 @@ def needed_memory(paths: Iterable[Path], n_ctx: int, n_seats: int, kv_type: str)
     roles = [(path, read_header(path)) for path in paths]
     weights = {path: header.tensor_bytes for path, header in roles}
     caches = sum(
-        kv_cache_bytes(header, n_seats * (n_ctx or min(DEFAULT_CTX, header.context_length)), kv_type)
-        + OVERHEAD
+        n_seats * (1 + _snapshots(header)) * _text_bytes(header, n_ctx, kv_type) + OVERHEAD
         for _, header in roles
     )
     return int(sum(weights.values()) + caches)
+
+
+def _snapshots(header: Header) -> int:
+    """How often a seat's memory is kept beside its context."""
+    return 0 if header.can_be_cut else SNAPSHOTS
+
+
+def _text_bytes(header: Header, n_ctx: int, kv_type: str) -> float:
+    """A seat's part of a context: its state, and keys and values for as many tokens as it has room for."""
+    cells = n_ctx or min(DEFAULT_CTX, header.context_length)
+    return header.state_bytes + kv_cache_bytes(header, cells, kv_type)
 
 
 @dataclass(frozen=True)
@@ -61,16 +72,17 @@ class Places:
 def needed_by_place(roles: Iterable[tuple[Path, int]], n_ctx: int, n_seats: int, kv_type: str) -> Places:
     """The same where each role puts so many of its layers on GPUs, with their part of the cache; -1 for all.
 
-    A file of several roles is loaded once, as the first of them has it.
+    A file of several roles is loaded once, as the first of them has it. Snapshots are in the machine's own memory.
     """
     files: dict[Path, list[int]] = {}
     for path, layers in roles:
         files.setdefault(path, []).append(layers)
     host = gpu = 0.0
     for path, counts in files.items():
-        needed = needed_memory([path] * len(counts), n_ctx, n_seats, kv_type)
-        share = _offloaded(path, counts[0])
-        host, gpu = host + (1 - share) * needed, gpu + share * needed
+        header, share = read_header(path), _offloaded(path, counts[0])
+        kept = len(counts) * n_seats * _snapshots(header) * _text_bytes(header, n_ctx, kv_type)
+        needed = needed_memory([path] * len(counts), n_ctx, n_seats, kv_type) - kept
+        host, gpu = host + kept + (1 - share) * needed, gpu + share * needed
     return Places(int(host), int(gpu))
 
 

@@ -12,6 +12,8 @@ from rsd_cli.cli import prm
 from rsd_cli.cli.room import SEATS, check_memory, with_seats
 from rsd_cli.cli.trio import Shape
 from rsd_cli.cli.warm import FoundModel
+from rsd_cli.engine.context import Context, ContextOptions, Row
+from rsd_cli.engine.jobs import SNAPSHOTS
 from rsd_cli.engine.llama import Device
 from rsd_cli.errors import ResourceError
 from rsd_cli.registry.memory import needed_by_place, needed_memory
@@ -104,6 +106,24 @@ def test_the_places_make_up_the_whole(models):
     for layers in (0, -1, 1):
         split = needed_by_place([(draft, layers), (draft, layers), (target, layers)], 512, 2, "f16")
         assert split.host + split.gpu == pytest.approx(whole, abs=2)
+
+
+@pytest.mark.parametrize("kind", ["mamba", "hybrid"])
+def test_a_state_and_its_snapshots_take_room_for_every_seat(kind, tiny, tiny_model, machine):
+    """As large as llama.cpp makes it, once in the context and some times beside it; these are never on a GPU."""
+    path = tiny(kind, seed=1)
+    one, many = (needed_memory([path], 64, n_seats, "f16") for n_seats in (1, 48))
+    context = Context(tiny_model(kind, seed=1), ContextOptions(64, n_batch=64))
+    context.decode([Row(0, 0, [5] * 64, 1)])
+    size = len(context.snapshot(0))
+    context.close()
+    assert many - one == pytest.approx(47 * (1 + SNAPSHOTS) * size, rel=0.2)
+    split = needed_by_place([(path, -1)], 64, 48, "f16")
+    assert split.host == pytest.approx(48 * SNAPSHOTS * size, rel=0.2)
+    assert split.host + split.gpu == pytest.approx(many, abs=2)
+    machine(one)
+    model: dict[Role, FoundModel] = {"draft": FoundModel("draft", path, None, None)}
+    assert with_seats(model, Shape(ctx=64), SEATS, 1).n_seats == 1
 
 
 @pytest.mark.parametrize(("first", "second"), [(-1, 0), (0, -1)])

@@ -51,6 +51,31 @@ def test_heads_may_differ_by_layer(written):
     assert read_header(written(file)).kv_heads == 2
 
 
+@pytest.mark.parametrize(
+    ("described", "values"),
+    [
+        (
+            {"ssm.state_size": 128, "ssm.inner_size": 5120, "ssm.conv_kernel": 4, "ssm.group_count": 1},
+            671_488,
+        ),
+        ({"ssm.state_size": 16, "ssm.inner_size": 4096, "ssm.conv_kernel": 4}, 16 * 4096 + 3 * 4096),
+        ({"shortconv.l_cache": 3}, 8 * 2),
+        ({"wkv.head_size": 64}, 8 * (2 + 64)),
+        ({"wkv.head_size": 64, "token_shift_count": 1}, 8 * (1 + 64)),
+        ({"kda.head_dim": 128, "ssm.conv_kernel": 4}, 2 * 128 * (3 * 3 + 128)),
+        ({}, 0),
+    ],
+)
+def test_a_state_is_that_of_all_layers_without_attention(described, values, written):
+    """32-bit numbers; where the file does not say which layers have attention, all may have a state."""
+    more = {f"llama.{key}": u32(number) for key, number in described.items()}
+    heads = array_of(4, 3, struct.pack("<3I", 0, 2, 0))
+    hybrid = File().with_values(llama__block_count=u32(3), llama__attention__head_count_kv=heads, **more)
+    assert read_header(written(hybrid)).state_bytes == 2 * 4 * values
+    plain = File().with_values(llama__block_count=u32(3), **more)
+    assert read_header(written(plain)).state_bytes == 3 * 4 * values
+
+
 def test_the_vocabulary_is_read_where_it_stands_not_where_its_key_is_quoted(written):
     key = struct.pack("<Q21sIIQ", 21, b"tokenizer.ggml.tokens", 9, 8, 1 << 60)
     file = File().with_values(general__name=text(key))
