@@ -240,13 +240,13 @@ def _write(
     """Fit, and write the head with its card beside it."""
     from rsd_cli.cli.train_folder import plain, title, write_card
     from rsd_cli.rewards.card import Variant, model_card
-    from rsd_cli.rewards.starter import VARIANTS, as_head, held_out, train_head
+    from rsd_cli.rewards.starter import as_head, held_out, train_head, variants
 
     chosen = train_head(rollouts, labelled)
     figures = tuple(held_out(chosen, rollouts, labelled))
-    variants = [
+    others = [
         Variant(name, tuple(held_out(train_head(rollouts, labelled, inputs), rollouts, labelled)))
-        for name, inputs in VARIANTS.items()
+        for name, inputs in variants(rollouts).items()
     ]
     plan, found = studio.plan, studio.found
     facts = command | {
@@ -265,7 +265,7 @@ def _write(
     size = len(rollouts[0].steps[0].hidden)
     n_vocab = studio.engine.model.n_vocab
     as_head(chosen, size, n_vocab, plain(found.name), found.sha256 or "", facts).save(output)
-    write_card(output, model_card(title(output), facts, figures, variants))
+    write_card(output, model_card(title(output), facts, figures, others))
     for row in figures:
         typer.echo(
             f"{row.label}: AUC {row.auc:.3f}, calibration error {row.calibration_error:.3f} on {row.steps:,} steps",

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from rsd_cli.engine.speculation import Guess
 
 MAX_SEATS = 256  # llama.cpp has no more sequences side by side
-SNAPSHOTS = 3  # of a memory that can't be cut, for each seat: the boundaries around the newest step, and one before
+SNAPSHOTS = (
+    3  # of a memory that can't be cut, for each seat: the boundaries around the newest step, and one before
+)
 WrittenEnd = Literal["separator", "eog", "max_tokens", "context"]
 
 
@@ -39,9 +41,9 @@ class ContextOverflow(RSDError):  # noqa: N818 - the name says what happened
 class Write:
     """Sample after `context` until the separator, the end of generation or `max_tokens`.
 
-    `watch` asks for each token's probability, `states` for the mean of their hidden states. The last `begun` tokens
-    of the context are the step's own, written by earlier jobs; what is written goes on from them, and `max_tokens`
-    counts them.
+    `watch` asks for each token's probability, `states` for the mean of their hidden states, which a model that
+    computes other logits beside states does not tell. The last `begun` tokens of the context are the step's own,
+    written by earlier jobs; what is written goes on from them, and `max_tokens` counts them.
     """
 
     context: Sequence[int]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rsd_cli.engine.context import EVEN, FOUR, Context, Row
@@ -76,6 +76,8 @@ class Engine:
         needed = len(job.context) + isinstance(job, Write)
         if needed > self.n_ctx:
             raise ContextOverflow(needed, self.n_ctx)
+        if isinstance(job, Write) and job.states and self.model.states_spoil_logits:
+            job = replace(job, states=False)  # it would draw from other logits than without
         seat = self.seats[index]
         ahead, seat.ahead = seat.ahead, None
         if ahead and ahead.job == job and seat.tokens == list(job.context):

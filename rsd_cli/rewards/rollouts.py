@@ -60,8 +60,8 @@ class Plan:
 class SeenStep:
     """A step with what its decoding gave for free.
 
-    `hidden` is the state of its last token and `mean` that of the tokens before it (n_embd values each);
-    `logprob`, `lowest` and `entropy` are mean, minimum and mean over its tokens.
+    `hidden` is the state of its last token and `mean` that of the tokens before it, or `hidden` where that is not had
+    (n_embd values each); `logprob`, `lowest` and `entropy` are mean, minimum and mean over its tokens.
     """
 
     text: str

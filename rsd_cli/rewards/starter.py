@@ -19,7 +19,7 @@ from rsd_cli.rewards.quality import Bin, auc, calibration_error, reliability
 from rsd_cli.rewards.training import Chosen, Examples, Fit, choose, fold_of, part_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -65,6 +65,13 @@ class Seen:
         """What a family sees of it."""
         steps = self.rollout.steps[: self.index + 1]
         return Solution(self.rollout.question, tuple(step.text for step in steps))
+
+
+def variants(rollouts: Iterable[Rollout]) -> dict[str, tuple[str, ...]]:
+    """Other inputs by name, of those that were seen: a model may tell no mean state."""
+    steps = (step for rollout in rollouts for step in rollout.steps)
+    has_means = any((step.mean != step.hidden).any() for step in steps)
+    return {name: inputs for name, inputs in VARIANTS.items() if has_means or MEAN not in inputs}
 
 
 def seen_steps(rollouts: Sequence[Rollout], low: int = 0, high: int = 100) -> list[Seen]:

@@ -115,6 +115,21 @@ def test_a_step_knows_the_mean_of_its_states(tiny_engine):
     np.testing.assert_allclose(written.state, np.mean(states, axis=0), atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["llama", "mamba", "hybrid"])
+def test_asking_for_states_changes_no_text(kind, tiny_engine):
+    """The hybrid, whose logits are others beside states, tells none."""
+    written = []
+    for states in (False, True):
+        engine = tiny_engine(kind)
+        context = engine.model.tokenize(PROMPT)
+        sampling = Sampling(temperature=1.0)
+        engine.submit(0, Write(context, sampling, 3, "\0", 24, watch=True, states=states))
+        written.append(written_by(engine))
+    plain, watched = written
+    assert (watched.tokens, watched.drawn) == (plain.tokens, plain.drawn)
+    assert (watched.state is None) == (kind == "hybrid")
+
+
 def test_watched_tokens_have_probabilities_and_entropies(tiny_engine):
     engine = tiny_engine()
     context = engine.model.tokenize(PROMPT)

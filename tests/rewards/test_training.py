@@ -7,7 +7,7 @@ from rsd_cli.rewards.families import Solution
 from rsd_cli.rewards.features import FEATURES, false_equations
 from rsd_cli.rewards.quality import auc, best_first_errors, calibration_error, first_errors, reliability
 from rsd_cli.rewards.rollouts import Rollout, SeenStep
-from rsd_cli.rewards.starter import is_held_out, train_head
+from rsd_cli.rewards.starter import MEAN, VARIANTS, is_held_out, train_head, variants
 from rsd_cli.rewards.training import Examples, choose, fold_of, part_of, sigmoid
 
 
@@ -99,3 +99,11 @@ def test_labels_that_are_all_alike_calibrate_nothing(reaches):
     trained = train_head(rollouts, labelled := below[:8], ("hidden",))
     assert trained.n_calibration == (len(labelled) if any(reaches) else len(below))
     assert np.ptp(trained.fit.rewards(np.eye(4))) > 0.01
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_only_states_that_a_model_tells_are_compared(told):
+    state = np.ones(4, np.float16)
+    steps = tuple(SeenStep("So", (1,), -1.0, -1.0, 0.5, state, mean) for mean in (state, state * (1 + told)))
+    compared = variants([Rollout("0", 0, "What?", steps, right=True)])
+    assert compared == {name: inputs for name, inputs in VARIANTS.items() if told or MEAN not in inputs}
