@@ -75,7 +75,7 @@ class Renderer:
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
         reply = self._process.stdout.readline()
-        if not reply:
+        if not reply.endswith("\n"):  # none, or one that was cut off
             return {"error": f"it did not finish within {RENDER_SECONDS:g} seconds and its memory limit"}
         decoded: dict[str, str] = json.loads(reply)
         return decoded

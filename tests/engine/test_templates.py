@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -170,3 +172,18 @@ def test_a_system_without_a_limit_on_addresses_still_bounds_the_time(error, monk
     monkeypatch.setattr(resource, "setrlimit", setrlimit)
     template_worker.limit_resources()
     assert bounded == [resource.RLIMIT_CPU]
+
+
+def test_an_answer_that_is_cut_off_is_none(tiny_model, monkeypatch):
+    """What ends the process may come in the middle of its line."""
+    cut = 'input(); print(\'{"text": "<|im_st\', end="", flush=True)'
+    start = subprocess.Popen
+
+    def short(_command, **options):
+        return start([sys.executable, "-c", cut], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", short)
+    renderer = Renderer()
+    with pytest.raises(ModelError, match="did not finish within"):
+        ChatTemplate(tiny_model(), renderer).encode([Message("user", "What?")])
+    renderer.close()
