@@ -1,4 +1,4 @@
-"""From names to loaded models: what a command that runs models does first. Loads nothing itself."""
+"""From names to verified files: what a command that runs models does first. Loads nothing itself."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Figures about runs: how fast, compared with what."""
+"""Tasks and their grading, and figures about runs: how right, how fast, at what cost. Knows no command."""

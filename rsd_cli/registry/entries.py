@@ -1,6 +1,6 @@
 """The entries of models.yaml: models with their sources, reward models, trios; each checks itself.
 
-Knows nothing about other entries, files or connections.
+Knows nothing about other entries or connections, and of files only whether a head's is there.
 """
 
 from __future__ import annotations
