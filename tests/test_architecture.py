@@ -25,11 +25,7 @@ ONLY_IN = {
     "prompt_toolkit": ("rsd_cli.chat.prompt",),
     "yaml": ("rsd_cli.registry",),
     "huggingface_hub": ("rsd_cli.registry",),
-    "llama_cpp": (
-        "rsd_cli.engine.llama",
-        "rsd_cli.engine.floor",  # what bench compares with
-        "rsd_cli.engine.quantize",
-    ),
+    "llama_cpp": ("rsd_cli.engine.llama", "rsd_cli.engine.floor"),  # the latter is what bench compares with
     "ctypes": (
         *(f"rsd_cli.engine.{name}" for name in ("llama", "context", "sampling", "amx")),
         "rsd_cli.cli.supervisor",

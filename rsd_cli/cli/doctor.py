@@ -134,7 +134,7 @@ def _build(devices: tuple[DeviceMemory, ...]) -> Build:
         ggml=said["ggml"],
         system_info=said["features"],
         features=by_backend,
-        gpu_offload=said["gpu_offload"] == "yes",
+        gpu_offload=llama.can_offload(),
         blas=any(device.name.startswith("BLAS") for device in devices),
         openmp="OPENMP" in by_backend.get("CPU", ()),
         amx_works=llama.amx_works(),

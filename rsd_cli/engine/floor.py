@@ -1,7 +1,7 @@
 """What `rsd bench` compares with: bare llama_decode loops, and the binding's high-level class.
 
-The floor does as little as can be done between two llama_decode calls: no seats, no jobs, no text. It calls
-llama_cpp itself, not the engine's modules, since a floor must not stand on what it measures.
+The floor does as little as can be done between two llama_decode calls: no seats, no jobs, no text. Its loop and its
+batch are its own, on the engine's model, context and sampler, since a floor must not stand on what it measures.
 """
 
 from __future__ import annotations

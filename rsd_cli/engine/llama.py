@@ -1,7 +1,7 @@
 """llama.cpp through its C interface: the library and what it computes on, and models. Prepares the environment.
 
 `context.py` and `sampling.py` have what a model is used with; besides these only `quantize.py` and `floor.py`, which
-`rsd bench` compares with, call llama_cpp. They turn return codes into exceptions, own the lifetime of what they make,
+`rsd bench` compares with, call into it. They turn return codes into exceptions, own the lifetime of what they make,
 and know nothing of seats, steps or prompts.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -121,18 +120,18 @@ class Model:
         self.adds_bos = bool(C.llama_vocab_get_add_bos(self._vocab))
         self.adds_eos = bool(C.llama_vocab_get_add_eos(self._vocab))
         self.vocab_type = int(C.llama_vocab_type(self._vocab))
-        # Recurrent state can't be cut: seats of such a model go back through snapshots.
         # Measured: LFM2 gives other logits while hidden states are asked for.
-        self.states_spoil_logits = self._describes("general.architecture").startswith("lfm2")
+        self.states_spoil_logits = self._architecture().startswith("lfm2")
+        # Recurrent state can't be cut: seats of such a model go back through snapshots.
         self.can_cut = not (C.llama_model_is_recurrent(self.pointer) or C.llama_model_is_hybrid(self.pointer))
         spm = self.vocab_type == 1
         self._anchor = self._tokenize(ANCHOR, special=False) if spm else []
         self._pieces: dict[int, bytes] = {}
 
-    def _describes(self, key: str) -> str:
-        """A value of the file's metadata, as text."""
+    def _architecture(self) -> str:
+        """What the file calls its kind of model."""
         buffer = ctypes.create_string_buffer(64)
-        n = C.llama_model_meta_val_str(self.pointer, key.encode(), buffer, len(buffer))
+        n = C.llama_model_meta_val_str(self.pointer, b"general.architecture", buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace") if n >= 0 else ""
 
     def tokenize(self, text: str, *, special: bool = False, starts: bool = False) -> list[int]:
@@ -237,9 +236,7 @@ def build() -> dict[str, str]:
     base = _ggml("ggml-base")
     base.ggml_commit.restype = base.ggml_version.restype = ctypes.c_char_p
     return {
-        "llama_cpp_python": importlib.metadata.version("llama-cpp-python"),
         "llama_cpp_commit": base.ggml_commit().decode(),
         "ggml": base.ggml_version().decode(),
         "features": C.llama_print_system_info().decode().strip(" |"),
-        "gpu_offload": "yes" if C.llama_supports_gpu_offload() else "no",
     }

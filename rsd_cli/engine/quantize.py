@@ -7,11 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from rsd_cli.engine.llama import DecodeAborted, listen, reason
+from rsd_cli.engine.llama import C, DecodeAborted, listen, reason
 from rsd_cli.errors import DISK_FULL, ModelError, ResourceError, UsageError
-
-# isort: split
-import llama_cpp.llama_cpp as C  # noqa: N812 - behind our own module, which prepares the environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
