@@ -174,7 +174,7 @@ class Requests:
         before = self._context(trajectory, "draft", request.after)
         own = self._ids(trajectory, "draft", step)
         context = [*before, *(family.closed(own) if step.ended == "eog" else own)]
-        seed, left = trajectory.coming_seed("draft"), trajectory.tokens_left - len(step.ids)
+        seed, left = trajectory.coming_seed(), trajectory.tokens_left - len(step.ids)
         may_go_on = len(trajectory.seats) == 1 and step.author == "draft"
         goes_on = may_go_on and step.ended == "separator" and left > 0
         ahead = self._job(trajectory, "draft", context, seed, left) if goes_on else None

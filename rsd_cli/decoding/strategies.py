@@ -1,6 +1,7 @@
 """Strategies by name, NAME[@N][:author]: which policy runs, what it needs, and how its answers are chosen from.
 
-A table and its parser; the policies are in policies.py, successors.py and branching.py.
+A table and its parser, what a strategy refuses, and the criterion of each answer. The policies are in policies.py,
+successors.py and branching.py.
 """
 
 from __future__ import annotations
@@ -173,8 +174,7 @@ class Strategy:
     @property
     def gates(self) -> bool:
         """Whether the draft's steps pass a criterion or fail it, and the record has those that fail."""
-        drafts_nothing_in_vain = self.name == "audit" or (self.name == "glimpse" and self.author == "target")
-        return not (self.selects or drafts_nothing_in_vain)
+        return self.kind.gates and not (self.name == "glimpse" and self.author == "target")
 
     def start(self, rules: Rules) -> Policy:
         """The policy of one answer."""

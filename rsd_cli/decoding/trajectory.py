@@ -273,9 +273,9 @@ class Trajectory:
         self.jobs += 1
         return self._seed(role, self.jobs)
 
-    def coming_seed(self, role: Role) -> int:
-        """What `next_seed` will say."""
-        return self._seed(role, self.jobs + 1)
+    def coming_seed(self) -> int:
+        """What `next_seed` will say of the draft."""
+        return self._seed("draft", self.jobs + 1)
 
     def _seed(self, role: Role, job: int) -> int:
         """32 bits that depend on the seed, this problem and branch, the role and the job, on nothing else."""

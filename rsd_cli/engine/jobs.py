@@ -34,7 +34,6 @@ class ContextOverflow(RSDError):  # noqa: N818 - the name says what happened
             f"The text is {needed:,} tokens long, {needed - available:,} more than the context of {available:,}.",
             "Shorten it, or raise --ctx if the model allows it.",
         )
-        self.needed, self.available = needed, available
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,6 @@ class Tensor:
 class RawHeader:
     """Everything before the tensor data."""
 
-    version: int
     metadata: dict[str, Scalar] = field(repr=False)
     arrays: dict[str, ArrayValue] = field(repr=False)
     tensors: tuple[Tensor, ...] = field(repr=False)
@@ -121,15 +120,14 @@ class _Cursor:
     def header(self) -> RawHeader:
         _check_magic(self._data[:64])
         self._at = 4
-        version = self._number(_U32)
-        _check_version(version)
+        _check_version(self._number(_U32))
         tensor_count = self._count("tensors", smallest=32)
         for _ in range(self._count("metadata entries", smallest=13)):
             self._entry()
         tensors = self._tensors(tensor_count)
         padding = -self._at % self._alignment
         return RawHeader(
-            version, self._metadata, self._arrays, tensors, frozenset(self._not_text),
+            self._metadata, self._arrays, tensors, frozenset(self._not_text),
             self._alignment, self._at + padding, len(self._data),
         )  # fmt: skip
 

@@ -60,8 +60,7 @@ class _Stateless:
     """What a pickle can make, and then say nothing more about."""
 
     def __setstate__(self, state: object) -> NoReturn:
-        message = "a tensor in it has a state"
-        raise TypeError(message)
+        raise TypeError("a tensor in it has a state")
 
 
 @dataclass(frozen=True)
@@ -170,8 +169,7 @@ def _check_sizes(data: bytes) -> None:
     for opcode, number, _ in pickletools.genops(data):
         if opcode.name in PUT:
             if isinstance(number, int) and number > len(data):
-                message = f"its pickle wants room for {number:,} values"
-                raise ValueError(message)
+                raise ValueError(f"its pickle wants room for {number:,} values")
             memo[len(memo) if number is None else number] = stack[-1]
             continue
         taken = _take(stack, opcode)
@@ -182,8 +180,9 @@ def _check_sizes(data: bytes) -> None:
         else:
             stack += [0 if each is pickletools.markobject else 1 for each in opcode.stack_after]
         if opcode.name == "DUP" or (stack and stack[-1] > LARGEST_TUPLE):
-            message = f"its pickle has a tuple of more than {LARGEST_TUPLE} values, or says something twice"
-            raise ValueError(message)
+            raise ValueError(
+                f"its pickle has a tuple of more than {LARGEST_TUPLE} values, or says something twice"
+            )
 
 
 def _take(stack: list[int], opcode: pickletools.OpcodeInfo) -> list[int]:
@@ -209,22 +208,19 @@ def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _rebuild(storage: Any, offset: Any, shape: Any, stride: Any, *_ignored: Any) -> Pickled:  # noqa: ANN401
     if not isinstance(storage, Storage) or not are_sizes([offset]):
-        message = "a tensor in it lies nowhere"
-        raise TypeError(message)
+        raise TypeError("a tensor in it lies nowhere")
     return Pickled(storage, offset, _sizes(shape), _sizes(stride))
 
 
 def _sizes(values: Any) -> tuple[int, ...]:  # noqa: ANN401
     if not are_sizes(values):
-        message = "a tensor in it has a shape or stride that is none"
-        raise TypeError(message)
+        raise TypeError("a tensor in it has a shape or stride that is none")
     return tuple(values)
 
 
 def _parameter(tensor: Any, *_ignored: Any) -> Pickled:  # noqa: ANN401
     if not isinstance(tensor, Pickled):
-        message = f"a parameter in it is a {type(tensor).__name__}"
-        raise TypeError(message)
+        raise TypeError(f"a parameter in it is a {type(tensor).__name__}")
     return tensor
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from rsd_cli.errors import ModelError
+from rsd_cli.strictjson import parsed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,20 +107,12 @@ def _header(source: Bytes) -> dict[str, Any]:
             raise _broken(source, "it is a pickle or an archive, which is never opened here")
         raise _broken(source, f"its header claims {length:,} bytes, the file has {source.size:,}")
     try:
-        header = json.loads(source.read(LENGTH, length), object_pairs_hook=_without_duplicates)
+        header = parsed(source.read(LENGTH, length).decode())
     except (ValueError, RecursionError) as error:
         raise _broken(source, f"its header is no JSON ({error})") from None
     if not isinstance(header, dict):
         raise _broken(source, "its header is no JSON object")
     return header
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = dict(pairs)
-    if len(keys) < len(pairs):
-        message = "a key stands in it twice"
-        raise ValueError(message)
-    return keys
 
 
 def _stored(source: Bytes, name: str, entry: object, data: int) -> Stored:
