@@ -10,17 +10,16 @@ import json
 import os
 import stat
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.answers import read_back
 from rsd_cli.batch.rows import number_of
 from rsd_cli.errors import OutputError, UsageError
 from rsd_cli.output import LineFile, write_whole
-from rsd_cli.registry.verdicts import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from rsd_cli.batch.answers import Told
 
@@ -185,16 +184,8 @@ def _differences(before: dict[str, Any], now: dict[str, Any], where: str) -> Ite
         old, new = before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
             yield from _differences(old, new, f"{where}{key}.")
-        elif old != new and not (where == "models." and _is_file_with(old, new)):
+        elif old != new:
             yield f"{where}{key} was {_short(old)}, now {_short(new)}"
-
-
-def _is_file_with(old: object, sha256: object) -> bool:
-    """Whether an earlier version kept the path of a file that has this hash."""
-    try:
-        return isinstance(old, str) and sha256_of(Path(old), lambda _done, _total: None) == sha256
-    except (OSError, ValueError):  # ValueError: a zero byte in the path
-        return False
 
 
 def _refuse_what_is_no_file(path: Path) -> None:

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from rsd_cli.engine.speculation import Guess
 
 MAX_SEATS = 256  # llama.cpp has no more sequences side by side
-SNAPSHOTS = (
-    3  # of a memory that can't be cut, for each seat: the boundaries around the newest step, and one before
-)
+# Of a memory that can't be cut, for each seat: the boundaries around the newest step, and one before.
+SNAPSHOTS = 3
 WrittenEnd = Literal["separator", "eog", "max_tokens", "context"]
 
 
