@@ -16,6 +16,8 @@ from rsd_cli.engine.speculation import Draws, Guess
 from rsd_cli.errors import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rsd_cli.engine.context import Context, Row
     from rsd_cli.engine.jobs import Checked, Update, WrittenEnd
     from rsd_cli.engine.llama import Model
@@ -52,7 +54,8 @@ class Progress:
         self._memory.remember(seat)
         job, outputs = seat.job, range(output - row.output + 1, output + 1)
         if isinstance(job, Read):
-            seat.likely += self._foretold(seat, job, outputs)
+            for logprob in self._foretold(seat, job, outputs):
+                seat.likely += logprob  # one by one: the same sum however the reading was cut
         if not row.output or (isinstance(job, Read) and seat.cached < len(seat.tokens)):
             return [Fed(seat.index, seat.cached, len(seat.tokens))]
         if isinstance(job, Read):
@@ -69,10 +72,10 @@ class Progress:
             return self._sample(seat, job, seat.writing, output)
         raise AssertionError("a row belongs to a seat with a job")
 
-    def _foretold(self, seat: Seat, job: Read, outputs: range) -> float:
-        """The log-probability of those of the job's followers that these outputs foretell."""
+    def _foretold(self, seat: Seat, job: Read, outputs: range) -> Iterator[float]:
+        """The log-probabilities of those of the job's followers that these outputs foretell."""
         first = seat.cached - len(outputs) - seat.first_output
-        return sum(map(self._context.logprob, outputs, job.followers[max(0, first) :]))
+        return map(self._context.logprob, outputs, job.followers[max(0, first) :])
 
     def _head_start(self, job: Write | None, output: int) -> HeadStart | None:
         if job is None or self._model.states_spoil_logits or len(job.context) >= self._context.n_ctx:

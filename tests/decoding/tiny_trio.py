@@ -61,12 +61,14 @@ class TinyTrio:
         family: Family | None = None,
         reproducible: bool = False,
         streams: int = 0,
+        kv_type: str = "f16",
     ) -> None:
         options = ContextOptions(
             n_ctx,
             seats,
             256,
             threads=1,
+            kv_type=kv_type,
             forgets=reproducible,
             flash_attention=False if reproducible else None,
             n_streams=streams,
