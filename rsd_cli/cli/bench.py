@@ -13,7 +13,6 @@ import typer
 from rsd_cli.cli import options
 from rsd_cli.cli.bench_question import QUESTION, measure_question
 from rsd_cli.errors import RSDError, UsageError
-from rsd_cli.records import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from rsd_cli.engine.llama import Model
     from rsd_cli.engine.seats import Engine
     from rsd_cli.evaluation.speed import Effort, Speed
+    from rsd_cli.records import Role
 
 
 def bench(
@@ -59,7 +59,7 @@ def bench(
     )
     access = setup.Access(models, offline, yes=yes)
     layers = setup.parse_layers(gpu_layers)
-    cast = setup.find(setup.Choice(trio, draft, target, prm), access, get_args(Role)).trio
+    cast = setup.find(setup.Choice(trio, draft, target, prm), access, _all_roles()).trio
     files = cast.models
     plan = Plan(cast, effort, threads, layers, quick)
 
@@ -85,8 +85,14 @@ class Plan:
     quick: bool
 
 
+def _all_roles() -> tuple[Role, ...]:
+    from rsd_cli.records import Role  # its dataclasses take a tenth of what help costs
+
+    return get_args(Role)
+
+
 def _chosen_roles(text: str) -> list[Role]:
-    known: tuple[Role, ...] = get_args(Role)
+    known = _all_roles()
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in known:

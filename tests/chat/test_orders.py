@@ -106,7 +106,7 @@ def talking(path):
     """A conversation that has just begun, in a journal."""
     kept, journal = a_talk(), Journal(path)
     journal.write_line(opening(kept))
-    loaded: Any = SimpleNamespace(remember=lambda *_: None, shape=SimpleNamespace(n_seats=1))
+    loaded: Any = SimpleNamespace(remember=lambda *_: None, loaded=dict, shape=SimpleNamespace(n_seats=1))
     screen = Screen(as_json=False, quiet=True, color=False)
     return Answering(loaded, Interrupt(), screen, {}, kept, journal, 0.5)
 
