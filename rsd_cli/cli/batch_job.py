@@ -17,7 +17,6 @@ from rsd_cli.cli import notes
 from rsd_cli.cli.batch_run import BatchRun, Stdout, is_due
 from rsd_cli.cli.crash import Crash
 from rsd_cli.cli.trio import LoadedTrio
-from rsd_cli.decoding.strategies import speculates
 from rsd_cli.display.batch import watching
 from rsd_cli.errors import UsageError
 from rsd_cli.evaluation.grader import Grader
@@ -123,8 +122,7 @@ class Job:
             loaded.load_all()
             if self.plan.reproducible:  # a record tells which models were there when its answer was over
                 loaded.wait_for_all()
-            if speculates(self.plan.settings):  # every row would fail for the same reason
-                loaded.check_pair()
+            loaded.check_pair(self.plan.settings)  # every row would fail for the same reason
             with watched as run.display:
                 run.run(loaded)
         finally:

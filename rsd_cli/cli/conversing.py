@@ -17,7 +17,7 @@ from rsd_cli.decoding import events
 from rsd_cli.decoding.choosing import chosen, delivered
 from rsd_cli.decoding.participants import STEP_ROOM
 from rsd_cli.decoding.runner import Runner, finished
-from rsd_cli.decoding.strategies import Rulebook, check_sampling, parse, speculates
+from rsd_cli.decoding.strategies import Rulebook, asks_likelihoods, check_sampling, parse, speculates
 from rsd_cli.decoding.trajectory import Problem
 from rsd_cli.display.chat import Room
 from rsd_cli.errors import UsageError
@@ -155,10 +155,10 @@ class Talk:
         self.loaded.load_all(parse((settings or self.settings).strategy).roles)
 
     def _check_pair(self, settings: Settings) -> None:
-        """Refuse to speculate with models that are no pair before anything is asked; that waits for both."""
-        if speculates(settings):
+        """Refuse models that are no pair, where they have to be, before anything is asked; that waits for both."""
+        if speculates(settings) or asks_likelihoods(settings):
             self.load(settings)
-            self.loaded.check_pair()
+            self.loaded.check_pair(settings)
 
     def _check_room(self, question: str, before: Conversation, settings: Settings) -> None:
         """Refuse what a model that is there already has no room for; others say so when they are asked."""

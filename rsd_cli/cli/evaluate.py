@@ -203,7 +203,6 @@ class Job:
         from rsd_cli.cli.eval_plan import asked_prm, grading_versions
         from rsd_cli.cli.eval_run import template_hashes
         from rsd_cli.cli.trio import LoadedTrio
-        from rsd_cli.decoding.strategies import speculates
         from rsd_cli.display.counting import counting
 
         prm = asked_prm(self.found, self.field)
@@ -216,8 +215,8 @@ class Job:
             # can't be loaded or used is refused before hours of work.
             loaded.wait_for_all()
             loaded.check_prm()
-            if any(speculates(each.settings) for each in passes):
-                loaded.check_pair()
+            for each in passes:
+                loaded.check_pair(each.settings)
             command = shlex.join(["rsd", *sys.argv[1:]])
             folder.begin(Made(command, grading_versions(self.rows.values())))
             bar = counting("questions", total, done, color=self.color)

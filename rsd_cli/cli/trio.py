@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from rsd_cli.decoding.participants import check_vocabularies
 from rsd_cli.decoding.prompts import MATHS
+from rsd_cli.decoding.strategies import asks_likelihoods, speculates
 from rsd_cli.decoding.trajectory import Answerer
 from rsd_cli.engine.context import EVEN, FOUR, QUANTIZED, ContextOptions
 from rsd_cli.engine.llama import DecodeAborted, Model, can_offload, devices
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rsd_cli.cli.warm import FoundModel
-    from rsd_cli.decoding.trajectory import Trajectory
+    from rsd_cli.decoding.trajectory import Settings, Trajectory
     from rsd_cli.records import Author, Role
     from rsd_cli.rewards.families import Family
     from rsd_cli.rewards.heads import Head
@@ -151,10 +153,16 @@ class LoadedTrio:
         with suppress(DecodeAborted):
             _ = self.family
 
-    def check_pair(self) -> None:
-        """Refuse a draft that can't propose tokens to the target; waits for both, unless that is aborted."""
+    def check_pair(self, settings: Settings) -> None:
+        """Refuse a draft and a target of which one can't work on the other's tokens, where these settings ask it to.
+
+        Waits for both then, unless that is aborted.
+        """
         with suppress(DecodeAborted):
-            check_pair(self.engine("draft").model, self.engine("target").model)
+            if speculates(settings):
+                check_pair(self.engine("draft").model, self.engine("target").model)
+            if asks_likelihoods(settings):
+                check_vocabularies(self.engine("draft").model, self.engine("target").model)
 
     def loaded(self) -> dict[Role, Engine]:
         """The engines that are ready; why another is not, `engine` says."""

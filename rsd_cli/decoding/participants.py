@@ -72,6 +72,17 @@ class UnanswerableError(Exception):
         self.error = error
 
 
+def check_vocabularies(draft: Model, target: Model) -> None:
+    """Refuse models of which one does not have the other's tokens; TwoVocabulariesError."""
+    differing = vocabularies_differ(draft, target)
+    if differing:
+        raise TwoVocabulariesError(
+            f"This strategy needs a draft and a target of one vocabulary, not {draft.path.name} and "
+            f"{target.path.name}: {differing}.",
+            "Choose another trio, or another --strategy.",
+        )
+
+
 class Participants:
     """The models of a trio, as they join answers."""
 
@@ -103,15 +114,10 @@ class Participants:
 
     def check_vocabularies(self) -> None:
         """Whether draft and target have the very same tokens."""
-        draft, target = self._trio.engine("draft").model, self._trio.engine("target").model
-        differing = vocabularies_differ(draft, target)
-        if differing:
-            names = f"{draft.path.name} and {target.path.name}"
-            error = TwoVocabulariesError(
-                f"This strategy needs a draft and a target of one vocabulary, not {names}: {differing}.",
-                "Choose another trio, or another --strategy.",
-            )
-            raise UnanswerableError(error)
+        try:
+            check_vocabularies(self._trio.engine("draft").model, self._trio.engine("target").model)
+        except TwoVocabulariesError as error:
+            raise UnanswerableError(error) from error
 
     def _join(self, trajectory: Trajectory, role: Role, model: Model) -> Participant:
         problem = trajectory.problem

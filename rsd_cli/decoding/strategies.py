@@ -193,6 +193,11 @@ def parse(text: str) -> Strategy:
     return Strategy(form["name"], kind, _number(text, kind, form["n"]), _author(text, kind, form["author"]))
 
 
+def asks_likelihoods(settings: Settings) -> bool:
+    """Whether the target says how probable the draft's own tokens are, which have to be its own as well."""
+    return parse(settings.strategy).name == "gsi"
+
+
 def speculates(settings: Settings) -> bool:
     """Whether a draft is to propose tokens to the target; where there is none of them, nothing is."""
     strategy = parse(settings.strategy)

@@ -99,6 +99,11 @@ def test_the_verdict_knows_what_a_full_batch_takes_the_target(strategies, rsd, r
     assert found["verdicts"]["gsm8k"]["time"]["predicted"] > 0
 
 
+def test_two_vocabularies_are_refused_before_the_first_question(rsd, rows):
+    evaluate(rsd, rows, strategies="rsd,gsi@2").refused(2, "one vocabulary")
+    assert not list((rsd.home / "out").glob("samples_*"))
+
+
 def test_the_results_have_the_flops_of_every_record(rsd, rows):
     assert evaluate(rsd, rows).code == 0
     found = results(rsd)["results"]["gsm8k"]

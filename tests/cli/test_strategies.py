@@ -123,9 +123,15 @@ def test_two_vocabularies_are_refused_where_one_is_needed(rsd):
     rsd("ask", QUESTION, "--trio", "judged", "--strategy", "gsi@2", *WARM).refused(2, "one vocabulary")
 
 
-def test_a_batch_says_so_in_every_row(rsd, ask, tmp_path):
+def test_a_batch_says_so_before_the_first_row(rsd, ask, tmp_path):
     ask(ROWS[:2])
-    assert batch(rsd, "--trio", "judged", "--strategy", "gsi@2").code == 1
+    batch(rsd, "--trio", "judged", "--strategy", "gsi@2").refused(2, "one vocabulary")
+    assert lines(tmp_path) == []
+
+
+def test_a_batch_says_so_in_every_row_that_asks_for_it(rsd, ask, tmp_path):
+    ask([row | {"strategy": "gsi@2"} for row in ROWS[:2]])
+    assert batch(rsd, "--trio", "judged").code == 1
     assert [one["error"]["code"] for one in lines(tmp_path)] == ["unsupported"] * 2
 
 
