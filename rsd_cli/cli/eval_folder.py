@@ -16,7 +16,7 @@ from rsd_cli.errors import OutputError, UsageError
 from rsd_cli.evaluation.accounts import StrategyRun
 from rsd_cli.evaluation.report.page import write_report
 from rsd_cli.evaluation.results import last_ended, write_results
-from rsd_cli.evaluation.runs import Circumstances, Evaluation, TaskRun, Times
+from rsd_cli.evaluation.runs import OF_TIME, Circumstances, Evaluation, TaskRun, Times
 from rsd_cli.evaluation.table import markdown
 from rsd_cli.output import write_whole
 from rsd_cli.records import Role
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 MANIFEST = "run.json"
 LOCK = ".lock"
-OF_TIME = ("n_seats", "n_streams", "threads")  # may change from run to run
 
 
 @dataclass(frozen=True)

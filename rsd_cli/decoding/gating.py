@@ -1,4 +1,4 @@
-"""What a record tells about the criterion: which of the draft's steps it judged, and which of them passed.
+"""What a record tells about the criterion: which of the draft's steps it judged, which passed, which it never saw.
 
 Reads finished answers; what accepts a step while it is written is weighting.py.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rsd_cli.decoding.strategies import parse
 
 if TYPE_CHECKING:
-    from rsd_cli.records import Record, Step
+    from rsd_cli.records import Candidate, Record, Step
 
 
 def unrewarded(record: Record) -> int:
@@ -35,6 +35,12 @@ def gated(record: Record) -> list[Gated]:
     if not parse(record.strategy).gates:
         return []
     return [found for step in record.steps if (found := _gated(step))]
+
+
+def passed_over(record: Record) -> list[Candidate]:
+    """Drafts of gated steps of which another was picked, so that the criterion was not asked about them."""
+    steps = record.steps if parse(record.strategy).gates else ()
+    return [other for step in steps for other in step.others if other.author == "draft"]
 
 
 def _gated(step: Step) -> Gated | None:

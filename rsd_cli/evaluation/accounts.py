@@ -6,8 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rsd_cli.decoding.gating import gated, unrewarded
-from rsd_cli.decoding.strategies import parse
+from rsd_cli.decoding.gating import gated, passed_over, unrewarded
 from rsd_cli.evaluation.choosing import Choice, budgets, choices, choose
 from rsd_cli.evaluation.costs import Cost, cost_of, unjudged
 from rsd_cli.evaluation.samples import OUTCOMES
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from rsd_cli.engine.pace import Pace
     from rsd_cli.evaluation.samples import Outcome, Sample
     from rsd_cli.evaluation.significance import Difference
-    from rsd_cli.records import Candidate, Record, Role
+    from rsd_cli.records import Role
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,15 @@ class Authorship:
 class Budget:
     """The same samples as if only the first n of each question had been drawn.
 
-    `difference` is to the task's first strategy, as that of an `Account`.
+    `answered` of the questions have answers, whose cost `cost` is. `difference` is to the task's first strategy, as
+    that of an `Account`.
     """
 
     choice: Choice
     n: int
     right: int
     of: int
+    answered: int
     cost: Cost
     difference: Difference | None = None
 
@@ -69,6 +70,7 @@ class Budget:
 class Account:
     """One strategy on one task. `difference` is to the task's first strategy, over the questions of both.
 
+    `answered` of the n questions did not end in an error; `cost` is that of their answers.
     `cut_short` answers did not end by themselves, whether they have a final answer or not (outcome "truncated").
     `unrewarded` steps were rejected because the PRM gave them no reward.
     `wall_seconds` is what the strategy took with all else around its models, if that was measured.
@@ -77,6 +79,7 @@ class Account:
     task: str
     strategy: str
     n: int
+    answered: int
     right: int
     difference: Difference | None
     outcomes: dict[Outcome, int]
@@ -135,7 +138,7 @@ def authorship(samples: Sequence[Sample]) -> Authorship:
     alone = [sample for sample in samples if _is_drafted(sample)]
     judged = [step for record in records for step in gated(record)]
     accepted = [step.tokens for step in judged if step.passed]
-    left = [other.tokens for record in records for other in _left(record)]
+    left = [other.tokens for record in records for other in passed_over(record)]
     return Authorship(
         acceptance=_share(len(accepted), len(judged)),
         acceptance_by_tokens=_share(sum(accepted), sum(step.tokens for step in judged) + sum(left)),
@@ -154,6 +157,7 @@ def _account(task: str, run: StrategyRun, first: StrategyRun) -> Account:
         task=task,
         strategy=run.name,
         n=len(run.samples),
+        answered=_answered(run.samples),
         right=sum(sample.right for sample in run.samples),
         difference=_difference(others, {sample.doc_id: sample.right for sample in run.samples}),
         outcomes={outcome: counted[outcome] for outcome in OUTCOMES},
@@ -175,6 +179,7 @@ def _budget(samples: Sequence[Sample], how: Choice, n: int, first: Sequence[Samp
         n,
         sum(grades.values()),
         len(samples),
+        _answered(samples),
         unjudged(cost) if how == "majority" else cost,
         _difference(first, grades),
     )
@@ -186,10 +191,8 @@ def _difference(first: Sequence[Sample], grades: Mapping[int, bool]) -> Differen
     return paired([pair[0] for pair in pairs], [pair[1] for pair in pairs]) if pairs else None
 
 
-def _left(record: Record) -> list[Candidate]:
-    """Drafts of gated steps that were not even picked."""
-    steps = record.steps if parse(record.strategy).gates else ()
-    return [other for step in steps for other in step.others if other.author == "draft"]
+def _answered(samples: Sequence[Sample]) -> int:
+    return sum(bool(sample.branches) for sample in samples)
 
 
 def _is_drafted(sample: Sample) -> bool:

@@ -49,7 +49,7 @@ class Pair:
 
     `difference` is the second's accuracy less the first's, None if they share no question. `first_n` and
     `second_n` are all questions of a run, `compute` and `seconds` the second's as multiples of the first's over
-    the shared ones.
+    those of them that both answered.
     """
 
     task: str
@@ -113,17 +113,18 @@ def _pair(task: str, first: StrategyRun, second: StrategyRun, seed: int) -> Pair
         for sample in first.samples
         if sample.doc_id in other and sample.doc_hash == other[sample.doc_id].doc_hash
     ]
-    before, after = [one for one, _ in shared], [two for _, two in shared]
-    costs = [cost_of(records_of(samples)) for samples in (before, after)]
+    answered = [(one, two) for one, two in shared if one.branches and two.branches]
+    before = cost_of(records_of(one for one, _ in answered))
+    after = cost_of(records_of(two for _, two in answered))
     return Pair(
         task,
         first.name,
         second.name,
         len(first.samples),
         len(second.samples),
-        paired([one.right for one in before], [two.right for two in after], seed) if shared else None,
-        _times(costs[0].total_flops, costs[1].total_flops),
-        _times(costs[0].seconds, costs[1].seconds),
+        paired([one.right for one, _ in shared], [two.right for _, two in shared], seed) if shared else None,
+        _times(before.total_flops, after.total_flops),
+        _times(before.seconds, after.seconds),
         tuple(_flip(one, two) for one, two in shared if one.right != two.right),
     )
 
@@ -133,9 +134,8 @@ def _times(first: float, second: float) -> float | None:
 
 
 def _flip(first: Sample, second: Sample) -> Flip:
-    return Flip(
-        first.doc_id, question_of(first), first.target, first.extracted, second.extracted, second.right
-    )
+    question = question_of(first if first.branches else second)
+    return Flip(first.doc_id, question, first.target, first.extracted, second.extracted, second.right)
 
 
 def _settings(first: Evaluation, second: Evaluation) -> tuple[Setting, ...]:

@@ -170,6 +170,7 @@ def _account_json(account: Account) -> dict[str, Any]:
         "stderr": account.stderr,
         "right": account.right,
         "n": account.n,
+        "answered": account.answered,
         "difference_to_first": asdict(account.difference) if account.difference else None,
         "outcomes": account.outcomes,
         "cut_short": account.cut_short,
@@ -188,6 +189,7 @@ def _budget_json(budget: Budget) -> dict[str, Any]:
     return {
         "choice": budget.choice,
         "n": budget.n,
+        "answered": budget.answered,
         "right": budget.right,
         "accuracy": budget.accuracy,
         "stderr": budget.stderr,

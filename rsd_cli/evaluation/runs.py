@@ -13,13 +13,15 @@ from rsd_cli.evaluation.workload import Workload, alone_of
 from rsd_cli.records import ModelId, Role  # noqa: TC001 - read_object looks its fields' types up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from rsd_cli.evaluation.accounts import Account
     from rsd_cli.evaluation.costs import Cost
     from rsd_cli.evaluation.samples import Sample
     from rsd_cli.evaluation.verdict import Verdict
     from rsd_cli.records import Record
+
+OF_TIME = ("n_seats", "n_streams", "threads")  # settings that may change from run to run in one folder
 
 
 @dataclass(frozen=True)
@@ -74,20 +76,21 @@ class TaskRun:
     def verdict(self, strategy: str = "") -> Verdict | None:
         """Does a strategy pay against the target alone? None where it did not run or nothing can be compared.
 
-        Without a name, the first that is RSD, whatever its settings. The prediction goes by what this strategy's
-        answers took, and of the target's own only by their lengths.
+        Without a name, the first that is RSD, whatever its settings. It is about the questions that both answered.
+        The prediction goes by what this strategy's answers took, and of the target's own only by their lengths.
         """
         run = self.named(strategy) if strategy else self._first_rsd()
         if run is None:
             return None
-        load, records = Workload(), list(records_of(run.samples))
+        both = _answered(run) & _answered(self.named("target"))
+        load, records = Workload(), list(_records(run, both or _answered(run)))
         for record in records:
             load.add(record)
-        own_answers = self._alone(run) if load.n == len(records) else ()
-        work = load.work(alone_of(records_of(own_answers)) if own_answers else None)
+        own_answers = list(_records(self.named("target"), both)) if load.n == len(records) else []
+        work = load.work(alone_of(own_answers) if own_answers else None)
         if work is None or not {"draft", "target"} <= set(load.parameters):
             return None
-        own, alone = cost_of(records), cost_of(records_of(own_answers))
+        own, alone = cost_of(records), cost_of(own_answers)
         return make_verdict(
             work,
             load.parameters,
@@ -98,13 +101,6 @@ class TaskRun:
 
     def _first_rsd(self) -> StrategyRun | None:
         return next((run for run in self.strategies if _policy(run) == "rsd"), None)
-
-    def _alone(self, other: StrategyRun) -> tuple[Sample, ...]:
-        """The target's own answers to the same questions, if it gave them."""
-        run = self.named("target")
-        if run is None or {s.doc_id for s in run.samples} != {s.doc_id for s in other.samples}:
-            return ()
-        return run.samples
 
 
 @dataclass(frozen=True)
@@ -127,16 +123,29 @@ class Evaluation:
         }
 
 
+def _answered(run: StrategyRun | None) -> set[int]:
+    """The questions that did not end in an error."""
+    return {sample.doc_id for sample in run.samples if sample.branches} if run else set()
+
+
+def _records(run: StrategyRun | None, doc_ids: Container[int]) -> Iterator[Record]:
+    return records_of(sample for sample in run.samples if sample.doc_id in doc_ids) if run else iter(())
+
+
 def _policy(run: StrategyRun) -> str:
     return next((record.strategy for record in records_of(run.samples)), "")
 
 
 def relative_compute(accounts: Sequence[Account], project: Mapping[Role, float]) -> dict[str, float]:
-    """Each strategy's compute a question as a multiple of the target's alone; empty where that did not run.
+    """Each strategy's compute an answered question as a multiple of the target's alone; empty where that has none.
 
     With sizes to project to, of the projected compute.
     """
-    each = {account.strategy: flops_of(account.cost, project) / account.n for account in accounts}
+    each = {
+        account.strategy: flops_of(account.cost, project) / account.answered
+        for account in accounts
+        if account.answered
+    }
     alone = each.get("target")
     return {strategy: flops / alone for strategy, flops in each.items()} if alone else {}
 

@@ -113,7 +113,7 @@ def budget_line(budget: Budget) -> str:
     error = "" if budget.stderr is None else f"±{budget.stderr:.4f} "
     return (
         f"budget={budget.n:2}: accuracy={budget.accuracy:.4f} {error}({budget.right:{width}}/{budget.of}), "
-        f"{budget.cost.total_flops / budget.of / TERA:.2f} TFLOPs a question"
+        f"{budget.cost.total_flops / max(1, budget.answered) / TERA:.2f} TFLOPs a question"
         + (f", {interval(found)} to first, p {_p(found)}" if found else "")
     )
 
@@ -154,8 +154,10 @@ def _computes(evaluation: Evaluation, *, projecting: bool) -> Iterator[str]:
         for account in accounts:
             if account.strategy in relative:
                 yield f"{relative[account.strategy]:.2f}x"
+            elif account.answered:
+                yield f"{flops_of(account.cost, project) / account.answered / TERA:.2f} T"
             else:
-                yield f"{flops_of(account.cost, project) / account.n / TERA:.2f} T"
+                yield ""
 
 
 def _accuracy(account: Account) -> str:
@@ -180,7 +182,8 @@ def _percent(share: float | None) -> str:
 def _seconds(evaluation: Evaluation) -> Iterator[str]:
     for run in evaluation.tasks:
         for account in run.accounts:
-            yield f"{seconds_of(account, wall=run.has_wall_seconds) / account.n:.1f}"
+            seconds = seconds_of(account, wall=run.has_wall_seconds)
+            yield f"{seconds / account.answered:.1f}" if account.answered else ""
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -79,7 +79,7 @@ class Verdict:
     """What RSD costs against the target alone. `time` is None where it was not measured and a speed is not known.
 
     Acceptances are of the tokens of the draft's own steps. `scales` is whether anything can be told of other ones:
-    not where the target wrote without a rejection, or what the draft proposed.
+    not where the target wrote without a rejection, or what the draft proposed, or where steps had several candidates.
     """
 
     acceptance: float

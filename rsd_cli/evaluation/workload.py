@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rsd_cli.decoding.gating import gated, passed_over
 from rsd_cli.records import Usage
 
 if TYPE_CHECKING:
@@ -83,8 +84,9 @@ class Work:
     """The tokens of some answers by RSD, and of the target's own answers to the same questions.
 
     `rota` has the target's own answers. `prm_prompts` is what the PRM read of the questions. `rejected` tokens of
-    the draft belong to steps that the target rewrote; `joined` is the share of answers in which the target took part,
-    `steps` their mean length. `proposed` tokens the draft wrote for steps of the target, which checked them.
+    the draft belong to steps that failed the criterion or were not even picked for it; `joined` is the share of
+    answers in which the target took part, `steps` their mean length. `proposed` tokens the draft wrote for steps of
+    the target, which checked them; `others` belong to steps beside those that stayed.
     """
 
     rsd: dict[Role, Tokens]
@@ -95,6 +97,7 @@ class Work:
     steps: float
     rota: Rota = field(default_factory=lambda: Rota(1))
     proposed: float = 0.0
+    others: float = 0.0
 
     @property
     def acceptance(self) -> float:
@@ -106,9 +109,11 @@ class Work:
     def scales(self) -> bool:
         """Whether the target wrote in place of rejected steps and nowhere else, so that `at` makes sense.
 
-        It does not either where the draft proposed tokens for that: how many depends on more than the acceptance.
+        It does not either where the draft proposed tokens for that, or several steps were written for one place: how
+        many depends on more than the acceptance.
         """
-        return (bool(self.rejected) or not self.rsd["target"].written) and not self.proposed
+        replaces = bool(self.rejected) or not self.rsd["target"].written
+        return replaces and not self.proposed and not self.others
 
     def at(self, acceptance: float) -> dict[Role, Tokens]:
         """An estimate at another acceptance for as many kept tokens; at `self.acceptance` the tokens as they are.
@@ -168,6 +173,7 @@ class Workload:
     joined: int = 0
     steps: int = 0
     proposed: int = 0
+    others: int = 0
     _rota: Rota | None = None
 
     def add(self, record: Record) -> None:
@@ -186,8 +192,10 @@ class Workload:
         for role, used in record.usage.items():
             self.usage[role] = self.usage.get(role, Usage()) + used
         self.parameters |= {role: model.parameters for role, model in record.models.items()}
-        self.rejected += sum(step.rejected.tokens for step in record.steps if step.rejected)
+        self.rejected += sum(step.tokens for step in gated(record) if not step.passed)
+        self.rejected += sum(other.tokens for other in passed_over(record))
         self.proposed += sum(step.guesses.proposed for step in record.steps if step.guesses)
+        self.others += sum(other.tokens for step in record.steps for other in step.others)
         self.joined += own.decoded > 0
         self.steps += len(record.steps)
         self.n += 1
@@ -214,6 +222,7 @@ class Workload:
             steps=self.steps / self.n,
             rota=alone.rota,
             proposed=self.proposed,
+            others=self.others,
         )
 
 

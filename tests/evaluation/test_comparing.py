@@ -90,3 +90,20 @@ def test_single_strategies_are_compared_whatever_their_names():
     (pair,) = compare(first, second).pairs
     assert (pair.first, pair.second) == ("rsd", "target")
     assert pair.difference is not None
+
+
+def test_costs_are_compared_over_what_both_answered():
+    rsd, target = FIRST.tasks[0].strategies
+    failed = replace(
+        rsd.samples[0], branches=(), right=False, extracted=None, outcome="error", error="too long"
+    )
+    other = Evaluation(
+        (TaskRun("gsm8k", (replace(rsd, samples=(failed, *rsd.samples[1:])), target)),), FIRST.circumstances
+    )
+    for pair in (compare(FIRST, other).pairs[0], compare(other, FIRST).pairs[0]):
+        assert (pair.compute, pair.seconds) == (1, 1)
+        assert pair.difference is not None
+        assert pair.difference.n == 20
+        assert [flip.question for flip in pair.flips] == [rsd.samples[0].doc["question"]] * rsd.samples[
+            0
+        ].right

@@ -139,6 +139,50 @@ def test_the_chord_ends_at_the_draft_and_the_target_alone():
     assert [places[0], places[-1]] == [tuple(map(float, dot)) for dot in dots[:2]]
 
 
+def test_the_thresholds_are_joined_whatever_the_seats():
+    runs = runs_of(10, ("rsd", "rsd:threshold=0.4"))
+    others = tuple(with_settings(sample, n_seats=16, n_streams=8, threads=2) for sample in runs[1].samples)
+    drawn = scatter(TaskRun("x", (runs[0], replace(runs[1], samples=others))), WIDE)
+    assert 'class="curve"' in drawn
+    others = tuple(with_settings(sample, max_tokens=9) for sample in runs[1].samples)
+    drawn = scatter(TaskRun("x", (runs[0], replace(runs[1], samples=others))), WIDE)
+    assert 'class="curve"' not in drawn
+
+
+def with_settings(sample, **changes):
+    record = sample.branches[0].record
+    record = replace(record, settings=record.settings | changes)
+    return replace(sample, branches=(replace(sample.branches[0], record=record),))
+
+
+def without_answer(sample):
+    return replace(sample, branches=(), right=False, extracted=None, outcome="error", error="too long")
+
+
+def test_what_was_not_answered_has_no_place_in_the_picture():
+    runs = runs_of(10, ("rsd", "target", "draft"))
+    failed = replace(runs[0], samples=tuple(map(without_answer, runs[0].samples)))
+    drawn = scatter(TaskRun("x", (failed, *runs[1:])), WIDE)
+    assert re.findall("<circle.*?>", drawn) == re.findall(
+        "<circle.*?>", scatter(TaskRun("x", runs[1:]), WIDE)
+    )
+    html = report(Evaluation((TaskRun("x", (failed,)),), circumstances()))
+    assert "<figure><figcaption>Accuracy" not in html
+    assert "10 error" in html
+
+
+def test_a_problem_is_shown_by_its_question_where_one_strategy_failed():
+    runs = runs_of(2, ("rsd", "target"))
+    numbered = [
+        replace(run, samples=tuple(replace(s, doc={"id": 1606} | s.doc) for s in run.samples)) for run in runs
+    ]
+    failed = replace(numbered[0], samples=tuple(map(without_answer, numbered[0].samples)))
+    (task,) = embedded(report(Evaluation((TaskRun("x", (failed, numbered[1])),), circumstances())), "index")[
+        "tasks"
+    ]
+    assert [problem[1] for problem in task["problems"]] == [s.doc["question"] for s in runs[0].samples]
+
+
 @pytest.mark.parametrize("shares", [(0.43, 0.52), (0.0, 0.1), (0.2, 0.9), (0.56, 0.58)])
 def test_a_line_of_the_grid_is_labelled_with_the_share_where_it_lies(shares):
     y = vertical(shares, WIDE)

@@ -223,3 +223,38 @@ def test_the_verdict_predicts_the_made_times():
     alone = TaskRun("x", runs_of(5, ("rsd",))).verdict()
     assert alone is not None
     assert alone.compute.measured is None
+
+
+def failing(run, doc_ids):
+    """The same run with some questions that could not be answered."""
+
+    def failed(sample):
+        return replace(sample, branches=(), right=False, extracted=None, outcome="error", error="too long")
+
+    return replace(run, samples=tuple(failed(s) if s.doc_id in doc_ids else s for s in run.samples))
+
+
+def test_questions_without_an_answer_cost_nothing_and_are_not_compared():
+    rsd, target = runs_of(20, ("rsd", "target"))
+    unanswered = {0, 5, 10, 15}
+    left = {
+        run.name: replace(run, samples=tuple(s for s in run.samples if s.doc_id not in unanswered))
+        for run in (rsd, target)
+    }
+    whole = TaskRun("x", (failing(rsd, unanswered), target))
+    assert whole.verdict() == TaskRun("x", (left["rsd"], left["target"])).verdict()
+    failing_there = TaskRun("x", (rsd, failing(target, unanswered)))
+    assert failing_there.verdict() == whole.verdict()
+    spent = sum(record.flops.total for sample in left["rsd"].samples for record in sample.records)
+    alone = sum(record.flops.total for sample in target.samples for record in sample.records)
+    assert relative_compute(whole.accounts, {})["rsd"] == pytest.approx(spent / 16 / (alone / 20))
+
+
+def test_a_strategy_without_any_answer_has_no_cost():
+    rsd, target = runs_of(5, ("rsd", "target"))
+    evaluation = Evaluation((TaskRun("x", (failing(rsd, range(5)), target)),), circumstances())
+    shown = {column.title: column.cells for column in columns(evaluation)}
+    assert (shown["compute"][0], shown["s/question"][0], shown["remarks"][0]) == ("", "", "5 error")
+    assert evaluation.tasks[0].verdict() is None
+    failing_alone = Evaluation((TaskRun("x", (failing(target, range(5)),)),), circumstances())
+    assert columns(failing_alone)[0].cells == ("x",)

@@ -25,7 +25,7 @@ from rsd_cli.evaluation.verdict import (
     spent_tariff,
 )
 from rsd_cli.evaluation.workload import Alone, Rota, Tokens, Work, Workload, alone_of
-from rsd_cli.records import Guesses, Rejected, Role, RoleTime, Step, Usage
+from rsd_cli.records import Candidate, Guesses, Rejected, Role, RoleTime, Step, Usage
 from tests.evaluation.made import READ_MS, SIZES, WRITE_MS, runs_of, sample_of
 
 RSD, TARGET = runs_of(40, ("rsd", "target"))
@@ -349,3 +349,48 @@ def test_about_the_same_is_no_verdict():
         .sentences[0]
         .endswith(": about the same.")
     )
+
+
+@pytest.mark.parametrize(
+    ("strategy", "steps", "accepted"),
+    [
+        (
+            "rsd-n@2",
+            (
+                Step("a", "draft", 0.9, 60, 1.0, others=(Candidate("o", "draft", 0.2, 40),)),
+                Step(
+                    "b",
+                    "target",
+                    None,
+                    50,
+                    1.0,
+                    Rejected("x", 0.1, 40),
+                    others=(Candidate("p", "draft", 0, 60),),
+                ),
+            ),
+            0.3,
+        ),
+        (
+            "keep-better",
+            (
+                Step("a", "draft", 0.9, 60, 1.0),
+                Step("b", "draft", 0.4, 140, 1.0, others=(Candidate("o", "target", 0.2, 50),)),
+            ),
+            0.3,
+        ),
+    ],
+)
+def test_drafts_beside_those_that_passed_were_not_accepted(strategy, steps, accepted):
+    usage: dict[Role, Usage] = {
+        "draft": Usage(prompt=60, generated=200, fed=110),
+        "target": Usage(prompt=60, generated=50, fed=120),
+        "prm": Usage(prompt=60, fed=260),
+    }
+    record = replace(RSD.samples[0].records[0], strategy=strategy, steps=steps, usage=usage)
+    load = Workload()
+    load.add(record)
+    work = load.work()
+    assert work is not None
+    known = authorship([Sample.single(strategy, 0, {}, "1", Branch(record, True, "1", "right"))])
+    assert [work.acceptance, known.acceptance_by_tokens] == pytest.approx([accepted] * 2)
+    assert break_even_acceptance(work, tariff(PRICES, work)) is None

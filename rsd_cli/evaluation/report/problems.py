@@ -62,7 +62,9 @@ def _problems(runs: Sequence[StrategyRun]) -> list[list[Any]]:
     A grade is [outcome, extracted], or null where the strategy has no such problem.
     """
     by_run = [{sample.doc_id: sample for sample in run.samples} for run in runs]
-    asked = {sample.doc_id: sample for samples in reversed(by_run) for sample in samples.values()}
+    samples = [sample for run in reversed(runs) for sample in run.samples]
+    answered_last = sorted(samples, key=lambda sample: bool(sample.branches))  # which know the question
+    asked = {sample.doc_id: sample for sample in answered_last}
     return [
         [
             doc_id,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rsd_cli.decoding.strategies import parse
 from rsd_cli.evaluation.report.axes import Frame, axes, horizontal, svg, vertical
-from rsd_cli.evaluation.runs import relative_compute
+from rsd_cli.evaluation.runs import OF_TIME, relative_compute
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -84,7 +84,7 @@ def scatter(run: TaskRun, frame: Frame) -> str:
     answers.
     """
     points = [_point(account, kind_of(each), _unit(run)) for account, each in _accounts(run)]
-    curves = [[points[i] for i in group] for group in _thresholds(run.strategies)]
+    curves = [[points[i] for i in group] for group in _thresholds([each for _, each in _accounts(run)])]
     budgets = [list(_budget_points(account, _unit(run))) for account, _ in _accounts(run)]
     every = points + [point for curve in budgets for point in curve]
     x = horizontal([point.compute for point in every], frame)
@@ -102,7 +102,12 @@ def scatter(run: TaskRun, frame: Frame) -> str:
 
 
 def _accounts(run: TaskRun) -> Iterator[tuple[Account, StrategyRun]]:
-    return zip(run.accounts, run.strategies, strict=True)
+    """Of the strategies that answered anything."""
+    return (
+        (account, each)
+        for account, each in zip(run.accounts, run.strategies, strict=True)
+        if account.answered
+    )
 
 
 def _has_target(run: TaskRun) -> bool:
@@ -112,11 +117,11 @@ def _has_target(run: TaskRun) -> bool:
 def _unit(run: TaskRun) -> float:
     """FLOPs of the target's own answer to a question, or 10^12 where it gave none."""
     alone = (account for account in run.accounts if account.strategy == "target" and account.cost.total_flops)
-    return next((account.cost.total_flops / account.n for account in alone), 1e12)
+    return next((account.cost.total_flops / account.answered for account in alone), 1e12)
 
 
 def _point(account: Account, kind: Kind, unit: float) -> Point:
-    compute = max(account.cost.total_flops / account.n / unit, 1e-6)
+    compute = max(account.cost.total_flops / account.answered / unit, 1e-6)
     return Point(account.strategy, kind, compute, account.accuracy, account.stderr or 0.0)
 
 
@@ -130,7 +135,7 @@ def _budget_points(account: Account, unit: float) -> Iterator[Point]:
 
 
 def _budget_point(account: Account, budget: Budget, unit: float) -> Point:
-    compute = max(budget.cost.total_flops / budget.of / unit, 1e-6)
+    compute = max(budget.cost.total_flops / budget.answered / unit, 1e-6)
     return Point(
         f"{account.strategy}, first {budget.n} by {budget.choice}", "other", compute, budget.accuracy
     )
@@ -143,7 +148,7 @@ def _thresholds(runs: Sequence[StrategyRun]) -> list[list[int]]:
         record = next((record for sample in run.samples for record in sample.records), None)
         if record is None or kind_of(run) != "mixed":
             continue
-        settings = dict(record.settings)
+        settings = {key: value for key, value in record.settings.items() if key not in OF_TIME}
         threshold = settings.pop("threshold", None)
         if isinstance(threshold, int | float):
             groups[f"{record.strategy} {sorted(map(str, settings.items()))}"].append((float(threshold), i))

@@ -40,14 +40,22 @@ def task_section(run: TaskRun, evaluation: Evaluation) -> str:
     """Everything about one task but its single problems."""
     verdict = run.verdict()
     said = "".join(f"<p>{escape(sentence)}</p>" for sentence in verdict.sentences) if verdict else ""
+    return (
+        f'<section><h2>{escape(run.task)}</h2><div class="verdict">{said}</div>{_figure(run)}'
+        f"{_main_table(replace(evaluation, tasks=(run,)))}{_details(run)}{_strategy_pictures(run)}</section>"
+    )
+
+
+def _figure(run: TaskRun) -> str:
+    """The scatter in two widths, if anything was answered."""
+    if not any(account.answered for account in run.accounts):
+        return ""
     legend = "".join(f'<li><span class="swatch {kind}"></span>{text}</li>' for kind, text in LEGEND.items())
     return (
-        f'<section><h2>{escape(run.task)}</h2><div class="verdict">{said}</div>'
         "<figure><figcaption>Accuracy against compute, with standard errors. "
         "Dashed: what choosing each question's author at random would give.</figcaption>"
         f'<div class="wide">{scatter(run, WIDE)}</div><div class="narrow">{scatter(run, NARROW)}</div>'
         f'<ul class="legend">{legend}</ul></figure>'
-        f"{_main_table(replace(evaluation, tasks=(run,)))}{_details(run)}{_strategy_pictures(run)}</section>"
     )
 
 
