@@ -82,6 +82,15 @@ class _Compared:
     data: dict[str, dict[str, Any]]
 
 
+def revisions_of(folder: Path) -> dict[str, str]:
+    """The commits of the hub that a folder's rows are of, by task; none where its manifest can't be read."""
+    try:
+        origins = Manifest.from_json((folder / MANIFEST).read_bytes()).settings["data"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # which the folder itself says
+        return {}
+    return {task: origin["revision"] for task, origin in origins.items() if origin.get("revision")}
+
+
 @dataclass
 class Folder:
     """A folder with the samples of strategies; all of them were made with the same `settings`.

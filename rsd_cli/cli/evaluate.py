@@ -107,6 +107,7 @@ def evaluate(
             "--data has the rows of one benchmark, and several are named.", "Name one, or use the hub."
         )
     from rsd_cli.cli import room, setup
+    from rsd_cli.cli.eval_folder import revisions_of
     from rsd_cli.cli.eval_plan import contenders
     from rsd_cli.cli.trio import Shape
     from rsd_cli.decoding.trajectory import Settings
@@ -120,7 +121,11 @@ def evaluate(
     found_tasks = find_tasks(tasks)
     for answer_type in {task.answer_type for task in found_tasks}:
         need_maths(answer_type)
-    rows = {task.name: load(task, data, limit, offline=offline) for task in found_tasks}
+    known = revisions_of(output)
+    rows = {
+        task.name: load(task, data, limit, offline=offline, revision=known.get(task.name))
+        for task in found_tasks
+    }
     roles = tuple(dict.fromkeys(role for each in field for role in each.method.strategy.roles))
     access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet, color=not no_color)
     found = setup.find(setup.Choice(trio, draft, target, prm), access, roles).trio.hashed()

@@ -44,11 +44,19 @@ class TaskData:
 
 
 def load(
-    task: Task, data: Path | None = None, limit: int | None = None, *, offline: bool = False
+    task: Task,
+    data: Path | None = None,
+    limit: int | None = None,
+    *,
+    offline: bool = False,
+    revision: str | None = None,
 ) -> TaskData:
-    """The first `limit` items of a task, from `data`, the task's own file or the hub."""
+    """The first `limit` items of a task, from `data`, the task's own file or the hub.
+
+    Of a task that names no commit at `revision`, without one the newest.
+    """
     file = data or task.file
-    rows, origin = _from_file(file) if file else _from_hub(task, offline=offline)
+    rows, origin = _from_file(file) if file else _from_hub(task, revision, offline=offline)
     origin = replace(origin, declaration=task.declaration)
     found: list[Item] = []
     for number, row in enumerate(rows):
@@ -120,10 +128,10 @@ def _parsed(path: Path, text: str) -> Iterator[Row]:
         yield row
 
 
-def _from_hub(task: Task, *, offline: bool) -> tuple[Iterator[Row], Origin]:
+def _from_hub(task: Task, revision: str | None, *, offline: bool) -> tuple[Iterator[Row], Origin]:
     if task.source is None:
         raise UsageError(f"The task {task.name} has no data of its own.", "Give --data FILE.")
-    source = task.source
+    source = replace(task.source, revision=task.source.revision or revision)
     datasets = _package(source, offline=offline)
     if datasets.config.HF_HUB_OFFLINE:
         builder = _cached(datasets, source)
@@ -135,7 +143,7 @@ def _from_hub(task: Task, *, offline: bool) -> tuple[Iterator[Row], Origin]:
             source,
             lambda split: datasets.load_dataset(source.repo, source.config, split=split, revision=commit),
         )
-    return rows, Origin(source.repo, revision=commit, pinned=source.revision is not None)
+    return rows, Origin(source.repo, revision=commit, pinned=task.source.revision is not None)
 
 
 def _package(source: HubData, *, offline: bool) -> Any:  # noqa: ANN401 - it ships no types

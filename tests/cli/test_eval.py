@@ -574,6 +574,10 @@ def test_offline_the_cache_names_the_commit_of_a_task_that_is_not_pinned(rsd, ro
     assert done.code == 0, done.err
     found = json.loads(next((rsd.home / "out").glob("results_*.json")).read_text())
     assert found["config"]["data"]["gaokao2023en"]["revision"] == "ab" * 20
+    (found,) = place.rglob("ab" * 20)
+    found.rename(found.with_name("cd" * 20))
+    again = rsd("eval", "gaokao2023en", "--strategies", "draft", *COMMON, "--limit", "3", "--offline")
+    again.refused(3, "at cdcdcdcd", "not at " + "ab" * 20)
 
 
 def test_a_truncated_answer_is_shown_beside_the_accuracy(rsd, rows):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -268,6 +269,11 @@ def test_the_loader_reads_splits_in_order_and_says_what_is_wrong(file_of, tmp_pa
     data = load(Task("own", "numeric", TASKS["gsm8k"].read, source))
     assert [item.gold for item in data.items] == ["1", "2"]
     assert data.origin == Origin(str(repo), revision="0" * 40, pinned=True)
+    newest = Task("own", "numeric", TASKS["gsm8k"].read, replace(source, revision=None))
+    monkeypatch.setattr("rsd_cli.evaluation.taskdata.dataset_commit", lambda _repo: "2" * 40)
+    for known, used in ((None, "2" * 40), ("1" * 40, "1" * 40)):
+        assert load(newest, revision=known).origin == Origin(str(repo), revision=used)
+    assert load(Task("own", "numeric", TASKS["gsm8k"].read, source), revision="1" * 40).origin == data.origin
     missing = HubData(str(repo), ("validation",), revision="0" * 40)
     with pytest.raises(ModelError, match="can't be loaded"):
         load(Task("own", "numeric", TASKS["gsm8k"].read, missing))
