@@ -6,8 +6,9 @@
 
 Both answer each question at temperature 0, here or, in FOLDER, in an `rsd eval` with the strategies target and
 speculative (whose texts are cut into tokens anew). Where their tokens differ first, the target's logits are computed
-anew behind the same text in two ways: the last token by itself, as the target alone decodes, and the last tokens in
-one decode, as a check does. A difference is within the noise if the best two logits are closer than these two ways.
+anew behind the same text in several ways: the prompt whole and the answer token by token, as the target alone decodes
+with one seat, and all of it in pieces of a few tokens, as checks and many seats do. A difference is within the noise
+if the best two logits are closer than these ways are to each other.
 With --exact every token is decoded as one of eight, whoever decodes it and whatever is beside it: the sums are the
 same to the bit, and the texts have to be. Seconds are of one run each, in FOLDER those in the models; the last line
 is one JSON object.
@@ -39,7 +40,11 @@ if TYPE_CHECKING:
     from rsd_cli.engine.llama import Model
     from rsd_cli.engine.seats import Engine
 
-TOGETHER = 5  # tokens of one decode, about those of a check
+WAYS = (
+    1,
+    5,
+    16,
+)  # tokens of one decode: alone, about those of a check, as many rows as a CPU decodes at once
 LIKELY = 10  # tokens whose logits tell the noise
 STRATEGIES = ("target", "speculative")
 COUNTS = ("generated", "discarded")  # of a usage
@@ -55,7 +60,7 @@ class InEights(Shape):
 
 @dataclass(frozen=True)
 class Difference:
-    """Where two texts part: how far apart the best two logits are there, and how far two ways to compute them."""
+    """Where two texts part: how far apart the best two logits are there, and how far the ways to compute them."""
 
     id: str
     place: int
@@ -111,12 +116,13 @@ def read(folder: Path, strategy: str, model: Model, rows: int) -> Run:
     return Run(answers, seconds)
 
 
-def logits_behind(engine: Engine, context: list[int], together: int) -> np.ndarray:
-    """All logits behind a context whose last tokens are decoded `together`."""
-    every = tuple(range(engine.model.n_vocab))
+def logits_behind(engine: Engine, prompt: list[int], own: list[int], together: int) -> np.ndarray:
+    """All logits behind a prompt and an answer decoded so many tokens at once; at 1 the prompt is read whole."""
+    context, every = [*prompt, *own], tuple(range(engine.model.n_vocab))
+    first = 0 if together > 1 else len(prompt) - 1
     engine.forget()
-    for end, wanted in ((len(context) - together, (0,)), (len(context), every)):
-        engine.submit(0, Read(context[:end], wanted, (end,)))
+    for end in reversed(range(len(context), first, -together)):
+        engine.submit(0, Read(context[:end], every if end == len(context) else (0,), (end,)))
         while engine.busy:
             updates = whole(engine.step())
     engine.release(0)
@@ -130,10 +136,10 @@ def first_difference(
     place = next(
         (i for i, (a, b) in enumerate(zip(own, other, strict=False)) if a != b), min(len(own), len(other))
     )
-    context = [*prompt, *own[:place]]
-    alone, together = (logits_behind(engine, context, n) for n in (1, TOGETHER))
+    found = np.stack([logits_behind(engine, prompt, own[:place], n) for n in WAYS])
+    alone = found[0]
     best = np.argsort(alone)[-LIKELY:]
-    gap, noise = alone[best[-1]] - alone[best[-2]], np.abs(alone - together)[best].max()
+    gap, noise = alone[best[-1]] - alone[best[-2]], np.ptp(found, axis=0)[best].max()
     return Difference(name, place, float(gap), float(noise))
 
 

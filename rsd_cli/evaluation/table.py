@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rsd_cli.evaluation.costs import Compute
 from rsd_cli.evaluation.runs import flops_of, relative_compute
 from rsd_cli.records import Usage
 
@@ -41,17 +42,19 @@ def columns(evaluation: Evaluation) -> list[Column]:
         Column("p", tuple(_p(account.difference) for account in accounts), 7),
         Column("target", tuple(_percent(account.authorship.target_share) for account in accounts), 4),
         Column("accepted", tuple(_percent(account.authorship.acceptance) for account in accounts), 9),
+        Column("draft alone", tuple(_percent(account.authorship.draft_alone) for account in accounts), 11),
+        Column("tokens", tuple(_written(account) for account in accounts), 10),
         Column("compute", tuple(_computes(evaluation, projecting=False)), 1),
         Column("s/question", tuple(_seconds(evaluation)), 2),
         Column("remarks", tuple(odd_ends(account) for account in accounts), 5, is_text=True),
     ]
     if evaluation.project:
-        shown.insert(9, Column("projected", tuple(_computes(evaluation, projecting=True)), 2))
+        shown.insert(11, Column("projected", tuple(_computes(evaluation, projecting=True)), 2))
     return shown
 
 
 def markdown(evaluation: Evaluation) -> str:
-    """The table, the budgets and the verdicts as Markdown."""
+    """The table, tokens by role, the budgets and the verdicts as Markdown."""
     shown = columns(evaluation)
     lines = [
         _row([column.title for column in shown]),
@@ -59,9 +62,9 @@ def markdown(evaluation: Evaluation) -> str:
         *(_row([column.cells[i] for column in shown]) for i in range(len(shown[0].cells))),
     ]
     lines += [f"\n{note}" for note in notes(evaluation)]
-    budgets = [line for run in evaluation.tasks for line in budget_lines(run)]
-    if budgets:
-        lines += ["", "```", *budgets, "```"]
+    for details in (role_lines, budget_lines):
+        told = [line for run in evaluation.tasks for line in details(run)]
+        lines += ["", "```", *told, "```"] if told else []
     lines += [f"\n**{task}** {sentence}" for task, sentence in verdicts(evaluation)]
     return "\n".join(lines) + "\n"
 
@@ -72,7 +75,7 @@ def notes(evaluation: Evaluation) -> Iterator[str]:
         yield f"Not comparable with the whole of {task}: only {questions} questions."
     yield (
         "Compute: 2 x parameters x tokens of all models with the PRM, as a multiple of the target's alone "
-        "(TFLOPs a question where that did not run)."
+        "(TFLOPs a question where that did not run). Tokens: written by all models for a question."
     )
     yield from dict.fromkeys(
         f"{each.name} chooses among what {each.drawn_by} drew; its cost is that of drawing the same answers."
@@ -97,6 +100,19 @@ def _judged_for_nothing(evaluation: Evaluation) -> bool:
     costs = [account.cost for run in evaluation.tasks for account in run.accounts]
     read = any(cost.tokens.get("prm", Usage()).decoded for cost in costs)
     return not read and any(cost.judged for cost in costs)
+
+
+def role_lines(run: TaskRun) -> Iterator[str]:
+    """What each role of each strategy wrote and read for all questions, in tokens and in compute."""
+    for account in run.accounts:
+        for role, used in account.cost.tokens.items():
+            if used.decoded:
+                flops = account.cost.flops.get(role, Compute())
+                yield (
+                    f"{run.task} {account.strategy}, {role}: {used.generated:,} tokens written, "
+                    f"{used.discarded:,} discarded, {used.fed:,} read, {used.reused:,} reused; "
+                    f"{flops.writing / TERA:,.2f} TFLOPs writing, {flops.reading / TERA:,.2f} reading"
+                )
 
 
 def budget_lines(run: TaskRun) -> Iterator[str]:
@@ -173,6 +189,12 @@ def _p(found: Difference | None) -> str:
     if found is None:
         return ""
     return "<.001" if found.p < 0.001 else f"{found.p:.3f}".lstrip("0") if found.p < 1 else "1"
+
+
+def _written(account: Account) -> str:
+    """Tokens by all models for a question."""
+    written = sum(used.generated for used in account.cost.tokens.values())
+    return f"{written / account.answered:,.0f}" if account.answered else ""
 
 
 def _percent(share: float | None) -> str:

@@ -142,6 +142,25 @@ def test_the_table_has_a_row_for_every_strategy():
     assert "projected" in {column.title for column in columns(replace(MADE, project=PROJECT))}
 
 
+def test_tokens_are_told_by_role_and_of_all_models():
+    rsd = MADE.tasks[0].accounts[0]
+    shown = {column.title: column.cells for column in columns(MADE)}
+    written = sum(used.generated for used in rsd.cost.tokens.values())
+    assert shown["tokens"][0] == f"{written / 20:,.0f}"
+    alone = dict(zip(shown["Strategy"], shown["draft alone"], strict=True))
+    assert (alone["draft"], alone["target"], alone["rsd"]) == (
+        "100%",
+        "0%",
+        f"{rsd.authorship.draft_alone:.0%}",
+    )
+    own = rsd.cost.tokens["draft"]
+    line = (
+        f"gsm8k rsd, draft: {own.generated:,} tokens written, {own.discarded:,} discarded, {own.fed:,} read, "
+        f"{own.reused:,} reused; {2 * SIZES['draft'] * own.generated / 1e12:,.2f} TFLOPs writing, "
+    )
+    assert line in markdown(MADE)
+
+
 def test_markdown_says_what_limits_it():
     text = markdown(replace(MADE, project=PROJECT))
     assert "Not comparable with the whole of gsm8k: only the first 20 questions." in text
