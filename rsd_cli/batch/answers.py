@@ -10,14 +10,15 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from rsd_cli.batch.rows import Row
 from rsd_cli.decoding.choosing import chosen, majority
+from rsd_cli.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rsd_cli.batch.rows import BadRow, Row
+    from rsd_cli.batch.rows import BadRow
     from rsd_cli.decoding.choosing import Majority
-    from rsd_cli.records import Record
 
 Format = Literal["openai", "plain"]
 CUT_SHORT = ("max_tokens", "max_steps", "context", "timeout")
@@ -155,3 +156,15 @@ def read_back(data: bytes) -> Told:
     if not isinstance(name, str) or not isinstance(content, str) or not isinstance(number, int):
         raise ValueError("no answer of rsd batch")  # noqa: TRY004 - the file is wrong, not the program
     return Told(name, content, number, ok)
+
+
+def read_outcome(row: Row | BadRow, data: bytes) -> Outcome | None:
+    """What became of a row, from its line of output; None where that does not have the whole records."""
+    try:
+        values = json.loads(data)
+        if values["error"] is not None:
+            return Problematic(row, str(values["error"]["code"]), str(values["error"]["message"]))
+        samples = tuple(Record.from_json(sample) for sample in values["rsd"]["samples"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return Answered(row, samples) if samples and isinstance(row, Row) else None

@@ -12,7 +12,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rsd_cli.batch.answers import read_back
+from rsd_cli.batch.answers import read_back, read_outcome
 from rsd_cli.batch.rows import number_of
 from rsd_cli.errors import OutputError, UsageError
 from rsd_cli.output import LineFile, write_whole
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from rsd_cli.batch.answers import Told
+    from rsd_cli.batch.answers import Outcome, Told
+    from rsd_cli.batch.rows import BadRow, Row
 
 CHUNK = 1 << 20
 
@@ -33,17 +34,19 @@ def manifest_path(output: Path) -> Path:
 
 @dataclass
 class Done:
-    """Rows that the file has a record of, as two 64-bit numbers a row: what it was asked, and how it went.
+    """Rows that the file at `path` has a record of, as three numbers a row: which, what it was asked, and where.
 
     The command that writes to it found it with `since` bytes.
     """
 
     since: int = 0
+    path: Path | None = None
     _contents: dict[int, int] = field(default_factory=dict)
+    _places: dict[int, int] = field(default_factory=dict)
     _failed: set[int] = field(default_factory=set)
     _just_failed: set[int] = field(default_factory=set)
 
-    def add(self, told: Told, *, just_now: bool = False) -> None:
+    def add(self, told: Told, at: int = 0, *, just_now: bool = False) -> None:
         """The last record of a row counts, but a good one stays good; `just_now`: this command wrote it."""
         key = number_of(told.id)
         if just_now and not told.ok:
@@ -52,6 +55,8 @@ class Done:
             self._failed.discard(key)
         elif key not in self._contents:
             self._failed.add(key)
+        if told.ok or key in self._failed:
+            self._places[key] = at
         self._contents[key] = int(told.content, 16)
 
     def knows(self, name: str) -> bool:
@@ -69,6 +74,17 @@ class Done:
     def is_same(self, name: str, content: str) -> bool:
         """Whether the row was asked the same."""
         return self._contents.get(number_of(name)) == int(content, 16)
+
+    def outcome(self, row: Row | BadRow) -> Outcome | None:
+        """What became of a row that there is a record of; None where the file does not tell all of it."""
+        if self.path is None:
+            return None
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._places[number_of(row.id)])
+                return read_outcome(row, file.readline())
+        except OSError:  # it was moved or deleted, which the next line to be written says
+            return None
 
     @property
     def n_rows(self) -> int:
@@ -94,7 +110,7 @@ class Ledger(LineFile):
     ) -> None:
         _refuse_what_is_no_file(path)
         super().__init__(path)
-        self.done = Done()
+        self.done = Done(path=path)
         self.torn = 0
         try:
             self._lock()
@@ -157,7 +173,7 @@ class Ledger(LineFile):
         for number, line in enumerate(_lines_of(self.path), start=1):
             whole = line.endswith(b"\n")
             try:
-                self.done.add(read_back(line), just_now=since is not None and at >= since)
+                self.done.add(read_back(line), at, just_now=since is not None and at >= since)
             except ValueError:
                 if whole:
                     raise OutputError(

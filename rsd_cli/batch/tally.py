@@ -86,7 +86,8 @@ class Steps:
 class Tally:
     """Counts of one run. `total` is None while the input's length is not known.
 
-    `skipped` rows were done before; `failed_before` of them have an error as their record, and stay that way.
+    `skipped` rows were done before; `failed_before` of them have an error as their record, and stay that way, and of
+    `recalled` ones the answers are counted like this run's, but for what the run took: `spent`, `times`, `written`.
     `truncated` and `empty` are rows with such an answer among their samples. `ungraded` have a known answer that
     `grade` can't compare with theirs.
     """
@@ -95,6 +96,7 @@ class Tally:
     total: int | None = None
     skipped: int = 0
     failed_before: int = 0
+    recalled: int = 0
     answered: int = 0
     failed: int = 0
     truncated: int = 0
@@ -108,7 +110,9 @@ class Tally:
     usage: dict[Role, Usage] = field(default_factory=dict)
     flops: dict[str, float] = field(default_factory=dict)
     compared: float = 0.0  # compute of the answers of which it is known what the target alone needs
+    spent: dict[Role, Usage] = field(default_factory=dict)
     times: dict[Role, RoleTime] = field(default_factory=dict)
+    written: int = 0
     window: Window = field(default_factory=Window)
     errors: dict[str, int] = field(default_factory=dict)
     workload: Workload = field(default_factory=Workload)
@@ -122,23 +126,41 @@ class Tally:
         """Rows that are still to do."""
         return None if self.total is None else max(0, self.total - self.skipped - self.answered - self.failed)
 
+    @property
+    def counted(self) -> int:
+        """Rows whose answers the counts are of."""
+        return self.recalled + self.answered
+
     def count_token(self) -> None:
         """A generator drew a token."""
         self.window.add(self.clock(), 0, 1)
 
-    def skip(self, *, failed: bool) -> None:
-        """Count a row that was done before."""
+    def skip(self, known: Outcome | None, *, failed: bool) -> None:
+        """Count a row that was done before, with all of its answer that the output tells."""
         self.skipped += 1
         self.failed_before += failed
+        if isinstance(known, Answered):
+            self.recalled += 1
+            self._add_answer(known)
+        elif known:
+            self._add_error(known.code)
 
     def add(self, outcome: Outcome) -> None:
         """Count a row that is over."""
         self.window.add(self.clock(), 1, 0)
         if not isinstance(outcome, Answered):
             self.failed += 1
-            self.errors[outcome.code] = self.errors.get(outcome.code, 0) + 1
+            self._add_error(outcome.code)
             return
         self.answered += 1
+        self._add_answer(outcome)
+        for sample in outcome.samples:
+            self._add_work(sample)
+
+    def _add_error(self, code: str) -> None:
+        self.errors[code] = self.errors.get(code, 0) + 1
+
+    def _add_answer(self, outcome: Answered) -> None:
         self.truncated += any(sample.ended_by in CUT_SHORT for sample in outcome.samples)
         self.empty += not all(sample.answer.strip() for sample in outcome.samples)
         self.unanswered += outcome.final_answer is None
@@ -153,14 +175,20 @@ class Tally:
 
     def _add_sample(self, record: Record) -> None:
         self.steps.add(record)
-        self.workload.add(record)
         for role, used in record.usage.items():
             self.usage[role] = self.usage.get(role, Usage()) + used
-        for role, spent in record.timings.roles.items():
-            self.times[role] = self.times.get(role, RoleTime()) + spent
         for part in ("draft", "target", "prm", "target_only"):
             self.flops[part] = self.flops.get(part, 0.0) + (getattr(record.flops, part) or 0.0)
         self.compared += record.flops.total if record.flops.target_only is not None else 0.0
+
+    def _add_work(self, record: Record) -> None:
+        """What an answer of this run took."""
+        self.workload.add(record)
+        self.written += sum(step.tokens for step in record.steps)
+        for role, used in record.usage.items():
+            self.spent[role] = self.spent.get(role, Usage()) + used
+        for role, time in record.timings.roles.items():
+            self.times[role] = self.times.get(role, RoleTime()) + time
 
     def rates(self) -> tuple[float, float]:
         """Rows and tokens a second, lately."""
@@ -181,7 +209,7 @@ class Tally:
         work, parameters = self.workload.work(), self.workload.parameters
         if work is None or not {"draft", "target"} <= set(parameters):
             return None
-        tariff = spent_tariff(self.usage, self.times, self.paces, work)
+        tariff = spent_tariff(self.spent, self.times, self.paces, work)
         return make_verdict(work, parameters, tariff)
 
     def summary(self) -> dict[str, Any]:
@@ -196,6 +224,7 @@ class Tally:
                 "skipped": self.skipped,
                 "left": self.left,
             },
+            "counted": self.counted,
             "errors": self.errors,
             "truncated": self.truncated,
             "empty": self.empty,
@@ -216,7 +245,7 @@ class Tally:
             "verdict": asdict(verdict) | {"sentences": list(verdict.sentences)} if verdict else None,
             "seconds": seconds,
             "rows_per_second": _share(self.answered + self.failed, seconds),
-            "tokens_per_second": _share(steps.tokens, seconds),
+            "tokens_per_second": _share(self.written, seconds),
         }
 
 

@@ -170,7 +170,7 @@ def batch(
         tally = job.run(sink, done)
         _tell(job, tally, place, interrupted=interrupt(), overwrite=overwrite)
         if summary:
-            summary.write_text(json.dumps(tally.summary(), indent=1) + "\n", "utf-8")
+            _write_summary(summary, tally)
     if interrupt() or tally.failed or tally.failed_before:
         raise typer.Exit(interrupt.exit_code if interrupt() else 1)
 
@@ -186,6 +186,14 @@ def _check_summary(path: Path, source: Source, place: Path | None) -> None:
     if what:
         raise UsageError(f"--summary {path} is the {what} as well.", "Name another file for the summary.")
     LineFile(path).close()
+
+
+def _write_summary(path: Path, tally: Tally) -> None:
+    """Write a summary, but not one of nothing over one of something."""
+    if tally.counted or tally.failed or not path.stat().st_size:
+        path.write_text(json.dumps(tally.summary(), indent=1) + "\n", "utf-8")
+    else:
+        typer.echo(f"{path} is left as it was: no answer was there to count.", err=True)
 
 
 def _samples(samples: int, strategy: Strategy, settings: Settings) -> int:

@@ -138,4 +138,4 @@ class Job:
         rows = (parse_row(line, self.plan.fields) for line in lines)
         for row in rows:
             if row and not is_due(row, done, retry_errors=self.plan.retry_errors):
-                tally.skip(failed=done.failed(row.id))
+                tally.skip(done.outcome(row), failed=done.failed(row.id))

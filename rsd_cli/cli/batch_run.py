@@ -165,7 +165,7 @@ class BatchRun:
         """Whether a row is still to be answered; refuses one that was asked something else before."""
         if not is_due(row, self.done, retry_errors=self.plan.retry_errors):
             if not self.source.rereadable:  # else they were counted beforehand
-                self.tally.skip(failed=self.done.failed(row.id))
+                self.tally.skip(self.done.outcome(row), failed=self.done.failed(row.id))
             return False
         return True
 

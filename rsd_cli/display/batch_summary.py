@@ -65,7 +65,7 @@ def _rewards(tally: Tally) -> str:
 def _summary(tally: Tally, *, reproducible: bool) -> Iterator[tuple[str, str]]:
     summary = tally.summary()
     yield "rows", _rows(tally)
-    if not tally.answered:
+    if not tally.counted:
         return
     if odd := _odd(tally):
         yield "of these", odd
@@ -87,6 +87,8 @@ def _summary(tally: Tally, *, reproducible: bool) -> Iterator[tuple[str, str]]:
                 f"{role}",
                 f"{used.generated:,} tokens written, {used.fed:,} read, {used.reused:,} reused{waste}",
             )
+    if not tally.answered:
+        return
     yield "time", _time(tally, summary)
     verdict = tally.verdict()
     for sentence in verdict.sentences if verdict else ():

@@ -14,7 +14,7 @@ from rsd_cli.batch.answers import Told, line_of
 from rsd_cli.batch.ledger import Done, Ledger, difference, manifest_path, read_manifest
 from rsd_cli.errors import OutputError, ResourceError, UsageError
 from rsd_cli.output import OwnFile, write_whole
-from tests.batch.made import CONTENT, answered, failed
+from tests.batch.made import CONTENT, a_row, answered, failed
 
 SETTINGS = {"trio": "starter", "threshold": 0.7, "models": {"draft": "aa"}}
 
@@ -390,6 +390,30 @@ def test_a_row_is_the_same_if_it_was_asked_the_same():
     assert done.is_same("a", CONTENT)
     assert not done.is_same("a", "0" * 16)
     assert not done.is_same("b", CONTENT)
+
+
+def test_the_answer_that_counts_is_read_back_with_its_records(filled, opened):
+    first, last = answered("1", id="a"), answered("2", "3", id="a")
+    filled(
+        *(
+            line_of(each, "openai", "starter", 0)
+            for each in (failed("b", 2), first, failed("a"), last, failed("a"))
+        ),
+        a_line("c", 3),
+        a_line("d", 4, ok=False),
+    )
+    done = opened().done
+    assert done.outcome(last.row) == last
+    bad = failed("d", 4, "naïve 𝄞")
+    assert done.outcome(bad.row) == bad
+    assert done.outcome(a_row(id="c", line=3)) is None
+
+
+def test_a_file_that_went_away_tells_nothing(filled, opened, output):
+    filled(a_line("a", ok=False))
+    done = opened().done
+    output.unlink()
+    assert done.outcome(a_row(id="a")) is None
 
 
 def test_a_manifest_that_can_not_be_written_is_a_sentence(output):

@@ -27,6 +27,25 @@ def test_rows_are_counted_by_how_they_went(clock):
     assert tally.summary()["rows"] == {"answered": 3, "failed": 2, "skipped": 2, "left": 3}
 
 
+def test_rows_that_were_done_before_count_for_all_but_what_the_run_took(clock):
+    earlier, whole = Tally(clock, total=4, grade=_is_72), Tally(clock, total=4, grade=_is_72)
+    outcomes = (answered("72", gold="72"), answered("7", gold="72"), failed("q3"))
+    for outcome in outcomes:
+        earlier.skip(outcome, failed=outcome == outcomes[2])
+        whole.add(outcome)
+    clock.now += 10
+    assert earlier.summary()["rows"] == {"answered": 0, "failed": 0, "skipped": 3, "left": 1}
+    own = {"rows", "time", "verdict", "rows_per_second", "tokens_per_second"}
+    kept = [{key: value for key, value in t.summary().items() if key not in own} for t in (earlier, whole)]
+    assert kept[0] == kept[1]
+    assert (kept[0]["counted"], kept[0]["right"], kept[0]["errors"]) == (2, 1, {"context_overflow": 1})
+    assert (earlier.summary()["time"], earlier.summary()["tokens_per_second"]) == ({}, 0)
+
+
+def _is_72(text, gold, _ended_by):
+    return gold in text
+
+
 def test_nothing_is_left_below_zero_and_nothing_is_known_without_a_total(clock):
     tally = Tally(clock, total=1)
     tally.add(failed())

@@ -635,6 +635,37 @@ def test_a_summary_is_written_as_json(rsd, ask):
     assert sum(decodes for _, decodes, _ in summary["decodes"]["draft"]) > 0
 
 
+def test_a_summary_is_of_the_whole_file_however_often_the_run_began(rsd, ask):
+    these = [{**row, "answer": "#### 7"} for row in rows(5)]
+    command = ("-o", "answers.jsonl", *FEW, "--summary", "summary.json")
+    rsd("batch", ask(these[:3]), *command)
+    assert "5 with a known answer" in rsd("batch", ask(these), *command).err
+    grown = json.loads((rsd.home / "summary.json").read_text())
+    assert grown["rows"] == {"answered": 2, "failed": 0, "skipped": 3, "left": 0}
+    assert rsd("batch", ask(these), *command).code == 0
+    again = json.loads((rsd.home / "summary.json").read_text())
+    assert again["counted"] == grown["counted"] == again["graded"] == 5
+    assert again["tokens"] == grown["tokens"]
+
+
+def test_a_summary_of_no_answers_leaves_an_older_one(rsd, ask):
+    command = ("batch", ask(rows(2)), "-o", "a.jsonl", *FEW, "--format", "plain", "--summary", "summary.json")
+    rsd(*command)
+    before = (rsd.home / "summary.json").read_bytes()
+    assert json.loads(before)["counted"] == 2
+    again = rsd(*command)
+    assert (again.code, (rsd.home / "summary.json").read_bytes()) == (0, before)
+    assert "summary.json is left as it was" in again.err
+
+
+def test_rows_answered_before_a_crash_are_in_the_summary(rsd, ask):
+    these = [{**row, "answer": "#### 7"} for row in rows(40)]
+    crashing(rsd, CRASHES, ask(these), "--summary", "summary.json")
+    summary = json.loads((rsd.home / "summary.json").read_text())
+    assert (summary["counted"], summary["graded"]) == (38, 38)
+    assert summary["errors"] == {"engine_crash": 2}
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

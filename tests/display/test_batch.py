@@ -293,6 +293,14 @@ def test_a_summary_without_answers_is_short(clock):
     assert summary(tally, force_terminal=False) == "rows      0 answered, 1 done before\n"
 
 
+def test_a_summary_of_answers_that_were_there_has_no_speed(clock):
+    tally = Tally(clock, total=1)
+    tally.skip(answered("72", gold="#### 72"), failed=False)
+    lines = summary(tally, force_terminal=False).splitlines()
+    assert lines[:2] == ["rows      0 answered, 1 done before", "right     1 of 1 with a known answer (100%)"]
+    assert not [line for line in lines if line.startswith("time") or "rows/s" in line]
+
+
 @pytest.mark.parametrize(
     "steps",
     [(), (a_step(tokens=0),), (a_step(author="target", reward=None, rejected=Rejected("Wrong.", None, 4)),)],
