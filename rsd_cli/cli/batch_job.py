@@ -122,7 +122,9 @@ class Job:
             loaded.load_all()
             if self.plan.reproducible:  # a record tells which models were there when its answer was over
                 loaded.wait_for_all()
-            loaded.check_pair(self.plan.settings)  # every row would fail for the same reason
+            # Every row would fail for the same reason.
+            loaded.check_templates(self.plan.settings)
+            loaded.check_pair(self.plan.settings)
             with watched as run.display:
                 run.run(loaded)
         finally:

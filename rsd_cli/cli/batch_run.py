@@ -209,7 +209,8 @@ class BatchRun:
     def _fail(self, failed: Failed) -> None:
         row = self._open.pop(failed.problem.id, None)
         if row:
-            self._write(Problematic(row.row, code_of(failed.error), failed.error.message), row.place)
+            told = f"{failed.error.message} {failed.error.hint}".strip()
+            self._write(Problematic(row.row, code_of(failed.error), told), row.place)
             self.crash.note(self._open)
 
     def _write(self, outcome: Outcome, place: int) -> None:

@@ -221,6 +221,7 @@ class Job:
             loaded.wait_for_all()
             loaded.check_prm()
             for each in passes:
+                loaded.check_templates(each.settings)
                 loaded.check_pair(each.settings)
             command = shlex.join(["rsd", *sys.argv[1:]])
             folder.begin(Made(command, grading_versions(self.rows.values())))

@@ -6,13 +6,13 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import typer
 
 from rsd_cli.decoding.participants import check_vocabularies
 from rsd_cli.decoding.prompts import MATHS
-from rsd_cli.decoding.strategies import asks_likelihoods, speculates
+from rsd_cli.decoding.strategies import asks_likelihoods, parse, speculates
 from rsd_cli.decoding.trajectory import Answerer
 from rsd_cli.engine.context import EVEN, FOUR, QUANTIZED, ContextOptions
 from rsd_cli.engine.llama import DecodeAborted, Model, can_offload, devices
@@ -20,7 +20,7 @@ from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.speculation import check_pair
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
 from rsd_cli.errors import UsageError
-from rsd_cli.records import ModelId
+from rsd_cli.records import Author, ModelId
 from rsd_cli.registry.memory import DEFAULT_CTX
 from rsd_cli.registry.verdicts import sha256_of
 from rsd_cli.rewards.families import Confidence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from rsd_cli.cli.warm import FoundModel
     from rsd_cli.decoding.trajectory import Settings, Trajectory
-    from rsd_cli.records import Author, Role
+    from rsd_cli.records import Role
     from rsd_cli.rewards.families import Family
     from rsd_cli.rewards.heads import Head
     from rsd_cli.rewards.spec import PrmSpec
@@ -163,6 +163,14 @@ class LoadedTrio:
                 check_pair(self.engine("draft").model, self.engine("target").model)
             if asks_likelihoods(settings):
                 check_vocabularies(self.engine("draft").model, self.engine("target").model)
+
+    def check_templates(self, settings: Settings) -> None:
+        """Refuse a writer whose chat template takes no question with these settings; waits like `check_pair`."""
+        roles = parse(settings.strategy).roles
+        with suppress(DecodeAborted):
+            for author in get_args(Author):
+                if author in roles:
+                    self.prompt(author, settings.system, "?")
 
     def loaded(self) -> dict[Role, Engine]:
         """The engines that are ready; why another is not, `engine` says."""

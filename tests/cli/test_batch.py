@@ -141,6 +141,28 @@ def test_ids_that_stand_twice_are_found_before_models_are_looked_for(rsd, ask, o
     assert not out.exists()
 
 
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "{{ m['content'] }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("role", ["--draft", "--target"])
+def test_a_model_that_can_be_asked_nothing_is_refused_before_the_first_row(role, rsd, ask, out, tiny):
+    command = ("batch", ask(rows(3)), "-o", "answers.jsonl", *FEW, "--overwrite")
+    rsd(*command, role, str(tiny("plain"))).refused(3, "no chat template", "instruct model")
+    refusing = str(tiny(template=NO_SYSTEM))
+    rsd(*command, role, refusing).refused(3, "no system role", "--system ''")
+    assert out.read_bytes() == b""
+    assert rsd(*command, role, refusing, "--system", "").code == 0
+
+
+def test_a_row_that_failed_says_what_to_try(rsd, ask, out):
+    assert rsd("batch", ask([{"question": "Hello World " * 9000}]), "-o", "answers.jsonl", *FEW).code == 1
+    (record,) = written(out)
+    assert "or raise --ctx" in record["error"]["message"]
+
+
 BAD = {
     b"5": "invalid_json",
     b"[]": "invalid_json",

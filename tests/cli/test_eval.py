@@ -104,6 +104,12 @@ def test_two_vocabularies_are_refused_before_the_first_question(rsd, rows):
     assert not list((rsd.home / "out").glob("samples_*"))
 
 
+def test_a_model_that_can_be_asked_nothing_is_refused_before_the_first_question(rsd, rows, tiny):
+    bare = str(tiny("plain"))
+    evaluate(rsd, rows, "--target", bare, strategies="draft,rsd").refused(3, "no chat template", "instruct")
+    assert not list((rsd.home / "out").glob("samples_*"))
+
+
 def test_the_results_have_the_flops_of_every_record(rsd, rows):
     assert evaluate(rsd, rows).code == 0
     found = results(rsd)["results"]["gsm8k"]
