@@ -175,6 +175,11 @@ def _check_openai(values: dict[str, Any], body: dict[str, Any]) -> None:
 
 
 def _asked(values: dict[str, Any], fields: Fields) -> object:
+    if values.get("choices") and not fields.question:
+        raise _BadRowError(
+            "unsupported",
+            "The row has choices, which rsd does not add to a question; --input-field names one that has them.",
+        )
     names = (fields.question,) if fields.question else ("input", *QUESTIONS)
     asked = next((values[name] for name in names if values.get(name) is not None), None)
     if asked is None:

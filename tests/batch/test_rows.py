@@ -55,6 +55,11 @@ def test_inspect_samples_have_an_input_and_a_target():
     assert (chat.question, chat.own.system, chat.gold) == ("Q", "S", "2")
 
 
+def test_choices_are_no_trouble_where_there_are_none_or_a_field_has_them():
+    assert row_of({"id": "a", "input": "Q", "choices": None}).question == "Q"
+    assert row_of({"id": "a", "asked": "A or B?", "choices": ["A"]}, Fields("asked")).question == "A or B?"
+
+
 @pytest.mark.parametrize("field", ["input", "prompt", "question", "problem"])
 def test_plain_rows_name_their_question_in_several_ways(field):
     assert row_of({"id": "a", field: " Ünï \U0001f600\u2028?"}).question == " Ünï \U0001f600\u2028?"
@@ -213,6 +218,8 @@ BAD = [
     (plain(prompt=None), "no_question", OWN),
     (plain(prompt={"text": "Q"}), "no_question", OWN),
     (plain(prompt=[]), "no_question", OWN),
+    ({"id": OWN, "input": "Which?", "choices": ["a", "b"], "target": "B"}, "unsupported", OWN),
+    (plain(choices=["a", "b"], answer=1), "unsupported", OWN),
     (plain(prompt=[1, 2, 3]), "bad_messages", OWN),
     (plain(prompt=["Q"]), "bad_messages", OWN),
     (plain(id=1.5), "bad_id", LINE),
