@@ -15,7 +15,7 @@ from rsd_cli.rewards.families import Confidence, Solution
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rsd_cli.decoding.trajectory import Participant, Trajectory
+    from rsd_cli.decoding.trajectory import Participant, Problem, Trajectory
     from rsd_cli.engine.llama import Model
     from rsd_cli.engine.seats import Engine
     from rsd_cli.engine.templates import Message
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rsd_cli.rewards.families import Family
 
 STEP_ROOM = 32  # tokens that a context must have left for one step
+DROP_TURNS = "Drop its oldest turns (/compact in `rsd chat --resume`)"
 
 
 class Trio(Protocol):
@@ -94,7 +95,7 @@ class Participants:
         if role not in trajectory.participants:
             engine = self._trio.engine(role)
             participant = self._join(trajectory, role, engine.model)
-            self._check_room(role, engine, len(participant.prompt))
+            self._check_room(trajectory.problem, role, engine, len(participant.prompt))
             trajectory.join(role, participant)
         return trajectory.participants[role]
 
@@ -134,12 +135,15 @@ class Participants:
         return Critic(family, Solution(question, earlier=problem.earlier))
 
     @staticmethod
-    def _check_room(role: Role, engine: Engine, tokens: int) -> None:
+    def _check_room(problem: Problem, role: Role, engine: Engine, tokens: int) -> None:
         over = tokens + STEP_ROOM - engine.n_ctx
         if over > 0:
+            asked, way_out = "The question", "Shorten it"
+            if problem.before:
+                asked, way_out = "The conversation with this question", DROP_TURNS
             error = TooLongError(
-                f"The question is {tokens:,} tokens long for the {role} model, {over:,} too many for its context "
+                f"{asked} is {tokens:,} tokens long for the {role} model, {over:,} too many for its context "
                 f"of {engine.n_ctx:,} with {STEP_ROOM} left for a step.",
-                f"Shorten it, or raise --ctx (this model was trained for {engine.model.n_ctx_train:,}).",
+                f"{way_out}, or raise --ctx (this model was trained for {engine.model.n_ctx_train:,}).",
             )
             raise UnanswerableError(error)
