@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
@@ -15,8 +14,6 @@ from rsd_cli.errors import UsageError
 if TYPE_CHECKING:
     from rsd_cli.batch.answers import Format
     from rsd_cli.batch.source import Source
-    from rsd_cli.batch.tally import Tally
-    from rsd_cli.cli.batch_job import Job
     from rsd_cli.cli.batch_plan import Shard
     from rsd_cli.cli.trio import Shape
     from rsd_cli.cli.warm import FoundModel
@@ -111,6 +108,7 @@ def batch(
     from rsd_cli.batch.rows import Fields
     from rsd_cli.batch.source import Source
     from rsd_cli.cli import room, setup
+    from rsd_cli.cli.batch_end import tell, write_summary
     from rsd_cli.cli.batch_job import Job, count_rows
     from rsd_cli.cli.batch_plan import Plan
     from rsd_cli.cli.batch_run import Brake
@@ -168,9 +166,9 @@ def batch(
         job = Job(plan, shape, found, source, total, Brake(interrupt), quiet=quiet, color=not no_color)
         sink, done = job.open(place, overwrite=overwrite)
         tally = job.run(sink, done)
-        _tell(job, tally, place, interrupted=interrupt(), overwrite=overwrite)
+        tell(job, tally, place, interrupted=interrupt(), overwrite=overwrite)
         if summary:
-            _write_summary(summary, tally)
+            write_summary(summary, tally)
     if interrupt() or tally.failed or tally.failed_before:
         raise typer.Exit(interrupt.exit_code if interrupt() else 1)
 
@@ -186,14 +184,6 @@ def _check_summary(path: Path, source: Source, place: Path | None) -> None:
     if what:
         raise UsageError(f"--summary {path} is the {what} as well.", "Name another file for the summary.")
     LineFile(path).close()
-
-
-def _write_summary(path: Path, tally: Tally) -> None:
-    """Write a summary, but not one of nothing over one of something."""
-    if tally.counted or tally.failed or not path.stat().st_size:
-        path.write_text(json.dumps(tally.summary(), indent=1) + "\n", "utf-8")
-    else:
-        typer.echo(f"{path} is left as it was: no answer was there to count.", err=True)
 
 
 def _samples(samples: int, strategy: Strategy, settings: Settings) -> int:
@@ -282,23 +272,3 @@ def _place(output: str, source: Source) -> Path | None:
     if source.is_file(Path(output)):
         raise UsageError(f"{output} is the input as well.", "Name another file for the answers.")
     return Path(output)
-
-
-def _tell(job: Job, tally: Tally, place: Path | None, *, interrupted: bool, overwrite: bool) -> None:
-    """The summary, and how to go on."""
-    from rsd_cli.display.batch_summary import show_summary
-    from rsd_cli.display.consoles import stderr_console
-    from rsd_cli.display.steps import counted
-
-    if job.quiet:
-        return
-    show_summary(stderr_console(color=job.color), tally, reproducible=job.plan.reproducible)
-    failed = tally.failed + tally.failed_before
-    if failed and place:
-        told = f"{counted(failed, 'row')} failed, with an error in the output; --retry-errors tries again."
-        typer.echo(told, err=True)
-    if interrupted and place:
-        over = counted(tally.answered + tally.failed, "row")
-        left = "the rest" if tally.left is None else f"{tally.left:,}"
-        command = "the same command without --overwrite" if overwrite else "the same command"
-        typer.echo(f"{over} done, {left} left; {command} goes on.", err=True)

@@ -161,6 +161,9 @@ def test_a_row_that_failed_says_what_to_try(rsd, ask, out):
     assert rsd("batch", ask([{"question": "Hello World " * 9000}]), "-o", "answers.jsonl", *FEW).code == 1
     (record,) = written(out)
     assert "or raise --ctx" in record["error"]["message"]
+    again = rsd("batch", "questions.jsonl", "-o", "answers.jsonl", *FEW)
+    assert "too long for this run's context with a larger --ctx, in a file of their own." in again.err
+    assert "--retry-errors" not in again.err
 
 
 BAD = {
@@ -235,7 +238,7 @@ def test_a_failure_is_over_when_its_line_has_got_an_id(rsd, ask, out):
     assert sorted(names(out)) == ["line-2", "r0"]
     failed_before = rsd(*command)
     assert failed_before.code == 1
-    assert "1 row failed, with an error in the output; --retry-errors tries again." in failed_before.err
+    assert "1 row failed, with an error in the output. Correct the lines" in failed_before.err
     ask([rows(1)[0], {"id": "b", "question": "What?"}])
     mended = rsd(*command)
     assert (mended.code, "--retry-errors" in mended.err) == (0, False), mended.err
