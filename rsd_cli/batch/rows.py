@@ -104,6 +104,14 @@ def row_id(line: Line, fields: Fields) -> str:
         return f"line-{line.number}"
 
 
+def field_names(line: Line) -> tuple[str, ...]:
+    """What the fields of a line are called; none of a line that is no row."""
+    try:
+        return tuple(_object(line))
+    except _BadRowError:
+        return ()
+
+
 def _object(line: Line) -> dict[str, Any]:
     if line.data is None:
         raise _BadRowError("too_long", f"The line is {line.size:,} bytes long; at most 4,000,000 are read.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import textwrap
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import typer
 
 import rsd_cli
 from rsd_cli.batch.ledger import Done, Ledger
-from rsd_cli.batch.rows import number_of, parse_row, row_id
+from rsd_cli.batch.rows import field_names, number_of, parse_row, row_id
 from rsd_cli.batch.tally import Tally
 from rsd_cli.cli import notes
 from rsd_cli.cli.batch_run import BatchRun, Stdout, is_due
@@ -32,8 +33,13 @@ if TYPE_CHECKING:
     from rsd_cli.cli.warm import FoundTrio
 
 
+LONGEST_NAMES = 200  # characters of a row's field names in an error
+
+
 def count_rows(source: Source, fields: Fields, shard: Shard) -> int:
     """How many rows there are; refuses ids that stand twice, before any model is looked for."""
+    _check_field(source, "--input-field", fields.question)
+    _check_field(source, "--id-field", fields.id)
     seen: set[int] = set()
     rows = 0
     for line in source.lines():
@@ -49,6 +55,21 @@ def count_rows(source: Source, fields: Fields, shard: Shard) -> int:
         seen.add(number_of(name))
         rows += shard.has(line.number)
     return rows
+
+
+def _check_field(source: Source, option: str, name: str) -> None:
+    """Refuse the name of a field that no row has: a slip would be known only from the answers."""
+    first: tuple[str, ...] = ()
+    for line in source.lines() if name else ():
+        names = field_names(line) if line else ()
+        if name in names:
+            return
+        first = first or names
+    if first:
+        shown = textwrap.shorten(", ".join(first), LONGEST_NAMES, placeholder=" …")
+        raise UsageError(
+            f"{option} {name!r} is a field of no row of {source.name}.", f"The first row has {shown}."
+        )
 
 
 @dataclass

@@ -166,6 +166,22 @@ def test_a_row_that_failed_says_what_to_try(rsd, ask, out):
     assert "--retry-errors" not in again.err
 
 
+@pytest.mark.parametrize("option", ["--id-field", "--input-field"])
+def test_a_field_that_no_row_has_is_refused_before_models_are_looked_for(option, rsd, ask, out):
+    (rsd.home / "models.yaml").unlink()
+    command = ("batch", ask([b"", b"{", *rows(2)]), "-o", "answers.jsonl", *FEW, option, "uid")
+    rsd(*command).refused(2, f"{option} 'uid' is a field of no row", "The first row has id, question.")
+    assert not out.exists()
+
+
+def test_a_field_that_one_row_has_is_the_files(rsd, ask, out):
+    these = [b"5", *rows(2), {"uid": "mine", "asked": "What?"}]
+    named = ("--id-field", "uid", "--input-field", "asked")
+    assert rsd("batch", ask(these), "-o", "answers.jsonl", *FEW, *named).code == 1
+    assert {record["custom_id"] for record in written(out) if not record["error"]} == {"mine"}
+    assert rsd("batch", ask([], "none.jsonl"), "-o", "none", *FEW, *named).code == 0
+
+
 BAD = {
     b"5": "invalid_json",
     b"[]": "invalid_json",
