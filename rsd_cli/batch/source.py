@@ -24,6 +24,7 @@ LONGEST_LINE = 4_000_000  # bytes; what is longer is reported, and never held in
 CHUNK = 1 << 16
 BOM = b"\xef\xbb\xbf"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
+GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Source:
             raise UsageError(f"{name} is a directory.", "Name a JSONL file.")
         self.rereadable = stat.S_ISREG(status.st_mode)
         self._size = status.st_size
-        self._zipped = self.rereadable and os.pread(self._file, 2, 0) == b"\x1f\x8b"
+        self._zipped = self.rereadable and os.pread(self._file, 2, 0) == GZIP
 
     @staticmethod
     def _open(name: str) -> int:
@@ -106,6 +107,8 @@ class Source:
     def _without_mark(self, first: bytes) -> bytes:
         if first.startswith(UTF16):
             raise UsageError(f"{self.name} is UTF-16.", "Save it as UTF-8.")
+        if first.startswith(GZIP):
+            raise UsageError(f"What {self.name} gives is gzipped.", "Unzip it: gunzip -c FILE | rsd batch -")
         return first.removeprefix(BOM)
 
     def _plain_chunks(self) -> Iterator[bytes | None]:

@@ -267,6 +267,18 @@ def test_utf_16_in_a_pipe_is_refused_however_it_arrives(size, pipe):
             next(lines)
 
 
+@pytest.mark.parametrize("size", [1, 100])
+def test_gzip_in_a_pipe_is_refused_however_it_arrives(size, pipe):
+    writing, name, _ = pipe
+    data = gzip.compress(b"one\n")
+    lines = Source(name).lines()
+    with pytest.raises(UsageError, match="gzipped") as caught:
+        for start in range(0, len(data), size):
+            os.write(writing, data[start : start + size])
+            next(lines)
+    assert "gunzip -c FILE | rsd batch -" in caught.value.hint
+
+
 def test_a_source_knows_its_own_file(written, tmp_path, pipe):
     path = written(b"one\n")
     source = Source(str(path))
