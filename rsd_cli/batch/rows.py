@@ -26,6 +26,7 @@ UNSUPPORTED = (
     *("tools", "functions", "response_format", "stream_options", "audio"),
     *("stop", "logprobs", "top_logprobs", "presence_penalty", "frequency_penalty", "logit_bias"),
 )
+USUAL = {"response_format": {"type": "text"}}  # says what rsd does anyway
 TURNS = ("system", "user", "assistant")
 
 
@@ -173,7 +174,7 @@ def _check_openai(values: dict[str, Any], body: dict[str, Any]) -> None:
             "bad_request", f"The url is {str(url)[:50]!r}; only /v1/chat/completions can be answered."
         )
     for key in UNSUPPORTED:
-        if body.get(key):
+        if body.get(key) and body[key] != USUAL.get(key):
             raise _BadRowError("unsupported", f"The request has {key}, which rsd does not do.")
     wanted = body.get("n")
     if wanted not in (None, 1):

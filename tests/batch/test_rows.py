@@ -55,6 +55,10 @@ def test_inspect_samples_have_an_input_and_a_target():
     assert (chat.question, chat.own.system, chat.gold) == ("Q", "S", "2")
 
 
+def test_a_format_that_is_text_is_what_every_answer_has():
+    assert row_of(openai(messages=[user("Q")], response_format={"type": "text"})).question == "Q"
+
+
 def test_choices_are_no_trouble_where_there_are_none_or_a_field_has_them():
     assert row_of({"id": "a", "input": "Q", "choices": None}).question == "Q"
     assert row_of({"id": "a", "asked": "A or B?", "choices": ["A"]}, Fields("asked")).question == "A or B?"
@@ -253,6 +257,7 @@ BAD = [
     (openai(messages=[user("Q")]) | {"url": 5}, "bad_request", OWN),
     (openai(messages=[user("Q")], tools=[{"type": "function"}]), "unsupported", OWN),
     (openai(messages=[user("Q")], response_format={"type": "json_object"}), "unsupported", OWN),
+    (openai(messages=[user("Q")], response_format={"type": "text", "more": 1}), "unsupported", OWN),
     (openai(messages=[user("Q")], stop=["."]), "unsupported", OWN),
     (openai(messages=[user("Q")], logprobs=True), "unsupported", OWN),
     (openai(messages=[user("Q")], presence_penalty=0.5), "unsupported", OWN),
