@@ -75,7 +75,7 @@ def chat(
         _list(as_json=as_json, color=not no_color)
         return
     if name and not resume:
-        raise UsageError(f"{name!r} is no option of rsd chat.", f"Ask one question: rsd ask {name!r}")
+        raise UsageError(f"{name!r} is no option of rsd chat.", _meant(name))
     wishes = Wishes(strategy, threshold, weighting, target_share, share_per, beta, aggregate, speculative)
     if not resume:
         method_of(wishes)  # refuses before llama.cpp loads; what a conversation adds is known later
@@ -95,6 +95,17 @@ def chat(
     )
     with opened(wanted, time.perf_counter()) as (talk, _):
         converse(talk, crashed=bool(crashed))
+
+
+def _meant(name: str) -> str:
+    """What somebody may want who gives a conversation's name, or a question."""
+    from rsd_cli.chat.journal import find
+
+    try:
+        is_known = name in ("last", find(name).stem)
+    except UsageError:
+        is_known = False
+    return f"Go on with it: rsd chat --resume {name}" if is_known else f"Ask one question: rsd ask {name!r}"
 
 
 def converse(talk: Talk, *, crashed: bool = False) -> None:

@@ -514,6 +514,13 @@ def test_the_list_for_programs_is_one_document(rsd):
     assert abs(changed.timestamp() - path.stat().st_mtime) <= 1
 
 
+def test_the_id_of_a_conversation_alone_is_told_how_to_go_on(rsd):
+    assert rsd("ask", "And why?", "--trio", "judged", *SHORT).code == 0
+    (path,) = journals(rsd)
+    rsd("chat", path.stem).refused(2, f"Go on with it: rsd chat --resume {path.stem}")
+    rsd("chat", path.stem[:3]).refused(2, f"Ask one question: rsd ask '{path.stem[:3]}'")
+
+
 def test_a_refused_turn_of_a_script_is_an_error_at_the_end(rsd):
     done = rsd("chat", "--trio", "judged", *SHORT, stdin=lines("/nonsense", "What is 1 + 2?"))
     assert done.code == 1
