@@ -55,9 +55,11 @@ def _left_behind(stdout: Output, error: BrokenPipeError) -> int:
 
 
 def _report(error: Exception, stdout: Output) -> int:
-    from rsd_cli.cli.complaints import is_complaint, translated
+    from rsd_cli.cli.complaints import is_complaint, is_interrupt, translated
     from rsd_cli.display.consoles import show_error
 
+    if is_interrupt(error):
+        return 130
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         stdout.discard()
     told = _told(translated(error, sys.argv) if is_complaint(error) else error)

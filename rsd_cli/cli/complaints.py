@@ -20,6 +20,11 @@ def is_complaint(error: Exception) -> bool:
     return isinstance(error, typer.Abort | click.ClickException)
 
 
+def is_interrupt(error: Exception) -> bool:
+    """Whether somebody pressed Ctrl-C at a question of typer's, which makes an Abort of that and of Ctrl-D."""
+    return isinstance(error, typer.Abort) and isinstance(error.__context__, KeyboardInterrupt)
+
+
 def translated(error: Exception, argv: Sequence[str]) -> RSDError:
     """A complaint of typer's about this command line, in our words."""
     if isinstance(error, typer.Abort):

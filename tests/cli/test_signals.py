@@ -98,6 +98,26 @@ def trace(rsd):
     return rsd.home / "trace.jsonl"
 
 
+@pytest.mark.parametrize(("key", "code", "told"), [("c", 130, False), ("d", 1, True)])
+def test_ctrl_c_at_a_question_is_no_answer_to_it(key, code, told, rsd):
+    source = "unverified: nobody looked\n    sources: [{kind: url, url: 'http://127.0.0.1:9/m.gguf'}]"
+    models = (rsd.home / "models.yaml").read_text()
+    rsd.write_models(models.replace("models:\n", f"models:\n  unsized:\n    {source}\n", 1))
+    terminal = pexpect.spawn(
+        ENTRY[0],
+        [*ENTRY[1:], "ask", "What?", "--draft", "unsized"],
+        env=rsd.env(),
+        cwd=str(rsd.home),
+        timeout=30,
+    )
+    terminal.expect_exact("Go on?")
+    terminal.sendcontrol(key)
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == code
+    assert (b"It was not agreed to" in terminal.before) is told
+
+
 def test_ctrl_c_in_an_answer_keeps_what_is_there(rsd, trace):
     command = [*ENTRY, "ask", "What is 1 + 2?", *LONG, "--trace", str(trace)]
     terminal = pexpect.spawn(
