@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,6 +13,7 @@ from rsd_cli.errors import RSDError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+TOO_MANY = "Got unexpected extra argument"
 FOR_EXAMPLE = {"beta": "gsi", "aggregate": "best-of-n"}  # settings that say nothing to RSD itself
 
 
@@ -36,6 +38,8 @@ def translated(error: Exception, argv: Sequence[str]) -> RSDError:
     if isinstance(error, click.NoSuchOption):
         message = f"{command} has no option {error.option_name}"
         hint = _option_hint(command, error.option_name, error.possibilities or (), argv)
+    elif command == "rsd ask" and message.startswith(TOO_MANY):
+        hint = 'A question of several words stands in quotes: rsd ask "What is 3 x 4?"'
     elif isinstance(error, click.NoArgsIsHelpError):
         message, hint = f"{command} needs a command", ""
     elif isinstance(error, click.BadParameter) and error.__cause__:
@@ -57,7 +61,16 @@ def _option_hint(command: str, option: str, possible: Sequence[str], argv: Seque
     if command == "rsd eval" and key.replace("-", "_") in KEYS:
         strategy = FOR_EXAMPLE.get(key, "rsd")
         return f"There it is a strategy's own: {strategy}/{key}={_value(option, argv)} in --strategies."
+    asked = next((argument for argument in argv if _is_question(argument, option)), None)
+    if command == "rsd ask" and asked:
+        return f"A question that begins with - stands behind --: rsd ask -- {shlex.quote(asked)}"
     return f"Did you mean {' or '.join(sorted(possible))}?" if possible else ""
+
+
+def _is_question(argument: str, option: str) -> bool:
+    """Whether what was taken for this option is a text or a number; a value behind --option= may be a text."""
+    name = argument.partition("=")[0] if option.startswith("--") else argument
+    return argument.startswith(option) and (" " in name or option[1:2].isdecimal())
 
 
 def _value(option: str, argv: Sequence[str]) -> str:

@@ -110,7 +110,10 @@ HELP = "hint: `rsd ask --help`"
         (["--temperature", "nan"], ["--temperature 'nan'", HELP]),
         (["--tempratur", "1"], ["rsd ask has no option --tempratur.", "hint: Did you mean"]),
         (["--zzz"], ["rsd ask has no option --zzz.", HELP]),
-        (["a second question"], ["(a second question)", HELP]),
+        (
+            ["a second question"],
+            ["(a second question)", "hint: A question of several words stands in quotes"],
+        ),
         (["--threads"], ["'--threads' requires an argument.", "hint: "]),
         (["--json=3"], ["'--json' does not take a value.", "hint: "]),
     ],
@@ -126,6 +129,11 @@ def test_an_impossible_number_or_flag_is_a_usage_error(arguments, words, rsd):
         (["models", "shw"], ["No such command 'shw'.", "hint: Did you mean 'show'?"]),
         (["zzz"], ["No such command 'zzz'.", "hint: `rsd --help`"]),
         (["models"], ["rsd models needs a command.", "hint: `rsd models --help`"]),
+        (["ask", "What", "is", "12 x 12"], ["(is 12 x 12)", 'in quotes: rsd ask "What is 3 x 4?"']),
+        (["ask", "-5 + 3?"], ["no option -5", "stands behind --: rsd ask -- '-5 + 3?'"]),
+        (["ask", "-5+3"], ["rsd ask -- -5+3"]),
+        (["ask", "--systm=Be brief."], ["no option --systm", "Did you mean --system or "]),
+        (["ask", "--x = 3, so?"], ["rsd ask -- '--x = 3, so?'"]),
         (["eval"], ["'tasks'", "hint: `rsd eval --help`"]),
         (
             ["eval", "gsm8k", "--threshold", "0.5"],
