@@ -34,13 +34,15 @@ def manifest_path(output: Path) -> Path:
 
 @dataclass
 class Done:
-    """Rows that the file at `path` has a record of, as three numbers a row: which, what it was asked, and where.
+    """Rows that the file at `path` has a record of, as numbers: which, what it was asked, and where that is needed.
 
-    The command that writes to it found it with `since` bytes.
+    It is of rows that failed, and of all if the file `recalls` its answers. The command that writes to it found it
+    with `since` bytes.
     """
 
     since: int = 0
     path: Path | None = None
+    recalls: bool = False
     _contents: dict[int, int] = field(default_factory=dict)
     _places: dict[int, int] = field(default_factory=dict)
     _failed: set[int] = field(default_factory=set)
@@ -55,8 +57,10 @@ class Done:
             self._failed.discard(key)
         elif key not in self._contents:
             self._failed.add(key)
-        if told.ok or key in self._failed:
+        if key in self._failed or (told.ok and self.recalls):
             self._places[key] = at
+        elif told.ok:
+            self._places.pop(key, None)
         self._contents[key] = int(told.content, 16)
 
     def knows(self, name: str) -> bool:
@@ -76,12 +80,13 @@ class Done:
         return self._contents.get(number_of(name)) == int(content, 16)
 
     def outcome(self, row: Row | BadRow) -> Outcome | None:
-        """What became of a row that there is a record of; None where the file does not tell all of it."""
-        if self.path is None:
+        """What became of a row that there is a record of; None where that is not recalled, or not whole."""
+        place = self._places.get(number_of(row.id))
+        if self.path is None or place is None:
             return None
         try:
             with self.path.open("rb") as file:
-                file.seek(self._places[number_of(row.id)])
+                file.seek(place)
                 return read_outcome(row, file.readline())
         except OSError:  # it was moved or deleted, which the next line to be written says
             return None
@@ -96,7 +101,8 @@ class Ledger(LineFile):
     """An output file that this process alone writes to, with what it had in it.
 
     `torn` is how many bytes of a last line had to be cut off. `since` is known to the process that takes over after
-    a crash: where what the same command wrote begins.
+    a crash: where what the same command wrote begins. `recalls` says that answers are to be read back, not only
+    which there are.
     """
 
     def __init__(
@@ -107,10 +113,11 @@ class Ledger(LineFile):
         *,
         overwrite: bool = False,
         since: int | None = None,
+        recalls: bool = False,
     ) -> None:
         _refuse_what_is_no_file(path)
         super().__init__(path)
-        self.done = Done(path=path)
+        self.done = Done(path=path, recalls=recalls)
         self.torn = 0
         try:
             self._lock()

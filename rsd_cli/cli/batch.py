@@ -163,7 +163,8 @@ def batch(
         reproducible=reproducible,
     )
     with Interrupt() as interrupt:
-        job = Job(plan, shape, found, source, total, Brake(interrupt), quiet=quiet, color=not no_color)
+        brake, recalls = Brake(interrupt), summary is not None
+        job = Job(plan, shape, found, source, total, brake, quiet=quiet, color=not no_color, recalls=recalls)
         sink, done = job.open(place, overwrite=overwrite)
         tally = job.run(sink, done)
         tell(job, tally, place, interrupted=interrupt(), overwrite=overwrite)

@@ -74,7 +74,7 @@ def _check_field(source: Source, option: str, name: str) -> None:
 
 @dataclass
 class Job:
-    """A batch with all that is known before it begins."""
+    """A batch with all that is known before it begins. With `recalls` its summary is of earlier answers too."""
 
     plan: Plan
     shape: Shape
@@ -84,6 +84,7 @@ class Job:
     brake: Brake
     quiet: bool
     color: bool
+    recalls: bool = False
 
     def open(self, place: Path | None, *, overwrite: bool) -> tuple[Sink, Done]:
         """Where lines go (None for standard output), and what is there already."""
@@ -92,7 +93,14 @@ class Job:
         left = notes.read()
         anew = overwrite and left is None  # not again by the process that takes over after a crash
         since = left["since"] if left else None
-        ledger = Ledger(place, self.fingerprint(), self.source.place, overwrite=anew, since=since)
+        ledger = Ledger(
+            place,
+            self.fingerprint(),
+            self.source.place,
+            overwrite=anew,
+            since=since,
+            recalls=self.recalls,
+        )
         if ledger.torn and not self.quiet:
             typer.echo(f"{place}: a torn last line of {ledger.torn} bytes was cut off.", err=True)
         return ledger, ledger.done

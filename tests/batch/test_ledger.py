@@ -402,11 +402,16 @@ def test_the_answer_that_counts_is_read_back_with_its_records(filled, opened):
         a_line("c", 3),
         a_line("d", 4, ok=False),
     )
-    done = opened().done
+    opened.close()
+    done = opened(recalls=True).done
     assert done.outcome(last.row) == last
     bad = failed("d", 4, "naïve 𝄞")
     assert done.outcome(bad.row) == bad
     assert done.outcome(a_row(id="c", line=3)) is None
+    opened.close()
+    done = opened().done
+    assert done.outcome(last.row) is None, "which takes time and room for each row"
+    assert done.outcome(bad.row) == bad
 
 
 def test_a_file_that_went_away_tells_nothing(filled, opened, output):
