@@ -1,7 +1,8 @@
 """Standard streams that were closed by whoever started the command, or that nobody reads any more.
 
 /dev/null takes the places of closed ones before anything else is opened: a file that got the number of such a stream
-would be written to as one. What nobody reads of stderr is dropped; of stdout it is an end.
+would be written to as one. What nobody reads of stderr, or what can't be written there, is dropped; of stdout it is
+an end.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def fill_gaps() -> None:
 
 
 class Output(io.FileIO):
-    """A stream to write to that remembers that its reader is gone; where it `is_needed` that is an error."""
+    """A stream to write to that remembers that its reader is gone; a failure is an error where it `is_needed`."""
 
     def __init__(self, number: int, *, is_needed: bool) -> None:
         super().__init__(number, "w", closefd=False)
@@ -42,8 +43,8 @@ class Output(io.FileIO):
         """Write what the system takes of it."""
         try:
             return super().write(data)
-        except BrokenPipeError:
-            self.is_broken = True
+        except OSError as error:
+            self.is_broken = isinstance(error, BrokenPipeError)
             if self.is_needed:
                 raise
             self.discard()

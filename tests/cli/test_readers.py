@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.cli.command import ENTRY
 
+FULL = Path("/dev/full")
 BATCH = ("batch", "q.jsonl", "-o", "a.jsonl", "--trio", "tiny", "--threads", "1", "-n", "20")
 
 
@@ -47,6 +49,50 @@ def test_a_batch_goes_on_when_nobody_reads_its_progress(stdout, unread, rsd, que
     assert done.returncode == 1, "a row failed"
     answers = [json.loads(line) for line in (rsd.home / "a.jsonl").read_text().splitlines()]
     assert {answer["custom_id"] for answer in answers} == questions
+
+
+def _full():
+    return os.open(FULL, os.O_WRONLY)
+
+
+def _hung_up():
+    """A terminal that was closed."""
+    behind, terminal = os.openpty()
+    os.close(behind)
+    return terminal
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("opened", [_full, _hung_up])
+def test_a_batch_goes_on_when_its_progress_cannot_be_written(opened, rsd, questions):
+    stderr = opened()
+    try:
+        done = subprocess.run(
+            [*ENTRY, *BATCH, "--summary", "s.json"], env=rsd.env(TERM="xterm"), cwd=rsd.home, timeout=60,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(stderr)
+    assert done.returncode == 1, "a row failed"
+    answers = [json.loads(line) for line in (rsd.home / "a.jsonl").read_text().splitlines()]
+    assert {answer["custom_id"] for answer in answers} == questions
+    assert (rsd.home / "s.json").exists()
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs Linux's /dev/full")
+def test_what_succeeds_does_so_with_a_full_disk_for_stderr(rsd):
+    command = [*ENTRY, "batch", "-", "-o", "a.jsonl", "--trio", "tiny"]
+    with FULL.open("wb") as full:
+        done = subprocess.run(
+            command,
+            env=rsd.env(),
+            cwd=rsd.home,
+            stdin=subprocess.DEVNULL,
+            stderr=full,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 0
 
 
 def test_an_evaluation_goes_on_when_nobody_reads_its_progress(unread, rsd):
