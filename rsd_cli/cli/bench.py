@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -15,7 +15,7 @@ from rsd_cli.cli.bench_question import QUESTION, measure_question
 from rsd_cli.errors import RSDError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from rsd_cli.cli.warm import FoundModel, FoundTrio
@@ -48,6 +48,8 @@ def bench(
     object.
     """
     from rsd_cli.cli import setup
+    from rsd_cli.cli.interrupt import Interrupt
+    from rsd_cli.engine.llama import DecodeAborted
     from rsd_cli.evaluation.speed import Effort
 
     chosen = _chosen_roles(roles)
@@ -61,28 +63,33 @@ def bench(
     layers = setup.parse_layers(gpu_layers)
     cast = setup.find(setup.Choice(trio, draft, target, prm), access, _all_roles()).trio
     files = cast.models
-    plan = Plan(cast, effort, threads, layers, quick)
 
     result: dict[str, Any] = {"trio": trio, "prm": cast.prm.name, "quick": quick, "rsd_vs_parts": None}
-    measured = _measure_models(plan, {role: files[role] for role in chosen if role in files}, counts)
-    result |= {key: value for key, value in measured.items() if key != "by_role"}
-    if set(files) <= set(chosen):
-        result |= measure_question(plan, measured["by_role"])
+    with Interrupt() as interrupt, suppress(DecodeAborted):
+        plan = Plan(cast, effort, threads, layers, quick, interrupt)
+        measured = _measure_models(plan, {role: files[role] for role in chosen if role in files}, counts)
+        result |= {key: value for key, value in measured.items() if key != "by_role"}
+        if set(files) <= set(chosen):
+            result |= measure_question(plan, measured["by_role"])
+        prompt = _draft_prompt(plan)
+    if interrupt():
+        raise typer.Exit(interrupt.exit_code)
     names = {"--trio": trio, "--draft": draft, "--target": target, "--prm": prm, "--models": models}
     given = [(flag, str(name)) for flag, name in names.items() if name]
-    result |= _measure_start(plan, [word for pair in given for word in pair])
+    result |= _measure_start(plan, prompt, [word for pair in given for word in pair])
     typer.echo(json.dumps(result))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured, and how thoroughly."""
+    """What is measured, how thoroughly, and whether it is to end."""
 
     cast: FoundTrio
     effort: Effort
     threads: int
     layers: dict[Role, int]
     quick: bool
+    aborted: Callable[[], bool]
 
 
 def _all_roles() -> tuple[Role, ...]:
@@ -120,14 +127,13 @@ def _measure_models(plan: Plan, chosen: dict[Role, FoundModel], counts: list[int
     figures: dict[str, Any] = {"speeds": {}, "by_role": {}}
     for path, roles in _by_file(chosen).items():
         layers = plan.layers.get(roles[0], -1)
-        model = Model(path, layers)
         name = "+".join(roles)
-        speeds = [_measure_speed(plan, model, name, n) for n in counts]
-        figures["speeds"][name] = [asdict(speed) for speed in speeds]
-        figures["by_role"] |= dict.fromkeys(roles, speeds)
-        if "decode_vs_high_level" not in figures:
-            figures |= _measure_first_model(plan, model, layers)
-        model.close()
+        with closing(Model(path, layers, plan.aborted)) as model:
+            speeds = [_measure_speed(plan, model, name, n) for n in counts]
+            figures["speeds"][name] = [asdict(speed) for speed in speeds]
+            figures["by_role"] |= dict.fromkeys(roles, speeds)
+            if "decode_vs_high_level" not in figures:
+                figures |= _measure_first_model(plan, model, layers)
     ratios = [speed["decode_vs_bare"] for speeds in figures["speeds"].values() for speed in speeds[:1]]
     figures["decode_vs_bare"] = min(ratios, default=None)
     return figures
@@ -161,9 +167,8 @@ def _engine(plan: Plan, model: Model, n_seats: int) -> Iterator[Engine]:
 
     # Every seat reads the same, and shall read it itself.
     options = ContextOptions(n_ctx=512, n_seats=n_seats, threads=plan.threads, forgets=True)
-    engine = Engine(model, options)
-    yield engine
-    engine.close()
+    with closing(Engine(model, options, plan.aborted)) as engine:
+        yield engine
 
 
 def _measure_first_model(plan: Plan, model: Model, layers: int) -> dict[str, Any]:
@@ -186,14 +191,17 @@ def _measure_first_model(plan: Plan, model: Model, layers: int) -> dict[str, Any
     return figures
 
 
-def _measure_start(plan: Plan, trio: list[str]) -> dict[str, Any]:
-    """What `rsd --help` costs, and how soon a warm `rsd ask` shows its first token against the bare minimum."""
+def _measure_start(plan: Plan, ids: list[int], trio: list[str]) -> dict[str, Any]:
+    """What `rsd --help` costs, and how soon a warm `rsd ask` shows its first token against the bare minimum.
+
+    `ids` are the question's for the draft. All of it runs in processes of its own, so Ctrl-C ends it as usual.
+    """
     import statistics
 
     from rsd_cli.evaluation.speed import help_cpu_ms
 
     help_ms = help_cpu_ms(3 if plan.quick else 7)
-    prompt = ",".join(str(token) for token in _draft_prompt(plan))
+    prompt = ",".join(str(token) for token in ids)
     pairs = [_first_token(plan, prompt, trio) for _ in range(2 if plan.quick else 4)][
         1:
     ]  # the first one warms the cache
@@ -238,10 +246,9 @@ def _draft_prompt(plan: Plan) -> list[int]:
     from rsd_cli.cli.trio import LoadedTrio, Shape
     from rsd_cli.decoding.prompts import MATHS
 
-    loaded = LoadedTrio({"draft": plan.cast.models["draft"]}, None, Shape(ctx=1024), lambda: False)
-    prompt = loaded.prompt("draft", MATHS, QUESTION)
-    loaded.close()
-    return prompt
+    models: dict[Role, FoundModel] = {"draft": plan.cast.models["draft"]}
+    with closing(LoadedTrio(models, None, Shape(ctx=1024), plan.aborted)) as loaded:
+        return loaded.prompt("draft", MATHS, QUESTION)
 
 
 def output_of(command: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,13 +37,12 @@ def measure_question(plan: Plan, speeds: dict[Role, list[Speed]]) -> dict[str, A
     from rsd_cli.evaluation.speed import best_parallel, parts_seconds
 
     shape = Shape(ctx=1024, threads=plan.threads, gpu_layers=plan.layers)
-    loaded = LoadedTrio(plan.cast.models, plan.cast.prm, shape, lambda: False)
-    loaded.load_all()
-    before = _bare_speeds(plan, loaded)
-    rsd = _answer(plan, loaded, "rsd")
-    after = _bare_speeds(plan, loaded)
-    alone = _answer(plan, loaded, "target")
-    loaded.close()
+    with closing(LoadedTrio(plan.cast.models, plan.cast.prm, shape, plan.aborted)) as loaded:
+        loaded.load_all()
+        before = _bare_speeds(plan, loaded)
+        rsd = _answer(plan, loaded, "rsd")
+        after = _bare_speeds(plan, loaded)
+        alone = _answer(plan, loaded, "target")
     parts = (parts_seconds(rsd.record, before) + parts_seconds(rsd.record, after)) / 2
     typer.echo(
         f"one question: {rsd.seconds:.1f} s, its parts at bare speed {parts:.1f} s, ratio {rsd.seconds / parts:.2f}; "
@@ -105,12 +105,13 @@ def _bare_speeds(plan: Plan, loaded: LoadedTrio) -> dict[Role, Speed]:
 
 
 def _answer(plan: Plan, loaded: LoadedTrio, strategy: str) -> Timed:
-    """Every engine reads the question anew."""
+    """Every engine reads the question anew; raises DecodeAborted where it is interrupted."""
     from rsd_cli.cli import setup
     from rsd_cli.cli.recording import recorded
     from rsd_cli.decoding.prompts import MATHS
     from rsd_cli.decoding.runner import Runner, finished
     from rsd_cli.decoding.trajectory import Problem, Settings
+    from rsd_cli.engine.llama import DecodeAborted
 
     settings = Settings(
         strategy=strategy,
@@ -125,4 +126,6 @@ def _answer(plan: Plan, loaded: LoadedTrio, strategy: str) -> Timed:
     events = list(Runner(loaded, settings).run([Problem("bench", QUESTION)]))
     seconds = time.perf_counter() - started
     done = next(done for event in events if (done := finished(event)))
+    if done.ended_by == "interrupted":
+        raise DecodeAborted
     return Timed(recorded(done, loaded, {}, started), seconds)

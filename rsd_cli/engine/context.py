@@ -25,7 +25,11 @@ QUANTIZED = frozenset({"q4_0", "q8_0"})  # llama.cpp has such memory with flash 
 # llama.cpp's sums depend on the number of rows: fours are computed together, what is left of them, and fewer than
 # eight, in another way.
 FOUR, EVEN = 4, 8
-_NO_SLOT, _ABORTED = 1, 2  # positive return codes of llama_decode
+_NO_SLOT, ABORTED = 1, 2  # positive return codes of llama_decode
+
+
+def _never() -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class Context:
         if self.exact:  # and in eights have all its guesses checked at once
             self.n_batch = max(options.n_batch // EVEN, 3 * self.n_streams) * EVEN
         params = self._params(options)
-        self._abort = C.ggml_abort_callback(lambda _data: bool(aborted and aborted()))
+        asked = self.aborted = aborted or _never
+        self._abort = C.ggml_abort_callback(lambda _data: bool(asked()))
         listen()
         self.pointer: Any = C.llama_init_from_model(model.pointer, params)
         if not self.pointer:
@@ -160,7 +165,7 @@ class Context:
     def _check(self, code: int, n: int) -> None:
         if code == 0:
             return
-        if code == _ABORTED:
+        if code == ABORTED:
             raise DecodeAborted
         if code in (_NO_SLOT, -2):
             raise ResourceError(

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rsd_cli.engine.context import ContextOptions
-from rsd_cli.engine.llama import Model
+from rsd_cli.engine.context import ABORTED, ContextOptions
+from rsd_cli.engine.llama import DecodeAborted, Model
 from rsd_cli.engine.sampling import Sampler, Sampling
 from rsd_cli.engine.seats import Engine
 
@@ -20,7 +20,7 @@ from rsd_cli.engine.seats import Engine
 import llama_cpp.llama_cpp as C  # noqa: N812 - behind our own module, which prepares the environment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 class Floor:
@@ -79,6 +79,8 @@ class Floor:
 
     def _decode(self) -> None:
         code = C.llama_decode(self._pointer, self._batch)
+        if code == ABORTED:  # through the engine's context
+            raise DecodeAborted
         if code:
             raise RuntimeError(f"llama_decode returned {code}")
 
@@ -98,13 +100,18 @@ class HighLevel:
             verbose=False,
         )
 
-    def write(self, prompt: Sequence[int], n_tokens: int) -> float:
-        """Tokens per second behind the first one, of at most `n_tokens`."""
+    def write(self, prompt: Sequence[int], n_tokens: int, aborted: Callable[[], bool]) -> float:
+        """Tokens per second behind the first one, of at most `n_tokens`; raises DecodeAborted between two of them."""
         self._llama.n_tokens = 0  # what reset() does: read the prompt again
         chunks = self._llama.create_completion(
             list(prompt), max_tokens=n_tokens, temperature=0.0, repeat_penalty=1.0, stream=True
         )
-        *times, _finish = [time.perf_counter() for _ in chunks]
+        times = []
+        for _ in chunks:
+            times.append(time.perf_counter())
+            if aborted():
+                raise DecodeAborted
+        *times, _finish = times
         return (len(times) - 1) / (times[-1] - times[0])
 
     def close(self) -> None:

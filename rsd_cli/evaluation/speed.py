@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -56,13 +56,12 @@ def measure_speed(engine: Engine, n_seats: int, effort: Effort) -> Speed:
     """Engine and floor in turns, `effort.rounds` times."""
     prompt = engine.model.tokenize(COUNTING)[: max(8, effort.prompt_tokens // n_seats)]
     engine.forget()  # the floor knows nothing of seats
-    floor = Floor(engine)
-    ours, bare = _in_turns(
-        effort.rounds,
-        lambda: engine_rates(engine, prompt, n_seats, effort.write_tokens),
-        lambda: _floor_rates(floor, prompt, n_seats, effort.write_tokens),
-    )
-    floor.close()
+    with closing(Floor(engine)) as floor:
+        ours, bare = _in_turns(
+            effort.rounds,
+            lambda: engine_rates(engine, prompt, n_seats, effort.write_tokens),
+            lambda: _floor_rates(floor, prompt, n_seats, effort.write_tokens),
+        )
     return Speed(
         seats=n_seats,
         prompt=statistics.median(rates.prompt for rates in ours),
@@ -137,13 +136,12 @@ def against_high_level(engine: Engine, effort: Effort, threads: int, gpu_layers:
     `threads` (0: one per usable core) and `gpu_layers` are those that the engine has.
     """
     prompt = engine.model.tokenize(COUNTING)[:64]
-    high = HighLevel(engine.model.path, engine.n_ctx, threads or usable_cores(), gpu_layers)
-    ours, other = _in_turns(
-        effort.rounds,
-        lambda: engine_rates(engine, prompt, 1, effort.write_tokens).decode,
-        lambda: high.write(prompt, effort.write_tokens + 1),
-    )
-    high.close()
+    with closing(HighLevel(engine.model.path, engine.n_ctx, threads or usable_cores(), gpu_layers)) as high:
+        ours, other = _in_turns(
+            effort.rounds,
+            lambda: engine_rates(engine, prompt, 1, effort.write_tokens).decode,
+            lambda: high.write(prompt, effort.write_tokens + 1, engine.context.aborted),
+        )
     ratios = [mine / its for mine, its in zip(ours, other, strict=True)]
     return Comparison(statistics.median(ours), statistics.median(other), statistics.median(ratios))
 
@@ -176,7 +174,10 @@ def beside_neighbours(engine: Engine, effort: Effort) -> Neighbours:
 @contextmanager
 def busy_processes(n: int) -> Iterator[None]:
     """`n` processes that compute all the time."""
-    running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
+    command = [sys.executable, "-c", "while True: pass"]
+    running = [
+        subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(n)
+    ]  # Ctrl-C reaches them, too
     try:
         time.sleep(0.3)
         yield

@@ -2,12 +2,15 @@
 
 import json
 import math
+import os
+import signal
 import sys
 
 import pytest
 
 from rsd_cli.cli.bench import output_of
 from rsd_cli.errors import RSDError
+from tests.cli.command import ended
 
 KEYS = {
     *("decode_vs_bare", "decode_vs_high_level", "rsd_vs_parts", "cpu_help_ms", "first_token_vs_bare"),
@@ -63,6 +66,25 @@ def test_only_the_roles_and_seats_that_are_asked_for_are_measured(seats, rsd):
     assert list(figures["speeds"]) == ["target"]
     assert [speed["seats"] for speed in figures["speeds"]["target"]] == [1, 2]
     assert figures["rsd_vs_parts"] is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "draft+target   1 seats",  # then comes the high-level class
+        "decode against the high-level class",  # then the question
+        "with 1 seat",  # then processes of their own
+    ],
+)
+def test_ctrl_c_ends_it_wherever_it_is(said, rsd):
+    """The first bytecode behind the signal may be that of a question whether a decode is to end."""
+    process = rsd.start("bench", "--quick", "--trio", "endless", "--threads", "1")
+    while not (line := process.stdout.readline().decode()).startswith(said):
+        assert line
+    os.killpg(process.pid, signal.SIGINT)
+    code, out, err = ended(process)
+    assert (code, err) == (130, "")
+    assert not out.startswith(b"{")
 
 
 @pytest.mark.parametrize("arguments", [("--seats", "0"), ("--seats", "many"), ("--roles", "drafts")])

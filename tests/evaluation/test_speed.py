@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rsd_cli.engine.cores import usable_cores
-from rsd_cli.engine.floor import HighLevel
+from rsd_cli.engine.floor import Floor, HighLevel
+from rsd_cli.engine.llama import DecodeAborted
 from rsd_cli.evaluation.speed import Effort, Speed, against_high_level, best_parallel, parts_seconds
 from rsd_cli.records import Role, Usage
 from tests.batch.made import a_record
@@ -65,3 +66,19 @@ def test_the_high_level_class_has_the_threads_and_layers_of_the_engine(
     compared = against_high_level(engine, Effort(1, 16, 4), asked, 7)
     assert made == [(engine.model.path, engine.n_ctx, threads, 7)]
     assert compared.ratio > 0
+
+
+def test_what_the_engine_is_compared_with_is_aborted_with_it(tiny_engine):
+    stopped: list[bool] = []
+    engine = tiny_engine(aborted=lambda: bool(stopped))
+    floor, high = Floor(engine), HighLevel(engine.model.path, 64, 1, 0)
+    prompt = engine.model.tokenize("Hello World")
+    assert floor.read(prompt, 1) > 0
+    assert high.write(prompt, 4, engine.context.aborted) > 0
+    stopped.append(True)
+    with pytest.raises(DecodeAborted):
+        floor.write(2, 1, len(prompt))
+    with pytest.raises(DecodeAborted):
+        high.write(prompt, 4, engine.context.aborted)
+    floor.close()
+    high.close()
