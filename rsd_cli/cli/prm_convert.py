@@ -16,6 +16,8 @@ from rsd_cli.cli.prm_output import check_gguf_place, head_beside
 from rsd_cli.errors import DISK_FULL, ModelError, OutputError, ResourceError, RSDError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rsd_cli.cli.interrupt import Interrupt
     from rsd_cli.registry.entries import ConvertSource
     from rsd_cli.registry.part import Progress
@@ -149,7 +151,7 @@ def make_gguf(checkpoint: Checkpoint, base: Path, work: Work) -> list[Path]:
         _write(checkpoint, base, whole, work)
         if part != whole:
             _quantize(whole, part, work)
-        check_loads(part, head.hidden_size if head else None)
+        check_loads(part, head.hidden_size if head else None, work.interrupt)
         beside, sha256 = head_beside(output), ""
         if head is not None:  # first: a GGUF that has its name is never made again
             sha256 = hash_file(part, lambda _done, _total: None)
@@ -198,7 +200,7 @@ def _not_written(path: Path, error: OSError) -> RSDError:
     return OutputError(f"{path} can't be written: {error.strerror or error}.")
 
 
-def check_loads(path: Path, hidden_size: int | None) -> None:
+def check_loads(path: Path, hidden_size: int | None, aborted: Callable[[], bool] | None = None) -> None:
     """Load it and look at one decode; raises ModelError if what its PRM reads is not finite or of another size.
 
     That is a hidden state of `hidden_size` values where there is a head, else logits.
@@ -211,9 +213,9 @@ def check_loads(path: Path, hidden_size: int | None) -> None:
     from rsd_cli.engine.seats import Engine
 
     with ExitStack() as stack:
-        model = Model(path)
+        model = Model(path, aborted=aborted)
         stack.callback(model.close)
-        engine = Engine(model, ContextOptions(64, 1))
+        engine = Engine(model, ContextOptions(64, 1), aborted)
         stack.callback(engine.close)
         ids = model.tokenize("1 + 1 = 2")
         engine.submit(0, Read(ids, ids, (), hidden=hidden_size is not None))

@@ -13,7 +13,7 @@ import yaml
 from rsd_cli.cli.prm_convert import bytes_made, check_loads
 from rsd_cli.engine.context import ContextOptions
 from rsd_cli.engine.jobs import Observed, Read
-from rsd_cli.engine.llama import Model
+from rsd_cli.engine.llama import DecodeAborted, Model
 from rsd_cli.engine.quantize import quantize
 from rsd_cli.engine.seats import Engine
 from rsd_cli.errors import ModelError, ResourceError
@@ -168,6 +168,12 @@ def test_what_is_made_is_looked_at_where_its_prm_reads(tmp_path):
         check_loads(write_llama(tmp_path / "nothing.gguf", nan=True), 64)
     with pytest.raises(ModelError, match="reads 65 values"):
         check_loads(write_llama(tmp_path / "right.gguf"), 65)
+
+
+def test_looking_at_what_is_made_can_be_aborted(tmp_path):
+    """It loads the whole file, and nobody would ask behind it whether to go on."""
+    with pytest.raises(DecodeAborted):
+        check_loads(write_llama(tmp_path / "made.gguf"), 64, lambda: True)
 
 
 def test_nothing_is_converted_over_a_file_that_is_there(rsd, base):
