@@ -122,7 +122,10 @@ def converse(talk: Talk, *, crashed: bool = False) -> None:
         repl.run(Lines(sys.stdin))
         raise typer.Exit(int(repl.has_failed))
     _greet(talk, crashed=crashed)
-    repl.run(_typed(talk, repl))
+    try:
+        repl.run(_typed(talk, repl))
+    finally:
+        notes.withdraw()  # whoever has left does not come back
 
 
 def _typed(talk: Talk, repl: Repl) -> Reader:
@@ -142,10 +145,12 @@ def _greet(talk: Talk, *, crashed: bool) -> None:
     turns = len(talk.conversation.turns)
     names = ", ".join(f"{role} {model.name}" for role, model in talk.loaded.models.items())
     console = talk.screen.console
-    if crashed:
+    if crashed and talk.kept.unanswered:
         notice(
             console, "The engine crashed in an answer. The conversation is kept, and your question is below."
         )
+    elif crashed:
+        notice(console, "The engine crashed at the prompt. The conversation is kept.")
     elif not talk.screen.quiet:
         notice(console, f"{talk.kept.trio}: {names}. /help lists the commands, Ctrl-D leaves.")
     if turns:

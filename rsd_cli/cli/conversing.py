@@ -50,7 +50,8 @@ class Talk:
     """The conversation of one process: `kept` is what its journal would tell.
 
     `threshold` is the trio's, `described` what records say of how the models are set up. `leaves_notes` lets a crash
-    of the engine end in the same conversation, opened again. A budget of a run is one of all answers of the process.
+    of the engine end in the same conversation, opened again, from the first question of this process on: one that
+    crashes before would do so for ever. A budget of a run is one of all answers of the process.
     """
 
     loaded: LoadedTrio
@@ -114,10 +115,7 @@ class Talk:
         self.journal.write("asked", question=question)
         if self.leaves_notes:
             notes.leave({"chat": self.kept.id})
-        try:
-            answered = self._answer(question, before, settings, started or time.perf_counter())
-        finally:
-            notes.withdraw()
+        answered = self._answer(question, before, settings, started or time.perf_counter())
         record = answered.record
         if record.answer.strip():
             self._keep(before.answered(record))

@@ -1,8 +1,9 @@
 """Runs the command in a child process, since llama.cpp can abort and the kernel can kill it.
 
 The parent only waits; it turns a death by signal into one sentence and exit code 6 (4 if it was probably the
-out-of-memory killer). A command that left notes of what it was doing is run again after a crash, to go on behind
-it. It forks before anything heavy is imported. Where forking is not safe (macOS, Windows) the command runs directly.
+out-of-memory killer), on a terminal that is as it was before. A command that left notes of what it was doing is run
+again after a crash, to go on behind it. It forks before anything heavy is imported. Where forking is not safe (macOS,
+Windows) the command runs directly.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rsd_cli.cli import notes
 from rsd_cli.cli.interrupt import SIGNALS, heeded
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 PR_SET_PDEATHSIG = 1
+# A prompt takes pastes in brackets and has a status line below; a live display hides the cursor.
+AS_USUAL = "\x1b[?2004l\x1b[?25h\x1b[J\n"
 CAUSES = {
     signal.SIGBUS: "a model file changed or its disk failed while it was in use",
     signal.SIGABRT: "llama.cpp stopped itself",
@@ -44,7 +47,7 @@ def supervised(command: Callable[[], int]) -> NoReturn:
 
 def _run(command: Callable[[], int]) -> int:
     """The exit code of the command in a child; minus the signal that killed it."""
-    parent, forwarded = os.getpid(), heeded()
+    parent, forwarded, modes = os.getpid(), heeded(), _terminal_modes()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, forwarded)  # until there are handlers
     child = os.fork()
     if child == 0:
@@ -57,7 +60,33 @@ def _run(command: Callable[[], int]) -> int:
         signal.signal(number, lambda number, _frame: _forward(child, number))
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status)
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        _restore_terminal(modes)
+    return code
+
+
+def _terminal_modes() -> list[Any] | None:
+    """How the terminal that is typed at is set, echo and all; None where there is none."""
+    import termios
+
+    try:
+        return termios.tcgetattr(0)
+    except termios.error:
+        return None
+
+
+def _restore_terminal(modes: list[Any] | None) -> None:
+    """Set the terminal as it was before a child that could not do so itself."""
+    import termios
+
+    with contextlib.suppress(OSError, termios.error):  # it may be gone
+        if modes and os.tcgetpgrp(0) == os.getpgrp():  # else it is another program's now
+            termios.tcsetattr(0, termios.TCSANOW, modes)
+    shown = next((stream for stream in (sys.stderr, sys.stdout) if stream.isatty()), None)
+    if shown:
+        shown.write(AS_USUAL)
+        shown.flush()
 
 
 def _run_unblocked(command: Callable[[], int], blocked: set[int]) -> int:
@@ -96,11 +125,9 @@ def _die_with(parent: int) -> None:
 
 
 def _explain(number: int) -> int:
-    """Say what killed the child, restore the cursor, and give the exit code."""
+    """Say what killed the child, and give the exit code."""
     if number in SIGNALS:
         return 143 if number != signal.SIGINT else 130
-    if sys.stderr.isatty():
-        sys.stderr.write("\x1b[?25h")
     if number == signal.SIGKILL:
         sys.stderr.write("error: The process was killed, probably because memory ran out.\n")
         sys.stderr.write("hint: Try a smaller trio or a smaller --ctx.\n")

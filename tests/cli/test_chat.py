@@ -8,6 +8,7 @@ import random
 import re
 import signal
 import subprocess
+import termios
 import time
 from datetime import datetime
 from pathlib import Path
@@ -24,16 +25,23 @@ pyte = pytest.importorskip("pyte")
 
 PROMPT = "> "
 SHORT = ("--threads", "1", "-n", "24", "--max-steps", "3")
+CLOSING = """
+import os, signal
+from rsd_cli.cli.trio import LoadedTrio
+LoadedTrio.close = lambda _self: os.kill(os.getpid(), signal.SIGSEGV)
+from rsd_cli.__main__ import main
+main()
+"""
 
 
 class Terminal:
     """A chat in a terminal; `screen` is what a person sees."""
 
-    def __init__(self, rsd, *arguments, columns=100, rows=30, command="chat", env=None):
+    def __init__(self, rsd, *arguments, columns=100, rows=30, command="chat", env=None, entry=ENTRY):
         self.screen = pyte.HistoryScreen(columns, rows, history=10_000)
         self.stream = pyte.ByteStream(self.screen)
         self.child = pexpect.spawn(
-            ENTRY[0], [*ENTRY[1:], command, *arguments], env=rsd.env(TERM="xterm-256color", **(env or {})),
+            entry[0], [*entry[1:], command, *arguments], env=rsd.env(TERM="xterm-256color", **(env or {})),
             cwd=str(rsd.home), dimensions=(rows, columns), timeout=30,
         )  # fmt: skip
         self.raw = b""
@@ -109,6 +117,8 @@ class Terminal:
     def end(self):
         self.child.expect(pexpect.EOF, timeout=20)
         self.raw += self.child.before
+        self.stream.feed(self.child.before)
+        self.modes = termios.tcgetattr(self.child.child_fd)[3]
         self.child.close()
         return self.child.exitstatus
 
@@ -385,6 +395,45 @@ def test_a_crash_of_the_engine_ends_in_the_same_conversation(talk, slow, rsd):
     os.kill(working(chat), signal.SIGSEGV)  # at the prompt nothing is in flight
     assert chat.end() == 6
     assert kept_settings(rsd)["max_tokens"] == 15000
+
+
+def is_as_before(chat):
+    """Whether the terminal echoes, edits lines itself, and gives pastes as they are."""
+    pastes = chat.raw.rfind(b"\x1b[?2004l") > chat.raw.rfind(b"\x1b[?2004h") > 0
+    return bool(chat.modes & termios.ECHO and chat.modes & termios.ICANON) and pastes
+
+
+def test_a_crash_at_the_prompt_ends_in_the_same_conversation_unless_it_comes_again(talk, rsd):
+    chat = talk()
+    chat.answer("What is 1 + 2?")
+    os.kill(working(chat), signal.SIGSEGV)
+    chat.see("The engine crashed at the prompt.")
+    chat.see("goes on, with 1 turn")
+    chat.at_prompt()
+    assert chat.last_line().rstrip() == PROMPT.rstrip()
+    os.kill(working(chat), signal.SIGSEGV)  # before anything was asked
+    assert chat.end() == 6
+    assert is_as_before(chat)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGSEGV, 6), (signal.SIGKILL, 4)])
+def test_who_typed_when_the_engine_died_has_the_terminal_as_before(number, code, talk):
+    chat = talk()
+    chat.at_prompt()
+    chat.child.send("What is")
+    chat.see("What is")
+    os.kill(working(chat), number)
+    assert chat.end() == code
+    assert is_as_before(chat)
+
+
+def test_who_has_left_does_not_come_back(rsd, talk):
+    """Not even where the engine crashes while it is closed."""
+    (rsd.home / "crashes.py").write_text(CLOSING)
+    chat = talk("--trio", "judged", *SHORT, entry=[ENTRY[0], "crashes.py"])
+    chat.answer("What is 1 + 2?")
+    chat.say("/bye")
+    assert chat.end() == 6
 
 
 @pytest.mark.parametrize("command", ["chat", "ask"])
