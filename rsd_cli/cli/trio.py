@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -105,6 +106,7 @@ class LoadedTrio:
     on_loading: Callable[[Role, str], None] = lambda _role, _name: None
     _renderer: Renderer = field(default_factory=Renderer)
     _loader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "loader"))
+    _is_closing: threading.Event = field(default_factory=threading.Event)
     _engines: dict[Role, Future[Engine]] = field(default_factory=dict)
     _weights: dict[Path, Model] = field(default_factory=dict)
     _templates: dict[Role, ChatTemplate] = field(default_factory=dict)
@@ -233,7 +235,8 @@ class LoadedTrio:
         return ModelId(chosen.name, chosen.sha256, chosen.parameters or model.parameters)
 
     def close(self) -> None:
-        """Free everything: contexts before weights."""
+        """Free everything: contexts before weights. What is still loading is given up."""
+        self._is_closing.set()
         self._loader.shutdown(wait=True, cancel_futures=True)
         for loading in self._engines.values():
             if not loading.cancelled() and loading.exception() is None:
@@ -246,11 +249,14 @@ class LoadedTrio:
         """Runs in the loader's thread, one at a time; roles that name the same file share its weights."""
         path = self.models[role].path
         if path not in self._weights:
-            self._weights[path] = Model(path, self.shape.gpu_layers.get(role, -1), self.aborted)
+            self._weights[path] = Model(path, self.shape.gpu_layers.get(role, -1), self._gives_up)
         model = self._weights[path]
         engine = Engine(model, self._options(role, model), lambda: self.aborted() or self.is_paused())
         self.first_loaded_at = self.first_loaded_at or time.perf_counter()
         return engine
+
+    def _gives_up(self) -> bool:
+        return self._is_closing.is_set() or self.aborted()
 
     def _options(self, role: Role, model: Model) -> ContextOptions:
         shape = self.shape

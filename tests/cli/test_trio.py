@@ -213,6 +213,25 @@ def test_an_abort_that_takes_effect_late_does_not_end_the_next_question(trio, ti
     assert made.engine("draft").n_ctx > 0
 
 
+def test_closing_gives_up_what_is_still_loading(trio, tiny, monkeypatch):
+    """As llama.cpp does, which asks between tensors; an answer that was ready long ago is not to wait for its end."""
+    made, begun = trio(draft=tiny()), threading.Event()
+
+    def slow(_path: Any, _layers: Any, aborted: Any) -> Model:
+        begun.set()
+        for _ in range(1000):
+            if aborted():
+                raise DecodeAborted
+            time.sleep(0.01)
+        raise AssertionError("it was loaded to the end")
+
+    monkeypatch.setattr("rsd_cli.cli.trio.Model", slow)
+    loading = made.load("draft")
+    assert begun.wait(10)
+    made.close()
+    assert isinstance(loading.exception(), DecodeAborted)
+
+
 def test_a_prm_with_a_shorter_context_than_its_draft_leaves_long_steps_to_the_target(trio, tiny, capsys):
     made = trio(
         "judge",
