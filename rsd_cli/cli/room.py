@@ -40,8 +40,8 @@ class _Lack:
 
     needed: int
     free: int
+    remedy: str
     kind: str = "memory"
-    remedy: str = "close other programs"
 
 
 def _lack(models: dict[Role, FoundModel], shape: Shape) -> _Lack | None:
@@ -56,7 +56,14 @@ def _lack(models: dict[Role, FoundModel], shape: Shape) -> _Lack | None:
     paths = [model.path for model in models.values()]
     needed = needed_memory(paths, shape.ctx, shape.n_held, shape.kv_type)
     available = available_memory()
-    return _Lack(needed, available) if available is not None and needed > available else None
+    return _lack_of_memory(needed, available) if available is not None and needed > available else None
+
+
+def _lack_of_memory(needed: int, free: int) -> _Lack:
+    from rsd_cli.registry.memory import address_room
+
+    is_limited = address_room(needed) < needed
+    return _Lack(needed, free, "raise the limit (`ulimit -v`)" if is_limited else "close other programs")
 
 
 def _gpu_memory(models: dict[Role, FoundModel], shape: Shape) -> int | None:
@@ -82,8 +89,8 @@ def _lack_beside_gpus(models: dict[Role, FoundModel], shape: Shape, gpu: int) ->
     roles = [(model.path, shape.gpu_layers.get(role, ALL_LAYERS)) for role, model in models.items()]
     needed = needed_by_place(roles, shape.ctx, shape.n_held, shape.kv_type)
     if needed.gpu > gpu:
-        return _Lack(needed.gpu, gpu, "GPU memory", "leave layers to the CPU with --gpu-layers")
-    return _Lack(needed.host, available) if needed.host > available else None
+        return _Lack(needed.gpu, gpu, "leave layers to the CPU with --gpu-layers", "GPU memory")
+    return _lack_of_memory(needed.host, available) if needed.host > available else None
 
 
 def with_seats(models: dict[Role, FoundModel], shape: Shape, wanted: Sequence[int], least: int) -> Shape:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.engine import amx
-from rsd_cli.errors import EngineError, ModelError
+from rsd_cli.errors import EngineError, ModelError, ResourceError, RSDError
 
 # Spinning barriers cost a hundredfold beside another busy process; the user's own setting wins. libgomp reads
 # this once, when it is loaded, so it comes before llama_cpp.
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ANCHOR = "\x01"  # a byte token that merges with nothing, so that SentencePiece adds no space behind it
+NO_MEMORY = ("Cannot allocate memory", "failed to allocate", "unable to allocate", "bad_alloc")
 _LOG_ERROR, _LOG_CONTINUED = 4, 5  # ggml.h; the binding's own table is off by one
 
 _errors: deque[str] = deque(maxlen=8)
@@ -92,6 +93,17 @@ class DecodeAborted(Exception):  # noqa: N818 - a request was fulfilled, nothing
     """A decode was stopped through the context's abort check."""
 
 
+def _not_loaded(path: Path) -> RSDError:
+    """What is told of a model that can't be loaded; where memory is short its file is not to blame."""
+    why = reason()
+    message = f"llama.cpp could not load {path}{why}."
+    if any(words in why for words in NO_MEMORY):
+        return ResourceError(
+            message, "Free memory, raise the limit (`ulimit -v`), or choose a smaller model."
+        )
+    return ModelError(message, "Check the file with `rsd models verify`.")
+
+
 class Model:
     """Weights, vocabulary and metadata of one GGUF file. `gpu_layers` -1 means all that the build can offload."""
 
@@ -107,9 +119,7 @@ class Model:
         if not self.pointer and aborted and aborted():
             raise DecodeAborted
         if not self.pointer:
-            raise ModelError(
-                f"llama.cpp could not load {path}{reason()}.", "Check the file with `rsd models verify`."
-            )
+            raise _not_loaded(path)
         self._vocab: Any = C.llama_model_get_vocab(self.pointer)
         self.n_vocab = int(C.llama_vocab_n_tokens(self._vocab))
         self.n_embd = int(C.llama_model_n_embd(self.pointer))

@@ -21,6 +21,7 @@ KV_BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}  # per val
 DEFAULT_CTX = 4096
 OVERHEAD = 200_000_000  # compute buffers and vocabulary of one context, roughly
 MEMINFO = Path("/proc/meminfo")
+STATM = Path("/proc/self/statm")
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -100,7 +101,7 @@ def gpu_memory(devices: Iterable[Device | DeviceMemory]) -> int | None:
 
 
 def available_memory(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int | None:
-    """Bytes that new processes can use, within the container's limit; None where the system does not tell."""
+    """Bytes that can still be used, within container's and process's limits; None where the system does not tell."""
     if not sys.platform.startswith("linux"):
         return None
     try:
@@ -108,7 +109,20 @@ def available_memory(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int | No
         free = int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return None
-    return min(free, _container_room(cgroup, free))
+    return min(free, _container_room(cgroup, free), address_room(free))
+
+
+def address_room(otherwise: int) -> int:
+    """What a limit on this process's address space (`ulimit -v`, usual on clusters) leaves."""
+    if not sys.platform.startswith("linux"):
+        return otherwise
+    import resource  # Windows has none
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return otherwise
+    used = int(STATM.read_text().split()[0]) * resource.getpagesize()
+    return max(0, limit - used)
 
 
 def _container_room(cgroup: Path, otherwise: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,7 @@ from rsd_cli.engine.jobs import SNAPSHOTS
 from rsd_cli.engine.llama import Device
 from rsd_cli.errors import ResourceError
 from rsd_cli.registry.memory import needed_by_place, needed_memory
+from tests.cli.command import ended
 
 if TYPE_CHECKING:
     from rsd_cli.records import Role
@@ -160,3 +162,19 @@ def test_only_options_that_the_command_has_are_named(command, rsd, monkeypatch):
     assert named == OPTIONS[command]
     shown = CliRunner().invoke(prm.app, [command, "--help"], env={"COLUMNS": "200"}).output
     assert {name for name in named if name not in shown} == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
+def test_a_limit_on_the_address_space_counts_before_anything_is_loaded(rsd):
+    """As clusters have it; the machine itself may have plenty."""
+    import resource
+
+    limit = 400_000_000
+    process = rsd.start(
+        *("ask", "What?", "--trio", "tiny", "--threads", "1"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )
+    code, out, err = ended(process, 60)
+    assert (code, out) == (4, b"")
+    assert "0.4 GB of memory" in err
+    assert "raise the limit (`ulimit -v`)" in err

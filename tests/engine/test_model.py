@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from rsd_cli.engine.context import ContextOptions
@@ -75,6 +78,29 @@ def test_a_truncated_file_is_a_model_error_that_names_the_reason(tiny, tmp_path)
     with pytest.raises(ModelError, match=r"could not load .*half\.gguf: .+") as caught:
         Model(broken)
     assert caught.value.exit_code == 3
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from rsd_cli.engine.llama import Model
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    Model(Path(sys.argv[1]))
+except Exception as error:
+    print(error.exit_code, error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
+@pytest.mark.parametrize(("room", "words"), [(0, "bad_alloc"), (10_000_000, "Cannot allocate memory")])
+def test_a_file_that_memory_has_no_room_for_is_not_to_blame(room, words, tiny):
+    path = tiny(n_embd=256, n_layer=8)
+    command = [sys.executable, "-c", LIMITED, str(path), str(room)]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert said.startswith(f"4 llama.cpp could not load {path}")
+    assert words in said
 
 
 def test_no_file_is_a_model_error(tmp_path):
