@@ -132,7 +132,7 @@ def batch(
     total = count_rows(source, fields, part) if source.rereadable else None
     roles = method.strategy.roles
     access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet, color=not no_color)
-    found = setup.find(setup.Choice(trio, draft, target, prm), access, roles).trio.hashed()
+    found = setup.find_hashed(setup.Choice(trio, draft, target, prm), access, roles)
     settings = Settings(
         max_tokens=max_tokens,
         max_steps=max_steps,

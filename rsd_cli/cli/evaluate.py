@@ -128,7 +128,7 @@ def evaluate(
     }
     roles = tuple(dict.fromkeys(role for each in field for role in each.method.strategy.roles))
     access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet, color=not no_color)
-    found = setup.find(setup.Choice(trio, draft, target, prm), access, roles).trio.hashed()
+    found = setup.find_hashed(setup.Choice(trio, draft, target, prm), access, roles)
     shape = Shape(ctx, 1, batch_size, threads, setup.check_kv_type(kv_type), setup.parse_layers(gpu_layers))
     widest = max(each.method.strategy.width for each in field)  # needs all these seats of its own
     shape = room.with_seats(found.models, shape, _seats(widest, parallel), widest)

@@ -102,7 +102,7 @@ def calibrate(
     if save:
         check_savable(entry, models)
     access = setup.Access(models, offline, yes=yes, color=not no_color)
-    cast = setup.find(setup.Choice(trio, draft, target, prm), access, parse("audit").roles).trio.hashed()
+    cast = setup.find_hashed(setup.Choice(trio, draft, target, prm), access, parse("audit").roles)
     shape = Shape(n_seats=seats, threads=threads, gpu_layers=setup.parse_layers(gpu_layers))
     room.check_memory(cast.models, shape, "--seats")
     sampling = setup.make_sampling(cast.sampling)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -11,12 +12,13 @@ from rsd_cli.errors import ModelError, UsageError
 from rsd_cli.records import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from rsd_cli.cli.warm import FoundModel, FoundTrio
     from rsd_cli.engine.sampling import Sampling
     from rsd_cli.registry.entries import ModelEntry, PrmEntry
+    from rsd_cli.registry.part import Progress
     from rsd_cli.registry.schema import Registry
     from rsd_cli.registry.store import Store
     from rsd_cli.rewards.spec import PrmSpec
@@ -25,6 +27,7 @@ HEADED = ("value-head", "draft-head")  # families that are nothing without a hea
 HEAD_FILE = ".safetensors"
 ALL_LAYERS = -1
 ASK_ABOVE = 5_000_000_000  # bytes of download that want a word first
+TOLD_ABOVE = 1_000_000_000  # bytes that take longer than a second to hash
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,31 @@ def find(choice: Choice, access: Access, roles: Iterable[Role]) -> Found:
     if may_keep:
         warm.keep(key, access.models_file, found.trio)
     return found
+
+
+def find_hashed(choice: Choice, access: Access, roles: Iterable[Role]) -> FoundTrio:
+    """A trio with the sha256 of every file, also of those that nobody declared one of."""
+    found = find(choice, access, roles).trio
+    with _told_if_long(access) as progress:
+        return found.hashed(progress)
+
+
+@contextmanager
+def _told_if_long(access: Access) -> Iterator[Progress]:
+    """Progress of hashing, shown where it takes long; else the display need not even be imported."""
+    shown: list[Progress] = []
+    with ExitStack() as stack:
+
+        def told(name: str, phase: str, done: int, total: int | None) -> None:
+            if not total or total <= TOLD_ABOVE:
+                return
+            if not shown:
+                from rsd_cli.display.progress import transfer_progress
+
+                shown.append(stack.enter_context(transfer_progress(quiet=access.quiet, color=access.color)))
+            shown[0](name, phase, done, total)
+
+        yield told
 
 
 def _look_up(choice: Choice, access: Access, roles: tuple[Role, ...]) -> Found:
@@ -155,7 +183,8 @@ def _head_beside(entry: ModelEntry, access: Access) -> Path | None:
     """Where a conversion leaves a head: beside the GGUF, if that is on this machine."""
     from rsd_cli.registry.store import Store
 
-    path = Store(offline=access.offline, verify=access.verify).locate(entry)
+    with _told_if_long(access) as progress:
+        path = Store(offline=access.offline, verify=access.verify).locate(entry, progress)
     if path is None and any(source.kind == "convert" for source in entry.sources):
         raise ModelError(f"{entry.name} has to be converted first.", f"Run `rsd models pull {entry.name}`.")
     return path.with_name(f"{path.stem}.head.safetensors") if path else None
@@ -189,7 +218,8 @@ def _present(entries: dict[Role, ModelEntry], access: Access) -> tuple[dict[Role
     from rsd_cli.registry.store import Store
 
     store = Store(offline=access.offline, verify=access.verify)
-    files = {entry.key: store.locate(entry) for entry in entries.values()}
+    with _told_if_long(access) as progress:
+        files = {entry.key: store.locate(entry, progress) for entry in entries.values()}
     missing = {entry.key: entry for entry in entries.values() if files[entry.key] is None}
     if missing and not access.offline:
         _agree(list(missing.values()), access)

@@ -21,6 +21,7 @@ from rsd_cli.rewards.spec import PrmSpec
 
 if TYPE_CHECKING:
     from rsd_cli.records import Role
+    from rsd_cli.registry.part import Progress
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,15 @@ class FoundModel:
     sha256: str | None
     parameters: int | None
 
+    def hashed(self, progress: Progress | None = None) -> FoundModel:
+        """The same with its sha256: a path may be another file's tomorrow."""
+
+        def told(done: int, total: int) -> None:
+            if progress:
+                progress(self.name, "verifying", done, total)
+
+        return replace(self, sha256=self.sha256 or sha256_of(self.path, told))
+
 
 @dataclass(frozen=True)
 class FoundTrio:
@@ -42,13 +52,9 @@ class FoundTrio:
     threshold: float
     sampling: dict[str, Any]
 
-    def hashed(self) -> FoundTrio:
-        """The same with the sha256 of every file: a path may be another file's tomorrow."""
-        models = {
-            role: replace(model, sha256=model.sha256 or sha256_of(model.path, lambda _done, _total: None))
-            for role, model in self.models.items()
-        }
-        return replace(self, models=models)
+    def hashed(self, progress: Progress | None = None) -> FoundTrio:
+        """The same with the sha256 of every file."""
+        return replace(self, models={role: model.hashed(progress) for role, model in self.models.items()})
 
     @property
     def hashes(self) -> dict[Role, str | None]:

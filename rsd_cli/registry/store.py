@@ -72,9 +72,9 @@ class Store:
                 return path
         return None
 
-    def locate(self, entry: ModelEntry) -> Path | None:
+    def locate(self, entry: ModelEntry, progress: Progress | None = None) -> Path | None:
         """A file that is right, without network; hashed unless it was and hasn't changed."""
-        return self._present(entry, silent, [])
+        return self._present(entry, progress or silent, [])
 
     def fetch(self, entry: ModelEntry, progress: Progress | None = None) -> Path:
         """The file, downloaded if need be; ModelError says what was tried."""
