@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from rsd_cli.registry.files import file_size
-from rsd_cli.registry.names import RULE, is_valid_name, suggestion
+from rsd_cli.registry.names import RULE, is_valid_name, suggestion, total_size
 
 FAMILIES = ("judge", "confidence", "draft-head", "value-head", "marker", "genprm-direct")
 WITHOUT_MODEL = frozenset({"confidence"})
@@ -204,8 +204,7 @@ class ModelEntry(_Declared):
     @property
     def whole_size(self) -> int | None:
         """Bytes of all its files; None if those of one are not known."""
-        sizes = [one.size for one in (self, *self.further_shards)]
-        return None if None in sizes else sum(size or 0 for size in sizes)
+        return total_size(one.size for one in (self, *self.further_shards))
 
     @property
     def key(self) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from rsd_cli.errors import RSDError
 from rsd_cli.registry.gguf import read_header, read_tokens
 from rsd_cli.registry.memory import needed_memory
+from rsd_cli.registry.names import total_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -103,9 +104,9 @@ def _incomplete(
     return TrioFacts(
         name,
         "missing",
-        _fit(_total(sizes.values()), room, n_ctx, weights_only=True),
+        _fit(total_size(sizes.values()), room, n_ctx, weights_only=True),
         missing=tuple(missing.values()),
-        missing_bytes=_total(sizes[key] for key in missing),
+        missing_bytes=total_size(sizes[key] for key in missing),
     )
 
 
@@ -125,12 +126,6 @@ def _size(entry: ModelEntry, path: Path | None) -> int | None:
     if path and not entry.further_shards:
         return path.stat().st_size
     return entry.whole_size
-
-
-def _total(sizes: Iterable[int | None]) -> int | None:
-    """The sum, or None if a part is unknown."""
-    known = list(sizes)
-    return None if None in known else sum(size for size in known if size is not None)
 
 
 def _fit(estimated: int | None, room: Room, n_ctx: int, *, weights_only: bool) -> MemoryFit:

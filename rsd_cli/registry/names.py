@@ -53,6 +53,12 @@ def size_text(size: int) -> str:
     return f"{value:.3g} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
 
 
+def total_size(sizes: Iterable[int | None]) -> int | None:
+    """The sum of bytes; None if one is not known."""
+    known = list(sizes)
+    return None if None in known else sum(size or 0 for size in known)
+
+
 def number_text(number: float) -> str:
     """A number in all its digits and without an exponent, which not every reader of YAML takes for a number."""
     return format(Decimal(repr(float(number))), "f").removesuffix(".0")

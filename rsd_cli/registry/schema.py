@@ -64,9 +64,8 @@ class Registry:
     def models_of(self, name: str, *, offline: bool = False) -> list[ModelEntry]:
         """The model files that a trio, a reward model or a model needs, each once."""
         if name in self.trios:
-            trio = self.trios[name]
-            parts = (self.models_of(part, offline=offline) for part in (trio.draft, trio.target, trio.prm))
-            return list({entry.file_name: entry for part in parts for entry in part}.values())
+            entries = [self.model(model, offline=offline) for model in self.needs(name)]
+            return list({entry.file_name: entry for entry in entries}.values())
         if name in self.prms:
             model = self.prms[name].model
             return [self.model(model, offline=offline)] if model else []
@@ -76,12 +75,14 @@ class Registry:
 
     def trios_with(self, model: str) -> list[str]:
         """The trios that need a declared model."""
-        return [trio for trio in self.trios if model in self._needs(trio)]
+        return [trio for trio in self.trios if model in self.needs(trio)]
 
-    def _needs(self, trio_name: str) -> set[str | None]:
-        trio = self.trios[trio_name]
+    def needs(self, trio_name: str) -> list[str]:
+        """The models that a trio needs, each once, as they are named there."""
+        trio = self.trio(trio_name)
         prm = self.prms.get(trio.prm)
-        return {trio.draft, trio.target, prm.model if prm else trio.prm}
+        names = (trio.draft, trio.target, prm.model if prm else trio.prm)
+        return list(dict.fromkeys(name for name in names if name))
 
 
 def _judge(name: str, model: str) -> PrmEntry:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from rsd_cli.errors import RSDError
+from rsd_cli.registry.names import total_size
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -56,11 +59,17 @@ def model_status(entry: ModelEntry, registry: Registry, store: Store) -> ModelSt
 
 
 def trio_status(name: str, registry: Registry, store: Store) -> TrioStatus:
-    """What a trio lacks. Parts that the hub would have to be asked about count as missing."""
+    """What a trio lacks. Models that the hub would have to be asked about count as missing."""
     trio = registry.trio(name)
-    entries = registry.models_of(name, offline=True)
-    missing = [entry for entry in entries if store.find(entry) is None]
-    sizes = [entry.size for entry in missing if entry.size is not None]
+    missing: dict[str, tuple[str, int | None]] = {}
+    for model in registry.needs(name):
+        try:
+            entry = registry.model(model, offline=True)
+        except RSDError:
+            missing[model] = (model, None)
+            continue
+        if store.find(entry) is None:
+            missing[entry.file_name] = (entry.name, entry.whole_size)
     return TrioStatus(
         name=trio.name,
         draft=trio.draft,
@@ -68,6 +77,6 @@ def trio_status(name: str, registry: Registry, store: Store) -> TrioStatus:
         prm=trio.prm,
         threshold=trio.threshold,
         use_for=trio.use_for,
-        missing=tuple(entry.name for entry in missing),
-        missing_bytes=sum(sizes) if len(sizes) == len(missing) else None,
+        missing=tuple(lacking for lacking, _ in missing.values()),
+        missing_bytes=total_size(size for _, size in missing.values()),
     )

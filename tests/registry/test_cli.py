@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from rsd_cli.cli.models import app
 from rsd_cli.display.progress import transfer_progress
 from rsd_cli.errors import ModelError, UsageError
+from rsd_cli.registry import hub
+from rsd_cli.registry.hub import HubFile, Listing
 from rsd_cli.registry.store import Store
 from tests.registry.gguf_bytes import File
 from tests.registry.server import Site, serving
@@ -120,6 +122,38 @@ def test_show_knows_models_reward_models_and_trios(declared):
     assert "missing" in run("show", "pair").stdout
     with pytest.raises(UsageError, match="No model, reward model or trio is called 'litle'"):
         run("show", "litle")
+
+
+@pytest.fixture
+def distant(tmp_path):
+    """A trio of files that nobody declares, but for its target, and that the hub alone knows."""
+    (tmp_path / "work" / "models.yaml").write_text("""
+models:
+  mine: {unverified: hash not checked, size: 7, sources: [{kind: path, path: /nowhere/mine.gguf}]}
+prms:
+  far-judge: {family: judge, model: "hf://nobody/nothing:Q4_K_M", threshold: 0.5, calibrated_on: nothing}
+trios:
+  far: {draft: "hf://nobody/nothing:Q4_K_M", target: mine, prm: far-judge, threshold: 0.5, use_for: tests}
+""")
+
+
+def missing_of_far():
+    listed = json.loads(run("list", "--json").stdout)["trios"]
+    far = next(trio for trio in listed if trio["name"] == "far")
+    return far["missing"], far["missing_bytes"]
+
+
+def test_what_only_the_hub_could_tell_is_missing(distant):
+    assert missing_of_far() == (["hf://nobody/nothing:Q4_K_M", "mine"], None)
+    assert "hf://nobody/nothing:Q4_K_M" in run("list").stdout
+    for more in ([], ["--offline"]):
+        assert json.loads(run("show", "far", "--json", *more).stdout)["missing"] == missing_of_far()[0]
+
+
+def test_of_a_split_model_all_files_are_missing(distant, monkeypatch):
+    files = [HubFile(f"m-Q4_K_M-0000{i}-of-00002.gguf", 100 * i) for i in (1, 2)]
+    monkeypatch.setattr(hub, "list_files", lambda *_, **__: Listing("ab" * 20, files))
+    assert missing_of_far() == (["m-Q4_K_M", "mine"], 307)
 
 
 @pytest.mark.parametrize("width", ["40", "60", "160"])
