@@ -5,12 +5,12 @@ What becomes of a question is one sample, whatever happens to it. Writes no file
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.cli.recording import recorded
 from rsd_cli.decoding.choosing import aggregate_of, score
+from rsd_cli.decoding.policies import known
 from rsd_cli.decoding.runner import Failed, Finished
 from rsd_cli.decoding.strategies import parse
 from rsd_cli.decoding.trajectory import Problem
@@ -115,7 +115,6 @@ class Answers:
     def _branch(self, item: Item, record: Record) -> Branch:
         answer_type = self.data.task.answer_type
         grade = self.grader.grade(record.answer, record.ended_by, item.gold, answer_type, item.choices)
-        earned = score(record, aggregate_of(record)) if parse(record.strategy).choice == "best" else math.nan
-        return Branch(
-            record, grade.right, grade.extracted, grade.outcome, None if math.isnan(earned) else earned
-        )
+        by_prm = parse(record.strategy).choice == "best"
+        earned = known(score(record, aggregate_of(record))) if by_prm else None
+        return Branch(record, grade.right, grade.extracted, grade.outcome, earned)

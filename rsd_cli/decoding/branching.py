@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rsd_cli.decoding.policies import Judge, Keep, Likelihood, Write, candidate, known, rejection
+from rsd_cli.decoding.policies import Judge, Keep, Likelihood, Write, candidate, gate, known, rejection
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -77,18 +77,8 @@ def rsd_n(accepts: Accepts, n: int, pick: Pick) -> Policy:
         steps: list[Proposal] = yield [Write("draft", lane) for lane in range(n)]
         rewards: list[float] = yield [Judge(step, lane) for lane, step in enumerate(steps)]
         drafts = Field(tuple(steps), tuple(rewards), pick(rewards))
-        if ended := (yield from _keep_or_rewrite(accepts, drafts)):
+        if ended := (yield from gate(accepts, drafts.step, drafts.reward, drafts.others)):
             return ended
-
-
-def _keep_or_rewrite(accepts: Accepts, drafts: Field) -> Kept:
-    if accepts(drafts.reward):
-        ended: EndedBy | None = yield Keep(drafts.step, drafts.reward, others=drafts.others)
-    else:
-        step: Proposal = yield Write("target")
-        rejected = rejection(drafts.step, drafts.reward)
-        ended = yield Keep(step, rejected=rejected, others=drafts.others)
-    return ended
 
 
 def gsi(accepts: Accepts, n: int, beta: float, pick: Pick) -> Policy:

@@ -148,13 +148,13 @@ def candidate(step: Proposal, reward: float) -> Candidate:
     return Candidate(step.text, step.author, known(reward), len(step.ids))
 
 
-def gate(accepts: Accepts, draft: Proposal, reward: float) -> Kept:
-    """Keep a draft step, or let the target rewrite it, unscored."""
+def gate(accepts: Accepts, draft: Proposal, reward: float, others: tuple[Candidate, ...] = ()) -> Kept:
+    """Keep a draft step, or let the target rewrite it, unscored; `others` are drafts that it was picked from."""
     if accepts(reward):
-        ended: EndedBy | None = yield Keep(draft, reward)
+        ended: EndedBy | None = yield Keep(draft, reward, others=others)
     else:
         step: Proposal = yield Write("target")
-        ended = yield Keep(step, rejected=rejection(draft, reward))
+        ended = yield Keep(step, rejected=rejection(draft, reward), others=others)
     return ended
 
 

@@ -6,7 +6,6 @@ request becomes that seat's next job. A problem that can't be answered fails by 
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rsd_cli.decoding import events
 from rsd_cli.decoding.participants import UnanswerableError
-from rsd_cli.decoding.policies import Grade, Judge, Keep, Request, Write
+from rsd_cli.decoding.policies import Grade, Judge, Keep, Request, Write, known
 from rsd_cli.decoding.requests import Requests
 from rsd_cli.decoding.speculative import speculating
 from rsd_cli.decoding.strategies import Rulebook, parse
@@ -214,9 +213,8 @@ class Runner:
     def _verdict(trajectory: Trajectory, step: Proposal, reward: float) -> Iterator[events.Judged]:
         if step.author == "draft":
             then = trajectory.request
-            known = None if math.isnan(reward) else reward
             stays = then.beside if isinstance(then, Write) else then.step if isinstance(then, Keep) else None
-            yield events.Judged(trajectory.problem.id, step.text, len(step.ids), known, stays is step)
+            yield events.Judged(trajectory.problem.id, step.text, len(step.ids), known(reward), stays is step)
 
     def _route(self, role: Role, update: jobs.Update) -> Iterator[Happened]:
         """Turn what an engine did for a seat into events, and its results into answers for the policy."""
