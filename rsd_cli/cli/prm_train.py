@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from contextlib import ExitStack, closing, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,7 +87,7 @@ def train(
         settings["formulas"] = "math-verify"
     folder = Folder(work)
     folder.check(settings)
-    found = _hashed(setup.find_model(model, setup.Access(models, offline, yes=yes)))
+    found = setup.find_model(model, setup.Access(models, offline, yes=yes)).hashed()
     folder.begin(settings | {"model_sha256": found.sha256})
     with Interrupt() as interrupt, ExitStack() as stack, suppress(DecodeAborted):
         studio = _open_studio(stack, found, tasks, folder, plan, interrupt, Room(seats, threads))
@@ -103,13 +103,6 @@ def train(
     command += ["--completions", f"{completions}", "--temperature", f"{temperature:g}"]
     command += ["--max-tokens", f"{max_tokens}", "--seed", f"{seed}"]
     _write(output, studio, rollouts, labelled, {"command": f"`{shlex.join(command)}`"})
-
-
-def _hashed(found: FoundModel) -> FoundModel:
-    """The model with its hash, also where none is declared: its name may be another file's tomorrow."""
-    from rsd_cli.registry.verdicts import hash_file
-
-    return replace(found, sha256=found.sha256 or hash_file(found.path, lambda _done, _total: None))
 
 
 @dataclass(frozen=True)

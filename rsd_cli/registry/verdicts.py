@@ -28,7 +28,7 @@ def store_directory() -> Path:
     return user_cache_path("rsd").absolute() / "models"
 
 
-def hash_file(path: Path, told: Callable[[int, int], None]) -> str:
+def hash_file(path: Path, told: Callable[[int, int], None] = lambda _done, _total: None) -> str:
     """The sha256 of a file; `told` hears bytes done and bytes in all."""
     digest, total, done = hashlib.sha256(), path.stat().st_size, 0
     with path.open("rb") as file:
@@ -70,7 +70,7 @@ class Verdicts:
         return data if isinstance(data, dict) else {}
 
 
-def sha256_of(file: Path, told: Callable[[int, int], None]) -> str:
+def sha256_of(file: Path, told: Callable[[int, int], None] = lambda _done, _total: None) -> str:
     """The sha256 of a file whose hash nobody declared: what it was when it was last read, else that of its bytes."""
     verdicts, file = Verdicts(store_directory() / "verdicts.json"), file.absolute()
     known = verdicts.sha256(file)
