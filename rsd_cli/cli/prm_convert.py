@@ -12,8 +12,9 @@ import typer
 
 from rsd_cli.cli import options
 from rsd_cli.cli.prm_import import SeparatorOption, checkpoint_files, separator_text, warn_of_guess
-from rsd_cli.cli.prm_output import check_gguf_place, head_beside
+from rsd_cli.cli.prm_output import check_gguf_place
 from rsd_cli.errors import DISK_FULL, ModelError, OutputError, ResourceError, RSDError
+from rsd_cli.registry.files import head_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable

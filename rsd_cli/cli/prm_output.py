@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rsd_cli.errors import UsageError
-from rsd_cli.registry.files import kind_at
+from rsd_cli.registry.files import head_beside, kind_at
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,11 +33,6 @@ def check_gguf_place(output: Path) -> None:
     if kind_at(output):
         raise UsageError(f"{output} is there already.", "Name another -o FILE.")
     check_head_place(head_beside(output))
-
-
-def head_beside(output: Path) -> Path:
-    """Where the head of a converted GGUF comes."""
-    return output.with_name(f"{output.stem}.head.safetensors")
 
 
 def _check_folder(output: Path) -> None:

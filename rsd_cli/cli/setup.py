@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rsd_cli.registry.store import Store
     from rsd_cli.rewards.spec import PrmSpec
 
-HEADED = ("value-head", "draft-head")  # families that are nothing without a head
 HEAD_FILE = ".safetensors"
 ALL_LAYERS = -1
 ASK_ABOVE = 5_000_000_000  # bytes of download that want a word first
@@ -152,13 +151,14 @@ def _lasting(choice: Choice, registry: Registry) -> Choice:
 
 def _spec(prm: PrmEntry, entries: dict[Role, ModelEntry], access: Access) -> PrmSpec:
     """What the PRM needs; a head that is not there is refused before anything is downloaded for it."""
+    from rsd_cli.registry.entries import WITH_HEAD
     from rsd_cli.registry.files import kind_at
     from rsd_cli.rewards.spec import PrmSpec
 
     head = _head_file(prm.head) if prm.head else None
     if prm.family == "value-head" and not head and "prm" in entries:
         head = _head_beside(entries["prm"], access)
-    if prm.family in HEADED and not (head and kind_at(head) == "file"):
+    if prm.family in WITH_HEAD and not (head and kind_at(head) == "file"):
         raise ModelError(
             f"PRM {prm.name} is of the family {prm.family} and its head "
             + (f"{head} is not there." if head else "is not named."),
@@ -181,13 +181,14 @@ def _head_file(name: str) -> Path:
 
 def _head_beside(entry: ModelEntry, access: Access) -> Path | None:
     """Where a conversion leaves a head: beside the GGUF, if that is on this machine."""
+    from rsd_cli.registry.files import head_beside
     from rsd_cli.registry.store import Store
 
     with _told_if_long(access) as progress:
         path = Store(offline=access.offline, verify=access.verify).locate(entry, progress)
     if path is None and any(source.kind == "convert" for source in entry.sources):
         raise ModelError(f"{entry.name} has to be converted first.", f"Run `rsd models pull {entry.name}`.")
-    return path.with_name(f"{path.stem}.head.safetensors") if path else None
+    return head_beside(path) if path else None
 
 
 def find_model(name: str, access: Access) -> FoundModel:

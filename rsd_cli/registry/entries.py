@@ -18,7 +18,7 @@ from rsd_cli.registry.names import RULE, is_valid_name, suggestion, total_size
 
 FAMILIES = ("judge", "confidence", "draft-head", "value-head", "marker", "genprm-direct")
 WITHOUT_MODEL = frozenset({"confidence"})
-WITH_HEAD = frozenset({"value-head", "draft-head"})
+WITH_HEAD = frozenset({"value-head", "draft-head"})  # nothing without one
 LAYOUTS = {  # of published models; `rewards` has one for each
     "value-head": ("skywork", "qwen-prm", "trl", "reasoneval"),
     "marker": ("math-shepherd", "rlhflow", "versaprm", "math-psa"),

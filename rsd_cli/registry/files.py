@@ -1,4 +1,4 @@
-"""Where models.yaml files are looked for, and what is at a path. Reads none of them."""
+"""Where models.yaml files and converted heads are looked for, and what is at a path. Reads none of them."""
 
 from __future__ import annotations
 
@@ -39,6 +39,11 @@ def file_size(path: Path) -> int | None:
     except (OSError, ValueError):  # Path.is_file raises some of them, depending on Python's version
         return None
     return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def head_beside(gguf: Path) -> Path:
+    """Where the head of a converted GGUF is."""
+    return gguf.with_name(f"{gguf.stem}.head.safetensors")
 
 
 def packed_file() -> Path:

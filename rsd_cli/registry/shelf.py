@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rsd_cli.errors import UsageError
 from rsd_cli.registry.entries import ConvertSource
-from rsd_cli.registry.files import file_size, kind_at
+from rsd_cli.registry.files import file_size, head_beside, kind_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +72,7 @@ class Shelf:
 
     def _all(self, entry: ModelEntry) -> Iterator[Path]:
         own = self.file(entry)
-        heads = [own.with_name(f"{own.stem}.head.safetensors")] if _is_made_here(entry) else []
+        heads = [head_beside(own)] if _is_made_here(entry) else []
         yield from (path for path in (own, *heads) if os.path.lexists(path))
         if kind_at(own.parent) == "folder":
             yield from list(own.parent.glob(glob.escape(own.name) + ".*"))
