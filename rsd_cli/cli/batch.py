@@ -251,10 +251,7 @@ def _format(name: str) -> Format:
     from rsd_cli.batch.answers import Format
 
     formats: tuple[Format, ...] = get_args(Format)
-    form = next((known for known in formats if known == name), None)
-    if form is None:
-        raise UsageError(f"--format {name!r} is unknown.", f"Choose one of {', '.join(formats)}.")
-    return form
+    return options.one_of("--format", name, formats)
 
 
 def _shard(text: str) -> Shard:

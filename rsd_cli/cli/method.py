@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from rsd_cli.cli.options import one_of
 from rsd_cli.decoding.strategies import STRATEGIES, check_sampling, check_speculative, parse
 from rsd_cli.decoding.weighting import heeds_threshold, weight_of
 from rsd_cli.errors import UsageError
@@ -112,8 +113,8 @@ def method_of(wishes: Wishes) -> Method:
         )
     if wishes.speculative:
         check_speculative(strategy, "--speculative")
-    share_per = _share_per(wishes.share_per or SHARED[0])
-    aggregate = _aggregate(wishes.aggregate or AGGREGATES[0])
+    share_per = one_of("--share-per", wishes.share_per or SHARED[0], SHARED)
+    aggregate = one_of("--aggregate", wishes.aggregate or AGGREGATES[0], AGGREGATES)
     _check_meaning(strategy, wishes)
     return Method(strategy, wishes, share_per, aggregate)
 
@@ -161,17 +162,3 @@ def _means_nothing(option: str, strategy: Strategy, others: list[str]) -> UsageE
         f"{option} means nothing with --strategy {strategy}.",
         f"Leave it out; it is for {', '.join(others)}.",
     )
-
-
-def _share_per(text: str) -> Literal["run", "problem"]:
-    known = next((each for each in SHARED if each == text), None)
-    if known is None:
-        raise UsageError(f"--share-per {text[:50]!r} is unknown.", f"Choose one of {', '.join(SHARED)}.")
-    return known
-
-
-def _aggregate(text: str) -> Aggregate:
-    known = next((each for each in AGGREGATES if each == text), None)
-    if known is None:
-        raise UsageError(f"--aggregate {text[:50]!r} is unknown.", f"Choose one of {', '.join(AGGREGATES)}.")
-    return known

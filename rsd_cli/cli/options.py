@@ -1,11 +1,18 @@
-"""Options that several commands share."""
+"""Options that several commands share, and how one is refused that is none of a few words."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
+
+from rsd_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+Word = TypeVar("Word", bound=str)
 
 DEFAULT_TRIO = "starter"
 
@@ -117,3 +124,11 @@ TalkMaxSteps = Annotated[
 ]
 TalkSeed = Annotated[int | None, typer.Option("--seed", help="Seed for temperatures above 0; at first 0.")]
 NoLog = Annotated[bool, typer.Option("--no-log", help="Keep nothing of this conversation on disk.")]
+
+
+def one_of(option: str, text: str, known: Collection[Word]) -> Word:
+    """The known word that was given."""
+    word = next((each for each in known if each == text), None)
+    if word is None:
+        raise UsageError(f"{option} {text[:50]!r} is unknown.", f"Choose one of {', '.join(known)}.")
+    return word

@@ -53,9 +53,7 @@ def score(
     from rsd_cli.engine.llama import DecodeAborted
     from rsd_cli.rewards.families import AGGREGATES
 
-    how = next((known for known in AGGREGATES if known == aggregate), None)
-    if how is None:
-        raise UsageError(f"--aggregate {aggregate!r} is unknown.", f"Choose one of {', '.join(AGGREGATES)}.")
+    how = options.one_of("--aggregate", aggregate, AGGREGATES)
     solutions = list(read_solutions(_read(file), file))
     found = setup.find_prm(prm, setup.Access(models, offline, yes=yes, color=not no_color))
     shape = Shape(ctx, min(seats, len(solutions)), threads=threads, gpu_layers=setup.parse_layers(gpu_layers))

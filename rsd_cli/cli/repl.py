@@ -17,6 +17,7 @@ from rsd_cli.chat import settings as keys
 from rsd_cli.chat.commands import COMMANDS, SHOWN, parse, whole_number
 from rsd_cli.chat.saving import load, save
 from rsd_cli.cli.conversing import NEARLY_FULL
+from rsd_cli.cli.options import one_of
 from rsd_cli.cli.question import MAX_BYTES, read_file
 from rsd_cli.display import chat as shown
 from rsd_cli.display.consoles import show_error
@@ -183,9 +184,7 @@ class Repl:
             self._show("settings")
 
     def _show(self, argument: str) -> None:
-        what = argument or "settings"
-        if what not in SHOWN:
-            raise UsageError(f"/show {what!r} is unknown.", f"Choose one of {', '.join(SHOWN)}.")
+        what = one_of("/show", argument or "settings", SHOWN)
         rows = {"settings": self._settings, "trio": self._trio, "context": self._context}[what]()
         shown.pairs(self.talk.screen.console, rows)
 

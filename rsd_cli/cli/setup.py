@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
+from rsd_cli.cli.options import one_of
 from rsd_cli.errors import ModelError, UsageError
 from rsd_cli.records import Role
 
@@ -294,9 +295,7 @@ def check_kv_type(name: str) -> str:
     """A KV cache type that llama.cpp has."""
     from rsd_cli.engine.context import KV_TYPES
 
-    if name not in KV_TYPES:
-        raise UsageError(f"--kv-type {name!r} is unknown.", f"Choose one of {', '.join(KV_TYPES)}.")
-    return name
+    return one_of("--kv-type", name, KV_TYPES)
 
 
 def make_sampling(declared: dict[str, Any], **asked: float | None) -> Sampling:
