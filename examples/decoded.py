@@ -27,6 +27,7 @@ from rsd_cli.decoding.strategies import STRATEGIES
 from rsd_cli.decoding.trajectory import Problem, Settings
 from rsd_cli.engine.context import Context
 from rsd_cli.engine.memory import Memory
+from rsd_cli.records import ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -106,7 +107,7 @@ def main() -> None:
     parser.add_argument("-n", "--max-tokens", type=int, default=160)
     args = parser.parse_args()
     access = setup.Access()
-    cast = setup.find(setup.Choice(args.trio, prm=args.prm), access, ("draft", "target", "prm")).trio
+    cast = setup.find(setup.Choice(args.trio, prm=args.prm), access, ROLES).trio
     loaded = LoadedTrio(cast.models, cast.prm, Shape(n_seats=args.seats), lambda: False)
     loaded.load_all()
     tasks = read_questions(args.questions, args.rows, need_gold=False)

@@ -18,6 +18,8 @@ Role = Literal["draft", "target", "prm"]
 Author = Literal["draft", "target"]
 EndedBy = Literal["eog", "max_tokens", "max_steps", "context", "timeout", "interrupted", "error"]
 
+ROLES: tuple[Role, ...] = get_args(Role)
+
 
 @dataclass(frozen=True)
 class Rejected:
@@ -239,5 +241,5 @@ class Record:
 
 
 def _gather_roles(timings: dict[str, Any]) -> dict[str, Any]:
-    own = {key: value for key, value in timings.items() if key not in get_args(Role)}
-    return own | {"roles": {key: value for key, value in timings.items() if key in get_args(Role)}}
+    own = {key: value for key, value in timings.items() if key not in ROLES}
+    return own | {"roles": {key: value for key, value in timings.items() if key in ROLES}}

@@ -12,7 +12,7 @@ from rsd_cli.evaluation.grader import is_right
 from rsd_cli.evaluation.grading import gsm8k_gold
 from rsd_cli.evaluation.verdict import make_verdict, spent_tariff
 from rsd_cli.evaluation.workload import Workload
-from rsd_cli.records import RoleTime, Usage
+from rsd_cli.records import ROLES, RoleTime, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,7 +177,7 @@ class Tally:
         self.steps.add(record)
         for role, used in record.usage.items():
             self.usage[role] = self.usage.get(role, Usage()) + used
-        for part in ("draft", "target", "prm", "target_only"):
+        for part in (*ROLES, "target_only"):
             self.flops[part] = self.flops.get(part, 0.0) + (getattr(record.flops, part) or 0.0)
         self.compared += record.flops.total if record.flops.target_only is not None else 0.0
 
@@ -215,7 +215,7 @@ class Tally:
     def summary(self) -> dict[str, Any]:
         """What `--summary` writes."""
         seconds, steps = self.clock() - self.started, self.steps
-        compute = sum(self.flops.get(role, 0.0) for role in ("draft", "target", "prm"))
+        compute = sum(self.flops.get(role, 0.0) for role in ROLES)
         verdict = self.verdict()
         return {
             "rows": {

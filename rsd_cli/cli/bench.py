@@ -6,7 +6,7 @@ import json
 import sys
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -51,6 +51,7 @@ def bench(
     from rsd_cli.cli.interrupt import Interrupt
     from rsd_cli.engine.llama import DecodeAborted
     from rsd_cli.evaluation.speed import Effort
+    from rsd_cli.records import ROLES  # its dataclasses take a tenth of what help costs
 
     chosen = _chosen_roles(roles)
     counts = _seat_counts(seats or ("1" if quick else "1,4,16"))
@@ -61,7 +62,7 @@ def bench(
     )
     access = setup.Access(models, offline, yes=yes)
     layers = setup.parse_layers(gpu_layers)
-    cast = setup.find(setup.Choice(trio, draft, target, prm), access, _all_roles()).trio
+    cast = setup.find(setup.Choice(trio, draft, target, prm), access, ROLES).trio
     files = cast.models
 
     result: dict[str, Any] = {"trio": trio, "prm": cast.prm.name, "quick": quick, "rsd_vs_parts": None}
@@ -92,19 +93,14 @@ class Plan:
     aborted: Callable[[], bool]
 
 
-def _all_roles() -> tuple[Role, ...]:
-    from rsd_cli.records import Role  # its dataclasses take a tenth of what help costs
-
-    return get_args(Role)
-
-
 def _chosen_roles(text: str) -> list[Role]:
-    known = _all_roles()
+    from rsd_cli.records import ROLES
+
     names = [name.strip() for name in text.split(",")]
     for name in names:
-        if name not in known:
-            raise UsageError(f"--roles names {name!r}.", f"The roles are {', '.join(known)}.")
-    return [role for role in known if role in names]
+        if name not in ROLES:
+            raise UsageError(f"--roles names {name!r}.", f"The roles are {', '.join(ROLES)}.")
+    return [role for role in ROLES if role in names]
 
 
 def _seat_counts(text: str) -> list[int]:

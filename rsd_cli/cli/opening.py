@@ -15,6 +15,7 @@ from rsd_cli.cli.method import Wishes, going_on, method_of
 from rsd_cli.cli.options import DEFAULT_TRIO
 from rsd_cli.cli.trio import LoadedTrio
 from rsd_cli.decoding.prompts import MATHS
+from rsd_cli.decoding.strategies import ALL
 from rsd_cli.decoding.trajectory import Settings
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from rsd_cli.cli.screen import Screen
     from rsd_cli.cli.trio import Shape
     from rsd_cli.cli.warm import FoundTrio
-    from rsd_cli.records import Role
-
-ALL: tuple[Role, ...] = ("draft", "prm", "target")
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import sys
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from rsd_cli.cli.options import one_of
 from rsd_cli.errors import ModelError, UsageError
-from rsd_cli.records import Role
+from rsd_cli.records import ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from rsd_cli.cli.warm import FoundModel, FoundTrio
     from rsd_cli.engine.sampling import Sampling
+    from rsd_cli.records import Role
     from rsd_cli.registry.entries import ModelEntry, PrmEntry
     from rsd_cli.registry.part import Progress
     from rsd_cli.registry.schema import Registry
@@ -264,17 +265,16 @@ def _agree(missing: list[ModelEntry], access: Access) -> None:
 
 def parse_layers(text: str) -> dict[Role, int]:
     """`--gpu-layers`: a number for all roles, or ROLE=N pairs separated by commas."""
-    roles: tuple[Role, ...] = get_args(Role)
     if not text:
         return {}
     if "=" not in text:
-        return dict.fromkeys(roles, _layer_count(text))
+        return dict.fromkeys(ROLES, _layer_count(text))
     layers: dict[Role, int] = {}
     for pair in text.split(","):
         name, _, count = pair.partition("=")
-        role = next((role for role in roles if role == name.strip()), None)
+        role = next((role for role in ROLES if role == name.strip()), None)
         if role is None:
-            raise UsageError(f"--gpu-layers names the role {name!r}.", f"The roles are {', '.join(roles)}.")
+            raise UsageError(f"--gpu-layers names the role {name!r}.", f"The roles are {', '.join(ROLES)}.")
         layers[role] = _layer_count(count)
     return layers
 

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import rsd_cli
 from rsd_cli.decoding.answer import final_answer
-from rsd_cli.records import Flops, Record, RoleTime, Timings, Usage
+from rsd_cli.records import ROLES, Flops, Record, RoleTime, Timings, Usage
 
 if TYPE_CHECKING:
     from rsd_cli.decoding.runner import Finished
     from rsd_cli.engine.llama import Model
     from rsd_cli.records import ModelId, Role
-
-ROLES: tuple[Role, ...] = ("draft", "target", "prm")
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from rich.text import Text
 from rsd_cli.display.latex import formula, readable
 from rsd_cli.display.sanitise import visible
 from rsd_cli.display.steps import COLOURS, LETTERS, counted
+from rsd_cli.records import ROLES
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rsd_cli.records import Author, EndedBy, Record, Role
+    from rsd_cli.records import Author, EndedBy, Record
 
-_ROLES: tuple[Role, ...] = ("draft", "target", "prm")
 _AUTHORS: tuple[Author, ...] = ("draft", "target")
 _LABELS = 11  # cells that the labels of the summary take
 _STRIP = 60  # cells of the strip that shows who wrote what, at most
@@ -128,7 +128,7 @@ def _discarded(record: Record) -> str:
 def _times(record: Record) -> Text:
     shown = Text(f"{duration(record.timings.total_ms)}  ")
     parts = [f"load {duration(record.timings.load_ms)}"]
-    for role in _ROLES:
+    for role in ROLES:
         if role in record.timings.roles:
             spent = record.timings.roles[role]
             parts.append(f"{role} {duration(spent.prompt_ms + spent.decode_ms)}")

@@ -12,7 +12,7 @@ from rich.text import Text
 from rsd_cli.display import steps
 from rsd_cli.display.answer import duration
 from rsd_cli.display.sanitise import visible
-from rsd_cli.records import Usage, total
+from rsd_cli.records import ROLES, Usage, total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     Wrapped = Callable[[Console], Text]
 
-ROLES: tuple[Role, ...] = ("draft", "target", "prm")
 WIDE = 100  # columns from which on two texts stand side by side
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from rsd_cli.errors import UsageError
-from rsd_cli.records import Role, RoleTime, Usage
+from rsd_cli.records import ROLES, RoleTime, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from rsd_cli.records import Candidate, Record, Rejected, Step
+    from rsd_cli.records import Candidate, Record, Rejected, Role, Step
 
-ROLES: tuple[Role, ...] = get_args(Role)
 SUFFIXES = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
 

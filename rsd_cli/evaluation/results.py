@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from rsd_cli.engine.pace import Pace
 from rsd_cli.errors import OutputError, UsageError
 from rsd_cli.evaluation.accounts import StrategyRun
-from rsd_cli.evaluation.costs import ROLES, projected
+from rsd_cli.evaluation.costs import projected
 from rsd_cli.evaluation.runs import Circumstances, Evaluation, TaskRun, relative_compute
 from rsd_cli.evaluation.samples import read_samples, set_hash
 from rsd_cli.output import write_whole
+from rsd_cli.records import ROLES
 from rsd_cli.registry.files import kind_at
 from rsd_cli.strictjson import read_object
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from rsd_cli.errors import UsageError
+from rsd_cli.records import ROLES
 from rsd_cli.registry import references, strictyaml
 from rsd_cli.registry.entries import (
     ConvertSource,
@@ -69,7 +70,7 @@ def _add(document: Document, registry: Registry, mentions: list[_Reference]) -> 
     registry.prms.update({prm.name: prm.declared_in(document.path) for prm in prms})
     trios = _add_entries(document, "trios", sections, TrioEntry, registry.trios)
     mentions.extend(_mention(document, "prms", prm.name, "model", prm.model) for prm in prms if prm.model)
-    for role in ("draft", "target", "prm"):
+    for role in ROLES:
         mentions.extend(_mention(document, "trios", t.name, role, getattr(t, role)) for t in trios)
 
 
