@@ -68,13 +68,14 @@ def measure_question(plan: Plan, speeds: dict[Role, list[Speed]]) -> dict[str, A
 
 def _tell_verdicts(rsd: Timed, alone: Timed, speeds: dict[Role, list[Speed]]) -> list[dict[str, Any]]:
     """For every number of seats that was measured; the question itself was answered in one."""
+    from rsd_cli.display.steps import counted
+
     counts = [speed.seats for speed in next(iter(speeds.values()))]
     told = []
     for seats in counts:
         verdict = _verdict(rsd, alone, speeds, seats)
         if verdict:
-            noun = "seat" if seats == 1 else "seats"
-            typer.echo(f"with {seats} {noun}: {' '.join(verdict.sentences)}")
+            typer.echo(f"with {counted(seats, 'seat')}: {' '.join(verdict.sentences)}")
             told.append({"seats": seats, **asdict(verdict), "sentences": list(verdict.sentences)})
     return told
 

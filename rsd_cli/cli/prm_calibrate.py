@@ -129,8 +129,10 @@ def calibrate(
 
 def _told(questions: Path, n: int) -> str:
     """On what a threshold was calibrated, for who finds it in the file."""
+    from rsd_cli.display.steps import counted
+
     name = questions.name.encode("utf-8", "replace").decode()
-    return f"{name}, {n} question{'' if n == 1 else 's'}, {time.strftime('%Y-%m-%d')}"
+    return f"{name}, {counted(n, 'question')}, {time.strftime('%Y-%m-%d')}"
 
 
 def _check_gradable(tasks: list[Task], *, need: bool) -> None:

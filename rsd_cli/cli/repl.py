@@ -21,6 +21,7 @@ from rsd_cli.cli.options import one_of
 from rsd_cli.cli.question import MAX_BYTES, read_file
 from rsd_cli.display import chat as shown
 from rsd_cli.display.consoles import show_error
+from rsd_cli.display.steps import counted
 from rsd_cli.errors import RSDError, UsageError
 
 if TYPE_CHECKING:
@@ -207,7 +208,8 @@ class Repl:
             (room.role, f"{room.used:,} of {room.n_ctx:,} tokens, {room.share:.0%}")
             for room in self.talk.rooms
         ]
-        return [("conversation", f"{self.talk.kept.id}, {len(self.talk.conversation.turns)} turns"), *rooms]
+        turns = counted(len(self.talk.conversation.turns), "turn")
+        return [("conversation", f"{self.talk.kept.id}, {turns}"), *rooms]
 
     def _steps(self, _argument: str) -> None:
         shown.all_steps(self.talk.screen.console, self.talk.last())
@@ -241,7 +243,9 @@ class Repl:
         n = whole_number(argument, "compact", turns) if argument else self.talk.turns_to_drop()
         self.talk.drop(n)
         self.talk.measure()
-        self._say(f"Dropped the {n} oldest of {turns} turns; the system prompt stays. The rest is read anew.")
+        self._say(
+            f"Dropped the {n} oldest of {counted(turns, 'turn')}; the system prompt stays. The rest is read anew."
+        )
 
     def _save(self, argument: str) -> None:
         save(self.talk.kept, Path(argument).expanduser())
@@ -251,12 +255,13 @@ class Repl:
         kept = load(Path(argument).expanduser())
         self.talk.replace_by(kept.conversation, kept.settings)
         self.talk.measure()
-        self._say(f"{len(kept.conversation.turns)} turns from {argument}.")
+        self._say(f"{counted(len(kept.conversation.turns), 'turn')} from {argument}.")
 
     def _read(self, argument: str) -> None:
         if argument:
             self.file = read_file(argument)
-            self._say(f"{self.file.count(chr(10)) + 1:,} lines of {argument} go before your next question.")
+            lines = counted(self.file.count("\n") + 1, "line")
+            self._say(f"{argument} goes before your next question: {lines}.")
         elif self.file:
             self._drop_file()
         else:

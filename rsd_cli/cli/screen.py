@@ -63,8 +63,11 @@ class Screen:
         """The answer to stdout; steps that got no reward are worth a word."""
         n = unrewarded(record)
         if n and not self.quiet:
-            word = "steps" if n > 1 else "step"
-            typer.echo(f"The PRM gave no reward for {n} {word}; the target wrote them.", err=True)
+            from rsd_cli.display.steps import counted
+
+            written = "it" if n == 1 else "them"
+            told = f"The PRM gave no reward for {counted(n, 'step')}; the target wrote {written}."
+            typer.echo(told, err=True)
         if self.as_json:
             if isinstance(sys.stdout, io.TextIOWrapper):
                 # Whatever the terminal speaks, JSON is UTF-8; half a character is an escape.

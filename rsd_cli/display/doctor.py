@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from rsd_cli.display.sanitise import visible
+from rsd_cli.display.steps import counted
 from rsd_cli.registry.memory import DEFAULT_CTX
 from rsd_cli.registry.names import size_text
 
@@ -132,14 +133,10 @@ def _cpu(report: Report) -> list[Field]:
     return [
         Field("processor", cpu.description),
         Field(
-            "usable", f"{_count(cpu.usable_cores, 'core')}, {_count(cpu.usable_threads, 'hardware thread')}"
+            "usable", f"{counted(cpu.usable_cores, 'core')}, {counted(cpu.usable_threads, 'hardware thread')}"
         ),
-        Field("rsd takes", f"{_count(cpu.usable_cores, 'thread')} unless --threads says otherwise"),
+        Field("rsd takes", f"{counted(cpu.usable_cores, 'thread')} unless --threads says otherwise"),
     ]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def _threading(report: Report) -> list[Field]:

@@ -135,6 +135,16 @@ def test_a_turn_is_answered_behind_the_turns_that_remain(tmp_path, capsys):
     capsys.readouterr()
 
 
+def test_one_turn_is_called_one(tmp_path, capsys):
+    repl, place, text = Repl(talking(tmp_path / "talk.jsonl")), tmp_path / "talk.md", tmp_path / "text.txt"
+    text.write_text("a line")
+    for line in ("one", "/show context", f"/save {place}", f"/load {place}", "/compact 1", f"/read {text}"):
+        repl._take(line)
+    said = " ".join(capsys.readouterr().err.split())
+    for words in (", 1 turn ", "1 turn from", "Dropped the 1 oldest of 1 turn;", "question: 1 line."):
+        assert words in said
+
+
 @pytest.mark.parametrize("name", ["talk.md", "talk.jsonl"])
 def test_what_is_saved_after_any_order_is_loaded_into_another_conversation(tmp_path, name):
     first, second = talking(tmp_path / "first.jsonl"), talking(tmp_path / "second.jsonl")
