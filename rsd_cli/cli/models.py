@@ -11,7 +11,8 @@ import typer
 from rsd_cli.cli import options
 
 if TYPE_CHECKING:
-    from rsd_cli.registry.schema import ModelEntry, Registry
+    from rsd_cli.registry.entries import ModelEntry
+    from rsd_cli.registry.schema import Registry
     from rsd_cli.registry.store import Store, Verification
 
 app = typer.Typer(help="Model files: list, show, pull, verify, remove.", no_args_is_help=True)

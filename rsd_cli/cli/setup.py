@@ -298,8 +298,8 @@ def check_kv_type(name: str) -> str:
     return one_of("--kv-type", name, KV_TYPES)
 
 
-def make_sampling(declared: dict[str, Any], **asked: float | None) -> Sampling:
-    """The trio's sampling with what was asked for on the command line."""
+def make_sampling(declared: dict[str, Any], temperature: float | None = None) -> Sampling:
+    """The trio's sampling, at another temperature where one was asked for."""
     from rsd_cli.engine.sampling import Sampling
 
-    return Sampling(**declared | {key: value for key, value in asked.items() if value is not None})
+    return Sampling(**declared | ({} if temperature is None else {"temperature": temperature}))

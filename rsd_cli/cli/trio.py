@@ -93,15 +93,13 @@ class Shape:
 class LoadedTrio:
     """Engines by role. `engine` waits for a role that is still loading; `load` begins one without waiting.
 
-    A PRM that is a head on the draft's own file has no model of its own here. `system` is what it was trained
-    to see before a question.
+    A PRM that is a head on the draft's own file has no model of its own here.
     """
 
     models: dict[Role, FoundModel]
     prm: PrmSpec | None
     shape: Shape
     aborted: Callable[[], bool]
-    system: str = MATHS
     is_paused: Callable[[], bool] = lambda: False  # ends a decode like `aborted`, but no loading
     on_loading: Callable[[Role, str], None] = lambda _role, _name: None
     _renderer: Renderer = field(default_factory=Renderer)
@@ -291,7 +289,8 @@ class LoadedTrio:
         if spec.family == "confidence":
             return Confidence()
         model, head = self.engine(self.critic).model, head_of(spec)
-        reader = make_reader(spec, model, self.template(self.critic), self.system, head)
+        # MATHS is what a head was trained to see before a question.
+        reader = make_reader(spec, model, self.template(self.critic), MATHS, head)
         if head is not None:
             self._check(head)
         return reader

@@ -38,16 +38,14 @@ OPENING, CLOSING = "([{", ")]}"
 class Grade:
     """How an answer did.
 
-    `extracted` is the final answer as it stands in the text, of a multiple choice its letter. `truncated` says that
-    the text was cut short; one that nevertheless has a boxed answer is graded by it, all others have the outcome
-    "truncated". "empty": there is no answer; "unparsable": what there is can't be read; "timeout": comparing it
-    took too long or too much memory.
+    `extracted` is the final answer as it stands in the text, of a multiple choice its letter. "truncated": the text
+    was cut short and has no boxed answer; one that has is graded by it. "empty": there is no answer; "unparsable":
+    what there is can't be read; "timeout": comparing it took too long or too much memory.
     """
 
     right: bool
     extracted: str | None
     outcome: Outcome
-    truncated: bool = False
 
 
 class Grader:
@@ -81,11 +79,11 @@ class Grader:
         truncated = ended_by != "eog"
         extracted = extract(answer, answer_type, boxed_only=truncated)
         if not extracted:
-            return Grade(False, None, "truncated" if truncated else "empty", truncated)
+            return Grade(False, None, "truncated" if truncated else "empty")
         if answer_type == "choice":
             extracted = letter_of_box(extracted, choices) or extracted
         outcome = self.compare(extracted, gold, answer_type, choices)
-        return Grade(outcome == "right", extracted, outcome, truncated)
+        return Grade(outcome == "right", extracted, outcome)
 
     def is_right(self, answer: str, gold: str, ended_by: EndedBy = "eog") -> bool:
         """Whether a text has the gold answer: by quick rules, but for a formula."""

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from rsd_cli.registry.schema import ModelEntry, Registry
+    from rsd_cli.registry.entries import ModelEntry
+    from rsd_cli.registry.schema import Registry
     from rsd_cli.registry.store import Store
 
 Verdict: TypeAlias = Literal["yes", "no", "unknown"]

@@ -100,16 +100,16 @@ def gpu_memory(devices: Iterable[Device | DeviceMemory]) -> int | None:
     return sum(gpus) if gpus else None
 
 
-def available_memory(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int | None:
+def available_memory() -> int | None:
     """Bytes that can still be used, within container's and process's limits; None where the system does not tell."""
     if not sys.platform.startswith("linux"):
         return None
     try:
-        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        fields = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
         free = int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return None
-    return min(free, _container_room(cgroup, free), address_room(free))
+    return min(free, _container_room(free), address_room(free))
 
 
 def address_room(otherwise: int) -> int:
@@ -125,12 +125,12 @@ def address_room(otherwise: int) -> int:
     return max(0, limit - used)
 
 
-def _container_room(cgroup: Path, otherwise: int) -> int:
+def _container_room(otherwise: int) -> int:
     """What a cgroup v2 memory limit leaves; file cache that can be dropped counts as used, so be lenient."""
     try:
-        limit = (cgroup / "memory.max").read_text().strip()
-        used = int((cgroup / "memory.current").read_text())
-        stat = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+        limit = (CGROUP / "memory.max").read_text().strip()
+        used = int((CGROUP / "memory.current").read_text())
+        stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):
         return otherwise
     return otherwise if limit == "max" else int(limit) - used + int(stat.get("file", 0))

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from rsd_cli.errors import UsageError
 from rsd_cli.registry import references
-from rsd_cli.registry.entries import ModelEntry, PrmEntry, Sampling, TrioEntry
+from rsd_cli.registry.entries import PrmEntry
 from rsd_cli.registry.names import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ModelEntry", "PrmEntry", "Registry", "Sampling", "TrioEntry"]
+    from rsd_cli.registry.entries import ModelEntry, TrioEntry
 
 JUDGE_THRESHOLD = 0.7
 HEAD_THRESHOLD = 0.5  # more likely good than not: what `rsd prm train` makes is a probability

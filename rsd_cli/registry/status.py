@@ -11,7 +11,8 @@ from rsd_cli.registry.names import total_size
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rsd_cli.registry.schema import ModelEntry, Registry
+    from rsd_cli.registry.entries import ModelEntry
+    from rsd_cli.registry.schema import Registry
     from rsd_cli.registry.store import Store
 
 

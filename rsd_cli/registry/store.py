@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from rsd_cli.registry.entries import ModelEntry
 
-__all__ = ["Progress", "Store", "Verification"]
-
 
 @dataclass(frozen=True)
 class Verification:
