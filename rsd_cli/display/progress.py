@@ -1,6 +1,6 @@
 """How far downloads and checks are, on stderr: a bar on a terminal, else a plain line every 5 s or 5 %.
 
-Is called by the model store and knows nothing about it.
+Is called by the model store, and knows nothing of it but how it calls.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from rich.progress import (
     BarColumn,
@@ -22,6 +22,7 @@ from rich.progress import (
 
 from rsd_cli.display.consoles import stderr_console
 from rsd_cli.display.sanitise import visible
+from rsd_cli.registry import part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,30 +36,19 @@ LINE_PERCENT = 5
 QUIETEST_SECONDS = 0.5
 
 
-class Report(Protocol):
-    """What the model store calls; phases are those of its own `Progress`."""
-
-    def __call__(self, name: str, phase: str, done: int, total: int | None) -> None:
-        """Done and total are bytes."""
-
-
 @contextlib.contextmanager
 def transfer_progress(
     console: Console | None = None, *, quiet: bool = False, color: bool = True
-) -> Iterator[Report]:
+) -> Iterator[part.Progress]:
     """Show progress while the block runs; nothing of it stays on a terminal."""
     console = console or stderr_console(color=color)
     if quiet:
-        yield _nothing
+        yield part.silent
     elif not console.is_interactive:  # FORCE_COLOR makes a terminal of a file
         yield _Lines(console)
     else:
         with Progress(*_columns(console.width), console=console, transient=True) as progress:
             yield _Bars(progress)
-
-
-def _nothing(name: str, phase: str, done: int, total: int | None) -> None:
-    """Progress for nobody."""
 
 
 def _columns(width: int) -> list[ProgressColumn]:
