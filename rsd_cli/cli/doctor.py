@@ -12,8 +12,9 @@ import typer
 from rsd_cli.cli import options
 
 if TYPE_CHECKING:
+    from rsd_cli.engine.llama import Device
     from rsd_cli.errors import UsageError
-    from rsd_cli.registry.environment import Build, Cpu, DeviceMemory, Problem, Report
+    from rsd_cli.registry.environment import Build, Cpu, Problem, Report
     from rsd_cli.registry.fitness import Room, TrioFacts
     from rsd_cli.registry.schema import Registry
 
@@ -99,7 +100,7 @@ def _trios(registry: Registry, names: list[str] | None, ctx: int, room: Room) ->
     return tuple(trio_facts(name, registry, store, ctx, room) for name in names or registry.trios)
 
 
-def _engine() -> tuple[Build | None, tuple[DeviceMemory, ...], Problem | None]:
+def _engine() -> tuple[Build | None, tuple[Device, ...], Problem | None]:
     """What llama.cpp says about itself, or why it cannot be asked."""
     from rsd_cli.registry.environment import Problem
 
@@ -111,19 +112,20 @@ def _engine() -> tuple[Build | None, tuple[DeviceMemory, ...], Problem | None]:
         return None, (), Problem(reason[:LONGEST_REASON], _how_to_reinstall())
 
 
-def _devices() -> tuple[DeviceMemory, ...]:
+def _devices() -> tuple[Device, ...]:
     """All devices. ggml calls all of the CPU's memory free, so that figure comes from the system."""
+    from dataclasses import replace
+
     from rsd_cli.engine import llama
-    from rsd_cli.registry.environment import DeviceMemory
     from rsd_cli.registry.memory import available_memory
 
     return tuple(
-        DeviceMemory(d.name, d.description, available_memory() if d.name == "CPU" else d.free, d.total)
-        for d in llama.devices()
+        replace(device, free=available_memory()) if device.name == "CPU" else device
+        for device in llama.devices()
     )
 
 
-def _build(devices: tuple[DeviceMemory, ...]) -> Build:
+def _build(devices: tuple[Device, ...]) -> Build:
     from rsd_cli.engine import llama
     from rsd_cli.registry.environment import Build, features
 
@@ -187,7 +189,7 @@ def _system() -> str:
     return ", ".join(filter(None, [distribution, kernel, platform.machine(), " ".join(platform.libc_ver())]))
 
 
-def _cpu(devices: tuple[DeviceMemory, ...]) -> Cpu:
+def _cpu(devices: tuple[Device, ...]) -> Cpu:
     import platform
 
     from rsd_cli.engine.cores import usable_cores

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -41,12 +40,11 @@ def show_error(error: RSDError, *, color: bool = True) -> None:
 
 
 def _console(file: TextIO, *, color: bool) -> Console:
-    is_coloured = color and not os.environ.get("NO_COLOR")
     # FORCE_COLOR asks for colour in a file, not for cursor movements in it.
     may_animate = None if file.isatty() else False
     return Console(
         file=file,
-        no_color=not is_coloured,
+        no_color=not color or None,  # None: as NO_COLOR says
         force_interactive=may_animate,
         highlight=False,
         markup=False,

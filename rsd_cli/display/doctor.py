@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from rsd_cli.registry.environment import Build, DeviceMemory, Place, Places, Report, Setting
+    from rsd_cli.engine.llama import Device
+    from rsd_cli.registry.environment import Build, Place, Places, Report, Setting
     from rsd_cli.registry.fitness import MemoryFit, TrioFacts, Verdict, Vocabularies
 
 GOOD, BAD, OPEN = "green", "red", "yellow"
@@ -121,7 +122,7 @@ def _no_devices() -> list[Field]:
     return [Field("unknown", "since llama.cpp cannot be asked")]
 
 
-def _device(device: DeviceMemory) -> str:
+def _device(device: Device) -> str:
     if not device.total:
         return f"{device.description}, no memory of its own"
     free = "unknown" if device.free is None else size_text(device.free)

@@ -207,11 +207,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Device:
-    """A device that ggml can compute on; memory in bytes."""
+    """A device that ggml can compute on; memory in bytes, None where nobody tells how much is free."""
 
     name: str
     description: str
-    free: int
+    free: int | None
     total: int
 
 

@@ -18,6 +18,7 @@ from rsd_cli.registry.files import file_size, registry_files
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rsd_cli.engine.llama import Device
     from rsd_cli.registry.fitness import TrioFacts
     from rsd_cli.registry.store import Store
 
@@ -60,16 +61,6 @@ class Build:
     blas: bool
     openmp: bool
     amx_works: bool
-
-
-@dataclass(frozen=True)
-class DeviceMemory:
-    """A device that ggml computes on; None where nobody tells how much is free."""
-
-    name: str
-    description: str
-    free: int | None
-    total: int
 
 
 @dataclass(frozen=True)
@@ -116,7 +107,7 @@ class Report:
     versions: dict[str, str]
     build: Build | None
     engine_problem: Problem | None
-    devices: tuple[DeviceMemory, ...]
+    devices: tuple[Device, ...]
     available_memory: int | None
     cpu: Cpu
     openmp: tuple[Setting, ...]

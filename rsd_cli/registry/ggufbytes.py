@@ -5,6 +5,7 @@ Arrays are walked, not kept, unless they are short numbers. Whether the values m
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 from dataclasses import dataclass, field
@@ -56,10 +57,7 @@ class Tensor:
     @property
     def values(self) -> int:
         """How many numbers it has."""
-        product = 1
-        for dim in self.shape:
-            product *= dim
-        return product
+        return math.prod(self.shape)
 
     @property
     def size(self) -> int:

@@ -42,18 +42,22 @@ class Listing:
 
 
 def cached(source: HubSource) -> Path | None:
-    """The file in the local cache; a link that leads out of the cache is not followed."""
+    """The file in the local cache."""
+    link = _link(source)
+    # The shards of a split model find each other by name, which only the link has.
+    return link if link is None or SHARD.fullmatch(link.name) else link.resolve()
+
+
+def _link(source: HubSource) -> Path | None:
+    """The file in the local cache by its name there; a link that leads out of the cache is not followed."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from huggingface_hub import constants, try_to_load_from_cache
 
     found = try_to_load_from_cache(source.repo, source.file, revision=source.revision)
     if not isinstance(found, str):
         return None
-    resolved = Path(found).resolve()
-    if not resolved.is_relative_to(Path(constants.HF_HUB_CACHE).resolve()):
-        return None
-    # The shards of a split model find each other by name, which only the link has.
-    return Path(found) if SHARD.fullmatch(Path(found).name) else resolved
+    is_inside = Path(found).resolve().is_relative_to(Path(constants.HF_HUB_CACHE).resolve())
+    return Path(found) if is_inside else None
 
 
 def at_commit(source: HubSource) -> HubSource:
@@ -82,19 +86,10 @@ def address(source: HubSource) -> Address:
 
 
 def cached_directory(repo: str, commit: str, files: list[str]) -> Path | None:
-    """Where the local cache holds these files of a commit, if it holds them all."""
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
+    """Where the local cache holds these files of a commit's top folder, if it holds them all."""
     sources = [HubSource(kind="hf", repo=repo, revision=commit, file=file) for file in files]
-    if not all(cached(source) for source in sources):
-        return None
-    return (
-        Path(constants.HF_HUB_CACHE)
-        / repo_folder_name(repo_id=repo, repo_type="model")
-        / "snapshots"
-        / commit
-    )
+    places = {link.parent if link else None for link in map(_link, sources)}
+    return places.pop() if len(places) == 1 else None
 
 
 def dataset_commit(repo: str) -> str:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rsd_cli.engine.llama import Device
-    from rsd_cli.registry.environment import DeviceMemory
     from rsd_cli.registry.gguf import Header
 
 KV_BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}  # per value, scales included
@@ -94,7 +93,7 @@ def _offloaded(path: Path, layers: int) -> float:
     return min(1.0, layers / max(1, read_header(path).layers))
 
 
-def gpu_memory(devices: Iterable[Device | DeviceMemory]) -> int | None:
+def gpu_memory(devices: Iterable[Device]) -> int | None:
     """Free bytes of all devices with memory of their own; None where there is none."""
     gpus = [device.free or 0 for device in devices if device.name != "CPU" and device.total]
     return sum(gpus) if gpus else None
