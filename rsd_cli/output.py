@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rsd_cli.errors import DISK_FULL, OutputError, ResourceError, UsageError
 
@@ -48,6 +49,24 @@ def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; an empty one where none can be read."""
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def keep_json(path: Path, data: dict[str, Any]) -> None:
+    """Write what only saves time: not worth an error, nor a wait for the disk."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_text(json.dumps(data, indent=1))
+        fresh.replace(path)
 
 
 class LineFile:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rsd_cli.batch.answers import read_back, read_outcome
 from rsd_cli.batch.rows import number_of
 from rsd_cli.errors import OutputError, UsageError
-from rsd_cli.output import LineFile, write_whole
+from rsd_cli.output import LineFile, json_object, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,7 +136,7 @@ class Ledger(LineFile):
         try:
             self._have_alone()
         except BlockingIOError as error:
-            pid = (read_manifest(self.path) or {}).get("pid", "unknown")
+            pid = read_manifest(self.path).get("pid", "unknown")
             raise OutputError(
                 f"{self.path} is being written by another rsd batch (process {pid}).",
                 "Wait for it, or name another file.",
@@ -161,7 +161,7 @@ class Ledger(LineFile):
         super().append(line)
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
-        known = (read_manifest(self.path) or {}).get("settings")
+        known = read_manifest(self.path).get("settings")
         if not isinstance(known, dict):
             raise OutputError(
                 f"{self.path} is there already, but not {manifest_path(self.path).name} that says how it was made.",
@@ -227,13 +227,9 @@ def write_manifest(output: Path, settings: dict[str, Any], source: str, **more: 
     write_whole(manifest_path(output), [text.encode("utf-8", "backslashreplace")])
 
 
-def read_manifest(output: Path) -> dict[str, Any] | None:
-    """What is known of how an output file was made, None where nothing is."""
-    try:
-        known = json.loads(manifest_path(output).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return known if isinstance(known, dict) else None
+def read_manifest(output: Path) -> dict[str, Any]:
+    """What is known of how an output file was made; empty where nothing is."""
+    return json_object(manifest_path(output))
 
 
 def _lines_of(path: Path) -> Iterator[bytes]:

@@ -114,7 +114,7 @@ def read_parts(paths: Sequence[Path]) -> list[Part]:
 
 def _part(path: Path) -> Part:
     manifest = read_manifest(path)
-    if manifest is None or not isinstance(manifest.get("settings"), dict):
+    if not isinstance(manifest.get("settings"), dict):
         raise OutputError(f"{path} has no manifest beside it.", "Name files that rsd batch wrote.")
     settings = manifest["settings"]
     shard = SHARD.fullmatch(str(settings.get("shard", "1/1")))

@@ -8,13 +8,13 @@ only costs time.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rsd_cli
+from rsd_cli.output import json_object, keep_json
 from rsd_cli.registry.files import registry_files
 from rsd_cli.registry.verdicts import identity, sha256_of, store_directory
 from rsd_cli.rewards.spec import PrmSpec
@@ -65,7 +65,7 @@ class FoundTrio:
 def recall(trio: str, models_file: Path | None) -> FoundTrio | None:
     """What was kept for this trio, if its files and every models.yaml are as they were."""
     try:
-        kept = json.loads(_file().read_bytes())[trio]
+        kept = json_object(_file())[trio]
         if kept["stamp"] != _stamp(models_file, kept):
             return None
         models = {
@@ -85,13 +85,9 @@ def keep(trio: str, models_file: Path | None, found: FoundTrio) -> None:
     for model in kept["models"].values():
         model["path"] = str(model["path"])
     kept["prm"]["head"] = str(found.prm.head) if found.prm.head else None
-    with contextlib.suppress(OSError, ValueError):
-        everything = json.loads(_file().read_bytes()) if _file().exists() else {}
-        everything = everything if isinstance(everything, dict) else {}
-        everything[trio] = kept | {"stamp": _stamp(models_file, kept)}
-        fresh = _file().with_name(f"{_file().name}.{os.getpid()}.new")
-        fresh.write_text(json.dumps(everything, indent=1))
-        fresh.replace(_file())
+    with contextlib.suppress(OSError, ValueError):  # a file may be gone by now
+        kept["stamp"] = _stamp(models_file, kept)
+        keep_json(_file(), json_object(_file()) | {trio: kept})
 
 
 def _file() -> Path:

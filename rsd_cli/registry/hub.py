@@ -6,14 +6,13 @@ does not download: huggingface_hub does not resume across processes, so `ranged`
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from rsd_cli.errors import ModelError
+from rsd_cli.output import json_object, keep_json
 from rsd_cli.registry.entries import HubSource
 from rsd_cli.registry.files import file_size
 from rsd_cli.registry.names import SHARD
@@ -159,10 +158,10 @@ def _refused(repo: str, status: int) -> ModelError:
 
 def _remembered(repo: str, revision: str | None) -> Listing | None:
     """What an earlier look-up saw: all files that there were."""
+    seen = json_object(_memory(repo, revision))
     try:
-        seen = json.loads(_memory(repo, revision).read_bytes())
         return Listing(str(seen["revision"]), [HubFile(**file) for file in seen["files"]])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return None
 
 
@@ -184,14 +183,9 @@ def _hub_cache_listing(repo: str, revision: str | None) -> Listing | None:
 
 
 def _remember(repo: str, revision: str | None, listing: Listing) -> None:
-    """So that the same words work without network; not worth an error."""
-    path = _memory(repo, revision)
+    """So that the same words work without network."""
     data = {"revision": listing.revision, "files": [vars(file) for file in listing.files]}
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-        fresh.write_text(json.dumps(data))
-        fresh.replace(path)
+    keep_json(_memory(repo, revision), data)
 
 
 def _memory(repo: str, revision: str | None) -> Path:

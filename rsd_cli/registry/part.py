@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Protocol
 
 from rsd_cli.errors import DISK_FULL, OutputError, ResourceError
+from rsd_cli.output import json_object
 from rsd_cli.registry.names import size_text
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class Part:
 
     def wheels_done(self, origin: str) -> WheelsDone:
         """Where a source made of wheels can go on."""
-        notes = self._noted()
+        notes = json_object(self._notes)
         try:
             done = WheelsDone(int(notes["wheels"]), int(notes["size"]))
         except (ValueError, KeyError, TypeError):
@@ -176,18 +177,11 @@ class Part:
 
     def is_of(self, origin: str) -> bool:
         """Whether all that is there was noted to come from there."""
-        return self._noted().get("origin") == origin
+        return json_object(self._notes).get("origin") == origin
 
     def note_origin(self, origin: str) -> None:
         """Remember where all that follows comes from; before the first byte."""
         self._note({"origin": origin})
-
-    def _noted(self) -> dict[str, Any]:
-        try:
-            notes = json.loads(self._notes.read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return notes if isinstance(notes, dict) else {}
 
     def _note(self, note: dict[str, Any]) -> None:
         fresh = self._notes.with_name(self._notes.name + ".new")

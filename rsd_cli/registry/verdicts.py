@@ -5,12 +5,12 @@ A verdict is only as good as size, time stamp and inode; `rsd models verify` ask
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rsd_cli.output import json_object, keep_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ class Verdicts:
 
     def sha256(self, file: Path) -> str | None:
         """The hash that this file had, if it is still the same file."""
-        seen = self._read().get(str(file))
+        seen = json_object(self._path).get(str(file))
         if not isinstance(seen, dict) or {**seen, "sha256": ""} != {**identity(file), "sha256": ""}:
             return None
         found = seen.get("sha256")
@@ -55,19 +55,8 @@ class Verdicts:
 
     def record(self, file: Path, sha256: str) -> None:
         """Remember a hash that was just computed."""
-        verdicts = {**self._read(), str(file): {**identity(file), "sha256": sha256}}
-        fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")
-        with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            fresh.write_text(json.dumps(verdicts, indent=1))
-            fresh.replace(self._path)
-
-    def _read(self) -> dict[str, Any]:
-        try:
-            data = json.loads(self._path.read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return data if isinstance(data, dict) else {}
+        verdict = {**identity(file), "sha256": sha256}
+        keep_json(self._path, {**json_object(self._path), str(file): verdict})
 
 
 def sha256_of(file: Path, told: Callable[[int, int], None] = lambda _done, _total: None) -> str:

@@ -173,7 +173,7 @@ def test_other_settings_are_refused_by_name(other, says, filled, opened, output)
 def test_an_empty_file_takes_any_settings(filled, opened, output):
     filled()
     opened({"trio": "other"})
-    assert (read_manifest(output) or {})["settings"] == {"trio": "other"}
+    assert read_manifest(output)["settings"] == {"trio": "other"}
 
 
 def test_a_long_value_is_shortened():
@@ -203,7 +203,7 @@ def test_overwriting_starts_anew(content, filled, opened, output):
         output.write_bytes(content)
     ledger = opened({"trio": "other"}, overwrite=True)
     assert output.read_bytes() == b""
-    assert (ledger.done.n_rows, (read_manifest(output) or {})["settings"]) == (0, {"trio": "other"})
+    assert (ledger.done.n_rows, read_manifest(output)["settings"]) == (0, {"trio": "other"})
 
 
 OPEN = """

@@ -134,7 +134,7 @@ def test_the_whole_is_a_file_that_can_be_continued(shard, tmp_path):
     output = tmp_path / "whole"
     merged(*paths).write(output)
     write_merged_manifest(output, parts[0])
-    assert (read_manifest(output) or {})["input"] == "/in.jsonl"
+    assert read_manifest(output)["input"] == "/in.jsonl"
     ledger = Ledger(output, SETTINGS, "/in.jsonl")
     assert (ledger.torn, ledger.done.n_rows, ledger.done.failed("q2")) == (0, 3, True)
     ledger.append(line_of(answered("1", id="q2", line=2), "plain", "starter", 0))
