@@ -37,7 +37,7 @@ from rsd_cli.rewards.draft_head import DraftHead
 from rsd_cli.rewards.families import Solution
 from rsd_cli.rewards.heads import load_head
 from rsd_cli.rewards.judge import Judge
-from rsd_cli.rewards.quality import auc, best_first_errors, calibration_error
+from rsd_cli.rewards.quality import auc, calibration_error
 from rsd_cli.rewards.rollouts import Rollout
 
 if TYPE_CHECKING:
@@ -158,6 +158,39 @@ class Steps:
             for _ in range(RESAMPLES)
         )
         return float(np.nanstd([auc(self.rewards[rows], self.good[rows]) for rows in drawn]))
+
+
+@dataclass(frozen=True)
+class FirstErrors:
+    """ProcessBench's figures: accuracy on wrong and on correct solutions, and their harmonic mean."""
+
+    threshold: float
+    wrong: float
+    correct: float
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of both accuracies."""
+        return (
+            2 * self.wrong * self.correct / (self.wrong + self.correct) if self.wrong + self.correct else 0.0
+        )
+
+
+def first_errors(solutions: Sequence[tuple[Sequence[float], int]], threshold: float) -> FirstErrors:
+    """Solutions are (rewards, index of the first wrong step or -1); the first reward below the threshold predicts."""
+    hits: dict[bool, list[bool]] = {True: [], False: []}
+    for rewards, label in solutions:
+        guess = next((i for i, reward in enumerate(rewards) if reward < threshold), -1)
+        hits[label >= 0].append(guess == label)
+    wrong, correct = (float(np.mean(hits[kind])) if hits[kind] else 0.0 for kind in (True, False))
+    return FirstErrors(threshold, wrong, correct)
+
+
+def best_first_errors(solutions: Sequence[tuple[Sequence[float], int]]) -> FirstErrors:
+    """The threshold with the best F1, among the rewards' percentiles."""
+    rewards = np.concatenate([np.asarray(rewards) for rewards, _ in solutions])
+    candidates = np.unique(np.quantile(rewards, np.linspace(0, 1, 101)))
+    return max((first_errors(solutions, float(c)) for c in candidates), key=lambda figures: figures.f1)
 
 
 def report(rows: Sequence[Scored]) -> None:

@@ -1,4 +1,4 @@
-"""How good rewards are as probabilities that a step is good: AUC, calibration, first errors. Arithmetic only."""
+"""How good rewards are as probabilities that a step is good: AUC, calibration. Arithmetic only."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import ArrayLike
 
 BINS = 10
@@ -51,36 +49,3 @@ def calibration_error(rewards: ArrayLike, good: ArrayLike, bins: int = BINS) -> 
     diagram = reliability(rewards, good, bins)
     total = sum(part.n for part in diagram)
     return sum(part.n * abs(part.reward - part.good) for part in diagram) / total
-
-
-@dataclass(frozen=True)
-class FirstErrors:
-    """ProcessBench's figures: accuracy on wrong and on correct solutions, and their harmonic mean."""
-
-    threshold: float
-    wrong: float
-    correct: float
-
-    @property
-    def f1(self) -> float:
-        """Harmonic mean of both accuracies."""
-        return (
-            2 * self.wrong * self.correct / (self.wrong + self.correct) if self.wrong + self.correct else 0.0
-        )
-
-
-def first_errors(solutions: Sequence[tuple[Sequence[float], int]], threshold: float) -> FirstErrors:
-    """Solutions are (rewards, index of the first wrong step or -1); the first reward below the threshold predicts."""
-    hits: dict[bool, list[bool]] = {True: [], False: []}
-    for rewards, label in solutions:
-        guess = next((i for i, reward in enumerate(rewards) if reward < threshold), -1)
-        hits[label >= 0].append(guess == label)
-    wrong, correct = (float(np.mean(hits[kind])) if hits[kind] else 0.0 for kind in (True, False))
-    return FirstErrors(threshold, wrong, correct)
-
-
-def best_first_errors(solutions: Sequence[tuple[Sequence[float], int]]) -> FirstErrors:
-    """The threshold with the best F1, among the rewards' percentiles."""
-    rewards = np.concatenate([np.asarray(rewards) for rewards, _ in solutions])
-    candidates = np.unique(np.quantile(rewards, np.linspace(0, 1, 101)))
-    return max((first_errors(solutions, float(c)) for c in candidates), key=lambda figures: figures.f1)

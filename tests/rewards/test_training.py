@@ -5,7 +5,7 @@ import pytest
 
 from rsd_cli.rewards.families import Solution
 from rsd_cli.rewards.features import FEATURES, false_equations
-from rsd_cli.rewards.quality import auc, best_first_errors, calibration_error, first_errors, reliability
+from rsd_cli.rewards.quality import auc, calibration_error, reliability
 from rsd_cli.rewards.rollouts import Rollout, SeenStep
 from rsd_cli.rewards.starter import MEAN, VARIANTS, is_held_out, train_head, variants
 from rsd_cli.rewards.training import Examples, choose, fold_of, part_of, sigmoid
@@ -49,13 +49,6 @@ def test_rewards_that_are_probabilities_have_no_calibration_error():
     assert calibration_error(rewards, good, 2) == pytest.approx(0)
     assert calibration_error(1 - rewards, good, 2) == pytest.approx(0.6)
     assert [part.n for part in reliability(rewards, good)] == [10] * 10
-
-
-def test_the_first_step_below_the_threshold_is_the_guess():
-    solutions = [([0.9, 0.2, 0.1], 1), ([0.9, 0.8], -1), ([0.4, 0.9], -1), ([0.9, 0.9], 0)]
-    figures = first_errors(solutions, 0.5)
-    assert (figures.wrong, figures.correct, figures.f1) == (0.5, 0.5, 0.5)
-    assert best_first_errors(solutions).f1 >= 0.5
 
 
 def some_examples(n=400, informative=True):
