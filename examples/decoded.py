@@ -32,7 +32,7 @@ from rsd_cli.records import ROLES
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rsd_cli.cli.questions import Task
+    from rsd_cli.cli.questions import GoldQuestion
     from rsd_cli.engine.context import Row
     from rsd_cli.records import Role
 
@@ -66,7 +66,9 @@ def counting() -> Iterator[Seen]:
         Context.decode, Memory.decode = of_context, of_memory  # type: ignore[method-assign]
 
 
-def compare(loaded: LoadedTrio, tasks: list[Task], settings: Settings, n_samples: int) -> dict[str, Any]:
+def compare(
+    loaded: LoadedTrio, tasks: list[GoldQuestion], settings: Settings, n_samples: int
+) -> dict[str, Any]:
     """FLOPs as counted and as decoded, over all questions."""
     counted: Counter[Role] = Counter()
     for engine in loaded.loaded().values():

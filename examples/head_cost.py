@@ -13,14 +13,16 @@ import time
 from pathlib import Path
 
 from rsd_cli.cli import setup
-from rsd_cli.cli.questions import Task, read_questions
+from rsd_cli.cli.questions import GoldQuestion, read_questions
 from rsd_cli.cli.trio import LoadedTrio, Shape
 from rsd_cli.decoding.prompts import MATHS
 from rsd_cli.decoding.runner import Runner, finished
 from rsd_cli.decoding.trajectory import Problem, Settings
 
 
-def answer(loaded: LoadedTrio, strategy: str, tasks: list[Task], max_tokens: int) -> tuple[float, int, str]:
+def answer(
+    loaded: LoadedTrio, strategy: str, tasks: list[GoldQuestion], max_tokens: int
+) -> tuple[float, int, str]:
     """Seconds, tokens decoded by the draft, and the text; at threshold 0 every step stays."""
     settings = Settings(strategy, threshold=0.0, max_tokens=max_tokens, system=MATHS)
     problems = [Problem(task.id, task.question) for task in tasks]

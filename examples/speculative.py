@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rsd_cli.cli import setup
-from rsd_cli.cli.questions import Task, read_questions
+from rsd_cli.cli.questions import GoldQuestion, read_questions
 from rsd_cli.cli.trio import LoadedTrio, Shape
 from rsd_cli.decoding.prompts import MATHS
 from rsd_cli.decoding.runner import Runner, finished
@@ -89,7 +89,7 @@ class Run:
     seconds: float
 
 
-def answered(loaded: LoadedTrio, strategy: str, tasks: list[Task], max_tokens: int) -> Run:
+def answered(loaded: LoadedTrio, strategy: str, tasks: list[GoldQuestion], max_tokens: int) -> Run:
     """Answers given here and now."""
     settings = Settings(strategy, max_tokens=max_tokens, system=MATHS)
     problems = [Problem(task.id, task.question) for task in tasks]

@@ -21,7 +21,7 @@ SHARD = re.compile(r"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})")
 
 
 @dataclass(frozen=True)
-class Record:
+class Place:
     """Where a row's record is, and what it says."""
 
     line: int
@@ -46,16 +46,16 @@ class Part:
 class Merged:
     """All rows by id."""
 
-    records: dict[str, Record] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
 
     @property
     def n_failed(self) -> int:
         """Rows whose record is an error."""
-        return sum(not record.ok for record in self.records.values())
+        return sum(not place.ok for place in self.places.values())
 
     def add(self, part: Path) -> None:
         """Take in a file; within one file the last record of a row counts, but a good one stays."""
-        own: dict[str, Record] = {}
+        own: dict[str, Place] = {}
         for start, line in _lines(part):
             try:
                 told = read_back(line)
@@ -66,26 +66,26 @@ class Merged:
                 ) from error
             known = own.get(told.id)
             if known is None or told.ok or not known.ok:
-                own[told.id] = Record(told.line, part, start, start + len(line), told.ok)
-        for name, record in own.items():
-            if name in self.records:
+                own[told.id] = Place(told.line, part, start, start + len(line), told.ok)
+        for name, place in own.items():
+            if name in self.places:
                 raise OutputError(
-                    f"The row {name!r} stands in {self.records[name].part} and in {part}.",
+                    f"The row {name!r} stands in {self.places[name].part} and in {part}.",
                     "Name each shard's file once; shards of one input share no rows.",
                 )
-            self.records[name] = record
+            self.places[name] = place
 
     def leave_out_all_but(self, rows: Set[str]) -> list[str]:
         """Drop the records of other rows, such as of one that was a failure before it had an id; says which."""
-        strangers = sorted(self.records.keys() - rows, key=lambda name: self.records[name].line)
+        strangers = sorted(self.places.keys() - rows, key=lambda name: self.places[name].line)
         for name in strangers:
-            del self.records[name]
+            del self.places[name]
         return strangers
 
     def write(self, output: Path) -> None:
         """Every record, in the order of the input; the file is there whole or not at all."""
-        ordered = sorted(self.records.values(), key=lambda record: record.line)
-        write_whole(output, (_piece(record) for record in ordered))
+        ordered = sorted(self.places.values(), key=lambda place: place.line)
+        write_whole(output, (_piece(place) for place in ordered))
 
 
 def read_parts(paths: Sequence[Path]) -> list[Part]:
@@ -139,9 +139,9 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             start += len(line)
 
 
-def _piece(record: Record) -> bytes:
-    descriptor = os.open(record.part, os.O_RDONLY)
+def _piece(place: Place) -> bytes:
+    descriptor = os.open(place.part, os.O_RDONLY)
     try:
-        return os.pread(descriptor, record.end - record.start, record.start).rstrip(b"\n") + b"\n"
+        return os.pread(descriptor, place.end - place.start, place.start).rstrip(b"\n") + b"\n"
     finally:
         os.close(descriptor)

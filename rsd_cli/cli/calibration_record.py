@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from rsd_cli.cli.questions import Task
+    from rsd_cli.cli.questions import GoldQuestion
     from rsd_cli.cli.warm import FoundTrio
     from rsd_cli.decoding.trajectory import Settings
 
@@ -63,7 +63,9 @@ class Answered:
 class Answers:
     """What was answered, in memory and, if wanted, in a file that a later run continues."""
 
-    def __init__(self, path: Path | None, settings: dict[str, Any], tasks: Iterable[Task] = ()) -> None:
+    def __init__(
+        self, path: Path | None, settings: dict[str, Any], tasks: Iterable[GoldQuestion] = ()
+    ) -> None:
         self._done: dict[tuple[str, str], Answered] = {}
         self._file: OwnFile | None = None
         if path is None:

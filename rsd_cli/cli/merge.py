@@ -49,7 +49,7 @@ def merge(
     for part in parts:
         merged.add(part)
     asked = set(_asked(known[0], questions))
-    missing = sorted(asked - merged.records.keys())
+    missing = sorted(asked - merged.places.keys())
     if missing:
         raise OutputError(
             f"{len(missing):,} of {len(asked):,} rows have no record, {missing[0]!r} for one.",
@@ -64,7 +64,7 @@ def merge(
 def _tell(output: Path, merged: Merged, strangers: list[str], *, checked: bool) -> None:
     from rsd_cli.display.steps import counted
 
-    rows, errors = counted(len(merged.records), "row"), counted(merged.n_failed, "error")
+    rows, errors = counted(len(merged.places), "row"), counted(merged.n_failed, "error")
     found = (
         "every row of the input is there once"
         if checked

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rsd_cli.cli import options
-from rsd_cli.cli.questions import Task, read_questions, with_formulas
+from rsd_cli.cli.questions import GoldQuestion, read_questions, with_formulas
 from rsd_cli.errors import RSDError, UsageError
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _told(questions: Path, n: int) -> str:
     return f"{name}, {counted(n, 'question')}, {time.strftime('%Y-%m-%d')}"
 
 
-def _check_gradable(tasks: list[Task], *, need: bool) -> None:
+def _check_gradable(tasks: list[GoldQuestion], *, need: bool) -> None:
     """Refuse formulas that can't be compared; where no answer needs to be graded, say only that these are not."""
     from rsd_cli.evaluation.grader import need_maths
 
@@ -163,7 +163,7 @@ class Calibration:
     """The runs over all questions, and what they say. A question that is too long for a model is left out of all."""
 
     loaded: LoadedTrio
-    tasks: list[Task]
+    tasks: list[GoldQuestion]
     settings: Settings
     answers: Answers
     grader: Grader

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from rsd_cli.cli.interrupt import Interrupt
-    from rsd_cli.cli.questions import Task
+    from rsd_cli.cli.questions import GoldQuestion
     from rsd_cli.cli.train_folder import Folder
     from rsd_cli.cli.warm import FoundModel
     from rsd_cli.engine.seats import Engine
@@ -202,7 +202,7 @@ class Studio:
 def _open_studio(
     stack: ExitStack,
     found: FoundModel,
-    tasks: list[Task],
+    tasks: list[GoldQuestion],
     folder: Folder,
     plan: Plan,
     interrupt: Interrupt,

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from rsd_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from pathlib import Path
 
 FORM = 'Each line is a JSON object like {"question": "…", "answer": "…"}.'
 
 
 @dataclass(frozen=True)
-class Task:
-    """A problem; `gold` is its answer where that is known."""
+class GoldQuestion:
+    """A question; `gold` is its answer where that is known."""
 
     id: str
     question: str
@@ -25,14 +25,12 @@ class Task:
 
     @property
     def answer(self) -> str:
-        """The gold answer of a task that has one."""
+        """The gold answer of a question that has one."""
         return self.gold or ""
 
 
-def read_questions(path: Path, rows: int, *, need_gold: bool) -> list[Task]:
+def read_questions(path: Path, rows: int, *, need_gold: bool) -> list[GoldQuestion]:
     """The first rows of the file; the answer may be GSM8K's, with the number behind ####."""
-    from rsd_cli.evaluation.grading import gsm8k_gold
-
     try:
         text = path.read_bytes().decode("utf-8-sig")
         lines = enumerate(text.split("\n"), start=1)  # JSON may hold what else ends a line
@@ -43,23 +41,25 @@ def read_questions(path: Path, rows: int, *, need_gold: bool) -> list[Task]:
         raise UsageError(f"{path} is not UTF-8 (byte {error.start}).", "Save it as UTF-8.") from error
     if not numbered:
         raise UsageError(f"{path} is empty.", FORM)
-    tasks = []
+    questions = []
     for place, (number, line) in enumerate(numbered):
-        task = _task(str(place), line, f"Line {number} of {path}", gsm8k_gold)
-        if need_gold and task.gold is None:
+        question = _read(str(place), line, f"Line {number} of {path}")
+        if need_gold and question.gold is None:
             raise UsageError(f"Line {number} of {path} has no answer.", FORM)
-        tasks.append(task)
-    return tasks
+        questions.append(question)
+    return questions
 
 
-def with_formulas(tasks: Iterable[Task]) -> bool:
+def with_formulas(questions: Iterable[GoldQuestion]) -> bool:
     """Whether the gold answers of some are formulas, which math-verify compares."""
     from rsd_cli.evaluation.grader import is_formula
 
-    return any(is_formula(task.answer) for task in tasks)
+    return any(is_formula(question.answer) for question in questions)
 
 
-def _task(ident: str, line: str, where: str, gold_of: Callable[[str], str]) -> Task:
+def _read(ident: str, line: str, where: str) -> GoldQuestion:
+    from rsd_cli.evaluation.grading import gsm8k_gold
+
     try:
         row = json.loads(line)
         question = row.get("question", row.get("problem"))
@@ -68,4 +68,4 @@ def _task(ident: str, line: str, where: str, gold_of: Callable[[str], str]) -> T
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise UsageError(f"{where} has no question.", FORM) from None
     gold = row.get("answer")
-    return Task(ident, question, (None if gold is None else gold_of(str(gold))) or None)
+    return GoldQuestion(ident, question, (None if gold is None else gsm8k_gold(str(gold))) or None)

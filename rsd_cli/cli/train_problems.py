@@ -15,7 +15,7 @@ from rsd_cli.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rsd_cli.cli.questions import Task
+    from rsd_cli.cli.questions import GoldQuestion
     from rsd_cli.engine.llama import Model
     from rsd_cli.rewards.rollouts import Plan, Question, Rollout
 
@@ -53,7 +53,7 @@ def cells(question: Question, plan: Plan) -> int:
     return len(question.prompt) + plan.max_tokens + 1
 
 
-def fitting_questions(model: Model, tasks: list[Task], plan: Plan) -> list[Question]:
+def fitting_questions(model: Model, tasks: list[GoldQuestion], plan: Plan) -> list[Question]:
     """The tasks with their prompts, without those that leave no room for an answer; says how many these are."""
     questions = _questions(model, tasks)
     fitting = [question for question in questions if cells(question, plan) <= model.n_ctx_train]
@@ -73,7 +73,7 @@ def fitting_questions(model: Model, tasks: list[Task], plan: Plan) -> list[Quest
     return fitting
 
 
-def _questions(model: Model, tasks: list[Task]) -> list[Question]:
+def _questions(model: Model, tasks: list[GoldQuestion]) -> list[Question]:
     from rsd_cli.decoding.prompts import MATHS
     from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
     from rsd_cli.rewards.rollouts import Question

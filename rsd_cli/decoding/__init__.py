@@ -1,1 +1,1 @@
-"""Step by step decoding: policies, acceptance rules, step boundaries and the runner. Pure Python, no I/O."""
+"""Step by step decoding: policies, acceptance rules and the runner. Pure Python, no I/O."""

@@ -13,14 +13,14 @@ BOXED = re.compile(r"\\f?boxed\s*\{")
 BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped one is none
 
 
-def visible(text: str) -> str:
-    """What is not thinking; a thinking part that never ends hides what stands behind its beginning."""
+def without_thinking(text: str) -> str:
+    """A text's part that is not thinking; a thinking part that never ends hides what stands behind its beginning."""
     return text.rsplit("</think>", 1)[-1].split("<think>", 1)[0]
 
 
 def final_answer(text: str) -> str | None:
     r"""Content of the last complete \boxed{...} of what is not thinking; None if there is none."""
-    said = visible(text)
+    said = without_thinking(text)
     boxes = {match.end() for match in BOXED.finditer(said)}
     ends = {start: end for start, end in _braced(said) if start in boxes and end - start <= LONGEST}
     return said[max(ends) : ends[max(ends)]].strip() if ends else None

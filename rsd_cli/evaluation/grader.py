@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
-from rsd_cli.decoding.answer import final_answer, visible
+from rsd_cli.decoding.answer import final_answer, without_thinking
 from rsd_cli.errors import RSDError
 from rsd_cli.evaluation import notation
 from rsd_cli.evaluation.choices import LETTERS, letter_of_box, letter_of_text
@@ -162,7 +162,7 @@ def extract(answer: str, answer_type: AnswerType, *, boxed_only: bool = False) -
     boxed = final_answer(answer)
     if boxed is not None or boxed_only:
         return boxed or None
-    said = visible(answer)
+    said = without_thinking(answer)
     return letter_of_text(said) if answer_type == "choice" else last_number(said)
 
 

@@ -1,4 +1,4 @@
-"""From a PRM's description to its family. The one place that knows all families by name."""
+"""From a PRM's description to the reader of its family."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_rows_come_in_the_order_of_the_input(shard, tmp_path):
     paths = [shard("2/3", [11, 2, -5]), shard("1/3", [10, 4, 1]), shard("3/3", [3])]
     assert [(part.index, part.count) for part in read_parts(paths)] == [(2, 3), (1, 3), (3, 3)]
     whole = merged(*paths)
-    assert (len(whole.records), whole.n_failed) == (7, 1)
+    assert (len(whole.places), whole.n_failed) == (7, 1)
     whole.write(tmp_path / "whole")
     assert lines_of(tmp_path / "whole") == [1, 2, 3, 4, 5, 10, 11]
     kept = {line for path in paths for line in path.read_bytes().split(b"\n")}

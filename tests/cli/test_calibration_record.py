@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rsd_cli.cli.calibration_record import Answered, Answers, described, digest
-from rsd_cli.cli.questions import Task
+from rsd_cli.cli.questions import GoldQuestion
 from rsd_cli.cli.warm import FoundModel, FoundTrio
 from rsd_cli.decoding.trajectory import Settings
 from rsd_cli.engine.sampling import Sampling
@@ -16,7 +16,7 @@ from rsd_cli.errors import OutputError, UsageError
 from rsd_cli.records import Rejected, Step
 from rsd_cli.rewards.spec import PrmSpec
 
-TASKS = [Task(str(i), f"What is {i} + 2?", None) for i in range(3)]
+TASKS = [GoldQuestion(str(i), f"What is {i} + 2?", None) for i in range(3)]
 SETTINGS = {"seed": 0}
 STEP = Step("One\u2028two\u0085three\n\n", "draft", None, 5, 1.5, Rejected("no", 0.1, 2))
 
@@ -113,11 +113,11 @@ def test_two_runs_do_not_write_to_one_file(record):
 
 
 def test_changed_questions_are_refused_and_more_of_them_are_welcome(record):
-    opened(record, tasks=[*TASKS, Task("3", "And 5?", None)])
+    opened(record, tasks=[*TASKS, GoldQuestion("3", "And 5?", None)])
     opened(record, tasks=TASKS[:1])
-    opened(record, tasks=[*TASKS[:2], Task("2", "Another that has no answer yet?", None)])
+    opened(record, tasks=[*TASKS[:2], GoldQuestion("2", "Another that has no answer yet?", None)])
     with pytest.raises(OutputError, match="Line 3"):
-        opened(record, tasks=[TASKS[0], Task("1", "Another?", None)])
+        opened(record, tasks=[TASKS[0], GoldQuestion("1", "Another?", None)])
 
 
 FOUND = FoundTrio(
