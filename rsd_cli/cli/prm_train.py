@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rsd_cli.engine.seats import Engine
     from rsd_cli.evaluation.grader import Grader
     from rsd_cli.rewards.rollouts import Plan, Question, Rollout, Sampled
+    from rsd_cli.rewards.starter import Trained
 
 N_BATCH = 512
 
@@ -235,29 +236,17 @@ def _write(
     from rsd_cli.rewards.card import Variant, model_card
     from rsd_cli.rewards.starter import as_head, held_out, train_head, variants
 
-    chosen = train_head(rollouts, labelled)
-    figures = tuple(held_out(chosen, rollouts, labelled))
+    trained = train_head(rollouts, labelled)
+    figures = tuple(held_out(trained, rollouts, labelled))
     others = [
         Variant(name, tuple(held_out(train_head(rollouts, labelled, inputs), rollouts, labelled)))
         for name, inputs in variants(rollouts).items()
     ]
-    plan, found = studio.plan, studio.found
-    facts = command | {
-        "base": f"{found.name}, sha256 {found.sha256 or 'unknown'}",
-        "rollouts": f"{len(rollouts):,} of {len({rollout.id for rollout in rollouts}):,} problems, "
-        f"temperature {plan.temperature:g}, at most {plan.max_tokens} tokens, seed {plan.seed}",
-        "steps": f"{sum(len(rollout.steps) for rollout in rollouts):,}, of which {chosen.n_training:,} to train on",
-        "right": f"{sum(rollout.right for rollout in rollouts) / len(rollouts):.0%} of the rollouts",
-        "completions": f"{len(labelled):,} held-out rollouts, a step in {1 / plan.labelled:.0f}, "
-        f"{plan.completions} from each; good if one of them reaches the answer",
-        "fit": f"{chosen.chosen.name}, chosen by cross-validated AUC over problems ({chosen.chosen.auc:.3f})",
-        "calibration": f"Platt's scaling on {chosen.n_calibration:,} steps",
-        "inputs": ", ".join(chosen.inputs),
-    }
-    facts = {key: plain(value) for key, value in facts.items()}
-    size = len(rollouts[0].steps[0].hidden)
-    n_vocab = studio.engine.model.n_vocab
-    as_head(chosen, size, n_vocab, plain(found.name), found.sha256 or "", facts).save(output)
+    told = command | _facts(studio, rollouts, labelled, trained)
+    facts = {key: plain(value) for key, value in told.items()}
+    size, n_vocab = len(rollouts[0].steps[0].hidden), studio.engine.model.n_vocab
+    found = studio.found
+    as_head(trained, size, n_vocab, plain(found.name), found.sha256 or "", facts).save(output)
     write_card(output, model_card(title(output), facts, figures, others))
     for row in figures:
         typer.echo(
@@ -266,3 +255,22 @@ def _write(
         )
     typer.echo(f"Use it with --prm {output}; `rsd prm calibrate` with the same finds a threshold.", err=True)
     typer.echo(str(output))
+
+
+def _facts(
+    studio: Studio, rollouts: list[Rollout], labelled: list[Rollout], trained: Trained
+) -> dict[str, str]:
+    """What head and card say of how the head was made."""
+    plan, found, chosen = studio.plan, studio.found, trained.chosen
+    return {
+        "base": f"{found.name}, sha256 {found.sha256 or 'unknown'}",
+        "rollouts": f"{len(rollouts):,} of {len({rollout.id for rollout in rollouts}):,} problems, "
+        f"temperature {plan.temperature:g}, at most {plan.max_tokens} tokens, seed {plan.seed}",
+        "steps": f"{sum(len(rollout.steps) for rollout in rollouts):,}, of which {trained.n_training:,} to train on",
+        "right": f"{sum(rollout.right for rollout in rollouts) / len(rollouts):.0%} of the rollouts",
+        "completions": f"{len(labelled):,} held-out rollouts, a step in {1 / plan.labelled:.0f}, "
+        f"{plan.completions} from each; good if one of them reaches the answer",
+        "fit": f"{chosen.name}, chosen by cross-validated AUC over problems ({chosen.auc:.3f})",
+        "calibration": f"Platt's scaling on {trained.n_calibration:,} steps",
+        "inputs": ", ".join(trained.inputs),
+    }
