@@ -242,7 +242,7 @@ class Tally:
             "compute_vs_target_only": _share(self.compared, self.flops.get("target_only", 0.0)),
             "time": {role: asdict(spent) for role, spent in self.times.items()},
             "decodes": {role: pace.to_json() for role, pace in self.paces.items()},
-            "verdict": asdict(verdict) | {"sentences": list(verdict.sentences)} if verdict else None,
+            "verdict": verdict.to_json() if verdict else None,
             "seconds": seconds,
             "rows_per_second": _share(self.answered + self.failed, seconds),
             "tokens_per_second": _share(self.written, seconds),

@@ -76,7 +76,7 @@ def _tell_verdicts(rsd: Timed, alone: Timed, speeds: dict[Role, list[Speed]]) ->
         verdict = _verdict(rsd, alone, speeds, seats)
         if verdict:
             typer.echo(f"with {counted(seats, 'seat')}: {' '.join(verdict.sentences)}")
-            told.append({"seats": seats, **asdict(verdict), "sentences": list(verdict.sentences)})
+            told.append({"seats": seats, **verdict.to_json()})
     return told
 
 

@@ -44,11 +44,7 @@ def results_of(evaluation: Evaluation) -> dict[str, Any]:
     verdicts = {run.task: run.verdict() for run in evaluation.tasks}
     return {
         "results": by_task,
-        "verdicts": {
-            task: asdict(verdict) | {"sentences": list(verdict.sentences)}
-            for task, verdict in verdicts.items()
-            if verdict
-        },
+        "verdicts": {task: verdict.to_json() for task, verdict in verdicts.items() if verdict},
         "n": _by_strategy(evaluation, lambda _task, run: len(run.samples)),
         "hashes": _by_strategy(evaluation, lambda _task, run: set_hash(run.samples)),
         "samples": _by_strategy(evaluation, lambda task, run: samples_name(task, run.name)),

@@ -7,8 +7,8 @@ decodes all seats together, and in RSD only those whose step was rejected.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -93,6 +93,10 @@ class Verdict:
         """The same in plain English, one sentence or two for each aspect."""
         told = [self._tell(self.time, "takes", "time")] if self.time else []
         return (*told, self._tell(self.compute, "needs", "compute"))
+
+    def to_json(self) -> dict[str, Any]:
+        """Figures and sentences, as JSON knows them."""
+        return asdict(self) | {"sentences": list(self.sentences)}
 
     def _tell(self, aspect: Aspect, verb: str, what: str) -> str:
         estimated = "an estimated " if aspect.measured is None else ""
