@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
 from rsd_cli.errors import UsageError
+from rsd_cli.registry.names import nearest
 
 SLASH = "/"
 SHOWN = ("settings", "trio", "context")
@@ -93,8 +93,8 @@ def _check_file(name: str) -> None:
 
 
 def _unknown(name: str) -> UsageError:
-    near = difflib.get_close_matches(name, NAMES, n=1)
-    meant = f"Did you mean /{near[0]}? " if near else ""
+    near = nearest(name, NAMES)
+    meant = f"Did you mean /{near}? " if near else ""
     return UsageError(
         f"/{name} is no command.",
         f"{meant}/help lists them; a question that begins with a slash wants a space before it.",

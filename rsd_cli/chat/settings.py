@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from rsd_cli.decoding.strategies import STRATEGIES, check_speculative, parse
 from rsd_cli.decoding.trajectory import Settings
 from rsd_cli.engine.sampling import Sampling
 from rsd_cli.errors import UsageError
+from rsd_cli.registry.names import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,8 +179,8 @@ def change(settings: Settings, argument: str) -> Settings:
     name, *text = argument.split(maxsplit=1) or [""]
     key, value = name.lower().replace("_", "-"), "".join(text).strip()
     if key not in KEYS:
-        near = difflib.get_close_matches(key, KEYS, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"The keys are {', '.join(KEYS)}."
+        near = nearest(key, KEYS)
+        hint = f"Did you mean {near}?" if near else f"The keys are {', '.join(KEYS)}."
         raise UsageError(f"/set {name!r} is unknown.", hint)
     if not value:
         raise UsageError(f"/set {key} needs a value.", f"{KEYS[key].help}.".capitalize())
