@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rsd_cli.batch.answers import CUT_SHORT, Answered
 from rsd_cli.decoding.gating import gated, unrewarded
@@ -25,29 +25,36 @@ if TYPE_CHECKING:
 WINDOW = 60.0  # seconds over which speeds are taken
 
 
+class Bucket(NamedTuple):
+    """Rows and tokens of one second."""
+
+    second: float
+    rows: int
+    tokens: int
+
+
 @dataclass
 class Window:
     """Rows and tokens of the last `WINDOW` seconds, a bucket a second."""
 
-    buckets: deque[tuple[float, int, int]] = field(default_factory=deque)
+    buckets: deque[Bucket] = field(default_factory=deque)
 
     def add(self, now: float, rows: int, tokens: int) -> None:
         """Count something that just happened."""
         second = float(int(now))
-        if self.buckets and self.buckets[-1][0] == second:
-            _, known_rows, known_tokens = self.buckets.pop()
-            rows, tokens = rows + known_rows, tokens + known_tokens
-        self.buckets.append((second, rows, tokens))
-        while self.buckets[0][0] < now - WINDOW:
+        if self.buckets and self.buckets[-1].second == second:
+            known = self.buckets.pop()
+            rows, tokens = rows + known.rows, tokens + known.tokens
+        self.buckets.append(Bucket(second, rows, tokens))
+        while self.buckets[0].second < now - WINDOW:
             self.buckets.popleft()
 
     def rates(self, now: float, started: float) -> tuple[float, float]:
         """Rows and tokens a second."""
         span = max(1.0, min(WINDOW, now - started))
         known = list(self.buckets)  # a display looks from a thread of its own
-        recent = [bucket for bucket in known if bucket[0] >= now - WINDOW]
-        rows, tokens = sum(bucket[1] for bucket in recent), sum(bucket[2] for bucket in recent)
-        return rows / span, tokens / span
+        recent = [bucket for bucket in known if bucket.second >= now - WINDOW]
+        return sum(bucket.rows for bucket in recent) / span, sum(bucket.tokens for bucket in recent) / span
 
 
 @dataclass
