@@ -96,9 +96,7 @@ def _range(address: Address, start: int, length: int) -> bytes:
             _offset(response, start)
             data: bytes = response.read(length)
     except urllib.error.HTTPError as error:
-        if error.code in PASSING:
-            raise _PassingError(f"HTTP {error.code}", _asked_pause(error.headers)) from None
-        raise SourceError(EXPLAINED.get(error.code, f"HTTP {error.code}")) from None
+        raise _explained(error) from None
     except (OSError, http.client.HTTPException) as error:
         raise _broken(address.url, error) from None
     if len(data) < length:
@@ -119,7 +117,10 @@ def _answer(address: Address, offset: int, part: Part) -> http.client.HTTPRespon
     try:
         return _open(address, offset)
     except urllib.error.HTTPError as error:
-        raise _explained(error, part) from None
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            part.discard()
+            raise _PassingError("HTTP 416: the partial download does not fit") from None
+        raise _explained(error) from None
     except urllib.error.URLError as error:
         raise SourceError(
             f"cannot reach {_host(address.url)}: {_plain(error.reason)}", network=True
@@ -180,10 +181,7 @@ def _offset(response: http.client.HTTPResponse, asked: int) -> int:
     return asked
 
 
-def _explained(error: urllib.error.HTTPError, part: Part) -> _PassingError | SourceError:
-    if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-        part.discard()
-        return _PassingError("HTTP 416: the partial download does not fit")
+def _explained(error: urllib.error.HTTPError) -> _PassingError | SourceError:
     if error.code in PASSING:
         return _PassingError(f"HTTP {error.code}", _asked_pause(error.headers))
     return SourceError(EXPLAINED.get(error.code, f"HTTP {error.code}"))
