@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections import Counter
-from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,17 +14,7 @@ from rsd_cli.cli import options
 from rsd_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from rsd_cli.cli.eval_folder import Folder
-    from rsd_cli.cli.eval_plan import Contender
-    from rsd_cli.cli.eval_run import Pass
-    from rsd_cli.cli.interrupt import Interrupt
-    from rsd_cli.cli.trio import Shape
-    from rsd_cli.cli.warm import FoundTrio
-    from rsd_cli.decoding.trajectory import Settings
-    from rsd_cli.evaluation.grader import Grader
     from rsd_cli.evaluation.runs import Evaluation
-    from rsd_cli.evaluation.taskdata import TaskData
-    from rsd_cli.records import Role
 
 DEFAULT = "rsd,target,draft"
 COMPARE = "compare"
@@ -108,6 +96,7 @@ def evaluate(
         )
     from rsd_cli.cli import room, setup
     from rsd_cli.cli.eval_folder import revisions_of
+    from rsd_cli.cli.eval_job import Job
     from rsd_cli.cli.eval_plan import contenders
     from rsd_cli.cli.trio import Shape
     from rsd_cli.decoding.trajectory import Settings
@@ -149,100 +138,6 @@ def _seats(widest: int, parallel: int) -> list[int]:
     from rsd_cli.cli.room import SEATS
 
     return [max(parallel, widest)] if parallel else [*(n for n in SEATS if n > widest), widest]
-
-
-@dataclass
-class Job:
-    """An evaluation with all that is known before it begins."""
-
-    folder: Path
-    trio: str
-    field: tuple[Contender, ...]
-    rows: dict[str, TaskData]
-    found: FoundTrio
-    shape: Shape
-    base: Settings
-    limit: int | None
-    quiet: bool
-    color: bool
-    retry: bool
-
-    def run(self, sizes: dict[Role, float]) -> Evaluation:
-        """Answer what is missing and write the results; leaves with 130 or 143 where that was interrupted."""
-        from rsd_cli.cli.eval_folder import Folder
-        from rsd_cli.cli.eval_plan import fingerprint
-        from rsd_cli.cli.eval_run import share
-        from rsd_cli.cli.interrupt import Interrupt
-        from rsd_cli.evaluation.grader import Grader
-
-        settings = fingerprint(self.found, self.field, self.shape, self.base, self.trio, self.rows)
-        described = {"trio": self.trio, "prm": self.found.prm.name, **self.shape.described}
-        with closing(Folder(self.folder, settings)) as folder:
-            with Grader() as grader, Interrupt() as interrupt:
-                passes = [
-                    self._pass(task, each, described, grader) for task in self.rows for each in self.field
-                ]
-                share(passes)
-                folder.check(passes)
-                if any(each.missing for each in passes):
-                    self._answer(passes, folder, interrupt)
-            if interrupt():
-                typer.echo(f"Stopped; the same command goes on with what {self.folder} has.", err=True)
-                raise typer.Exit(interrupt.exit_code)
-            return folder.finish(passes, self.limit, sizes)
-
-    def _pass(self, task: str, contender: Contender, described: dict[str, Any], grader: Grader) -> Pass:
-        from rsd_cli.cli.eval_run import Pass
-        from rsd_cli.evaluation.results import samples_name
-
-        data = self.rows[task]
-        base = replace(self.base, system=data.task.system)
-        settings = contender.settings(base, self.found.threshold)
-        place = self.folder / samples_name(task, contender.name)
-        return Pass(contender.name, settings, data, place, described, grader, self.retry)
-
-    def _answer(self, passes: list[Pass], folder: Folder, interrupt: Interrupt) -> None:
-        from rsd_cli.cli import notes
-        from rsd_cli.cli.crash import Crash
-        from rsd_cli.cli.eval_folder import Made
-        from rsd_cli.cli.eval_plan import asked_prm, grading_versions
-        from rsd_cli.cli.eval_run import template_hashes
-        from rsd_cli.cli.trio import LoadedTrio
-        from rsd_cli.display.counting import counting
-
-        prm = asked_prm(self.found, self.field)
-        crash = Crash(notes.read(), takes_notes=True)
-        loaded = LoadedTrio(self.found.models, prm, self.shape, interrupt)
-        total = sum(len(each.data.items) for each in passes)
-        done = total - sum(len(each.missing) for each in passes)
-        try:
-            # All of them: a record without the target loaded can't say what that alone would have needed. And what
-            # can't be loaded or used is refused before hours of work.
-            loaded.wait_for_all()
-            loaded.check_prm()
-            for each in passes:
-                loaded.check_templates(each.settings)
-                loaded.check_pair(each.settings)
-            command = shlex.join(["rsd", *sys.argv[1:]])
-            folder.begin(Made(command, grading_versions(self.rows.values())))
-            bar = counting("questions", total, done, color=self.color)
-            with nullcontext(_nothing) if self.quiet else bar as tell:
-                for each in passes:
-                    if not each.giver and each.missing and not interrupt():
-                        try:
-                            each.run(loaded, crash, tell)
-                        finally:
-                            folder.spent(each, template_hashes(loaded))
-                for each in passes:
-                    if each.giver and each.missing and not interrupt():
-                        each.take(tell)
-        finally:
-            loaded.close()
-            notes.withdraw()
-
-
-def _nothing(_words: str, _more: int = 1) -> None:
-    """Nobody wants to be told."""
 
 
 def _show(evaluation: Evaluation, folder: Path, *, as_json: bool, color: bool) -> None:

@@ -27,8 +27,13 @@ class Tell(Protocol):
 
 
 @contextlib.contextmanager
-def counting(label: str, total: int, done: int = 0, *, color: bool = True) -> Iterator[Tell]:
-    """Gives a function to call for each thing done, and between them if they are far apart."""
+def counting(
+    label: str, total: int, done: int = 0, *, quiet: bool = False, color: bool = True
+) -> Iterator[Tell]:
+    """Gives a function to call for each thing done, and between them if they are far apart; it may be quiet."""
+    if quiet:
+        yield lambda _words, _more=1: None
+        return
     console = stderr_console(color=color)
     if not console.is_interactive:  # FORCE_COLOR makes a terminal of a file
         yield _Lines(console, label, total, done)
