@@ -7,13 +7,13 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from rsd_cli.decoding.participants import check_vocabularies
 from rsd_cli.decoding.prompts import MATHS
-from rsd_cli.decoding.strategies import asks_likelihoods, parse, speculates
+from rsd_cli.decoding.strategies import AUTHORS, asks_likelihoods, parse, rejects_nothing, speculates
 from rsd_cli.decoding.trajectory import Answerer
 from rsd_cli.engine.context import EVEN, FOUR, QUANTIZED, ContextOptions
 from rsd_cli.engine.llama import DecodeAborted, Model, can_offload, devices
@@ -21,7 +21,7 @@ from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.speculation import check_pair
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
 from rsd_cli.errors import UsageError
-from rsd_cli.records import Author, ModelId
+from rsd_cli.records import ModelId
 from rsd_cli.registry.memory import DEFAULT_CTX
 from rsd_cli.registry.verdicts import sha256_of
 from rsd_cli.rewards.families import Confidence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from rsd_cli.cli.warm import FoundModel
     from rsd_cli.decoding.trajectory import Settings, Trajectory
-    from rsd_cli.records import Role
+    from rsd_cli.records import Author, Role
     from rsd_cli.rewards.families import Family
     from rsd_cli.rewards.heads import Head
     from rsd_cli.rewards.spec import PrmSpec
@@ -166,11 +166,12 @@ class LoadedTrio:
 
     def check_templates(self, settings: Settings) -> None:
         """Refuse a writer whose chat template takes no question with these settings; waits like `check_pair`."""
-        roles = parse(settings.strategy).roles
+        writers = [author for author in AUTHORS if author in parse(settings.strategy).roles]
+        if "draft" in writers and rejects_nothing(settings):  # the target is only compared with
+            writers = ["draft"]
         with suppress(DecodeAborted):
-            for author in get_args(Author):
-                if author in roles:
-                    self.prompt(author, settings.system, "?")
+            for author in writers:
+                self.prompt(author, settings.system, "?")
 
     def loaded(self) -> dict[Role, Engine]:
         """The engines that are ready; why another is not, `engine` says."""

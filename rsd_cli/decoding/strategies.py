@@ -193,6 +193,12 @@ def parse(text: str) -> Strategy:
     return Strategy(form["name"], kind, _number(text, kind, form["n"]), _author(text, kind, form["author"]))
 
 
+def rejects_nothing(settings: Settings) -> bool:
+    """Whether every step that has a reward is accepted, so that the target writes none."""
+    decides = parse(settings.strategy).kind.gates and settings.target_share is None
+    return decides and settings.weighting == "binary" and settings.threshold <= 0
+
+
 def asks_likelihoods(settings: Settings) -> bool:
     """Whether the target says how probable the draft's own tokens are, which have to be its own as well."""
     return parse(settings.strategy).name == "gsi"

@@ -61,9 +61,9 @@ def test_a_conversation_longer_than_the_context_does_not_blame_the_question(rsd)
     for command, stdin in ((("ask", "-c", "And 2?"), None), (("chat", "--resume"), b"And 2?\n")):
         told = rsd(*command, "--ctx", "256", stdin=stdin)
         assert told.code == (2 if "ask" in command else 1)
-        assert "The conversation with this question is " in told.err
-        assert "/compact in `rsd chat --resume`" in told.err
-        assert "raise --ctx" in told.err
+        assert "The conversation with this question " in told.err
+        assert "/compact" in told.err
+        assert "--ctx" in told.err
 
 
 def test_a_question_that_only_the_target_cannot_hold_is_refused_too(rsd, tiny):
