@@ -43,7 +43,7 @@ def columns(evaluation: Evaluation) -> list[Column]:
         Column("target", tuple(_percent(account.authorship.target_share) for account in accounts), 4),
         Column("accepted", tuple(_percent(account.authorship.acceptance) for account in accounts), 9),
         Column("draft alone", tuple(_percent(account.authorship.draft_alone) for account in accounts), 11),
-        Column("tokens", tuple(_written(account) for account in accounts), 10),
+        Column("tokens/question", tuple(_written(account) for account in accounts), 10),
         Column("compute", tuple(_computes(evaluation, projecting=False)), 1),
         Column("s/question", tuple(_seconds(evaluation)), 2),
         Column("remarks", tuple(odd_ends(account) for account in accounts), 5, is_text=True),
@@ -75,7 +75,7 @@ def notes(evaluation: Evaluation) -> Iterator[str]:
         yield f"Not comparable with the whole of {task}: only {questions} questions."
     yield (
         "Compute: 2 x parameters x tokens of all models with the PRM, as a multiple of the target's alone "
-        "(TFLOPs a question where that did not run). Tokens: written by all models for a question."
+        "(TFLOPs a question where that did not run)."
     )
     yield from dict.fromkeys(
         f"{each.name} chooses among what {each.drawn_by} drew; its cost is that of drawing the same answers."

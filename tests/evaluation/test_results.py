@@ -146,7 +146,7 @@ def test_tokens_are_told_by_role_and_of_all_models():
     rsd = MADE.tasks[0].accounts[0]
     shown = {column.title: column.cells for column in columns(MADE)}
     written = sum(used.generated for used in rsd.cost.tokens.values())
-    assert shown["tokens"][0] == f"{written / 20:,.0f}"
+    assert shown["tokens/question"][0] == f"{written / 20:,.0f}"
     alone = dict(zip(shown["Strategy"], shown["draft alone"], strict=True))
     assert (alone["draft"], alone["target"], alone["rsd"]) == (
         "100%",
