@@ -8,7 +8,7 @@ Both answer each question at temperature 0, here or, in FOLDER, in an `rsd eval`
 speculative (whose texts are cut into tokens anew). Where their tokens differ first, the target's logits are computed
 anew behind the same text in several ways: the prompt whole and the answer token by token, as the target alone decodes
 with one seat, and all of it in pieces of a few tokens, as checks and many seats do. A difference is within the noise
-if the best two logits are closer than these ways are to each other.
+if the best two logits are closer than differences of likely logits are between two of these ways.
 With --exact every token is decoded as one of eight, whoever decodes it and whatever is beside it: the sums are the
 same to the bit, and the texts have to be. Seconds are of one run each, in FOLDER those in the models; the last line
 is one JSON object.
@@ -20,6 +20,7 @@ import argparse
 import json
 import time
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,11 +41,7 @@ if TYPE_CHECKING:
     from rsd_cli.engine.llama import Model
     from rsd_cli.engine.seats import Engine
 
-WAYS = (
-    1,
-    5,
-    16,
-)  # tokens of one decode: alone, about those of a check, as many rows as a CPU decodes at once
+WAYS = (1, 5, 16)  # tokens of a decode: alone, as a check has them, as many rows have them
 LIKELY = 10  # tokens whose logits tell the noise
 STRATEGIES = ("target", "speculative")
 COUNTS = ("generated", "discarded")  # of a usage
@@ -60,7 +57,7 @@ class InEights(Shape):
 
 @dataclass(frozen=True)
 class Difference:
-    """Where two texts part: how far apart the best two logits are there, and how far the ways to compute them."""
+    """Where two texts part: how far apart the best two logits are, and how much such a difference can vary."""
 
     id: str
     place: int
@@ -139,7 +136,8 @@ def first_difference(
     found = np.stack([logits_behind(engine, prompt, own[:place], n) for n in WAYS])
     alone = found[0]
     best = np.argsort(alone)[-LIKELY:]
-    gap, noise = alone[best[-1]] - alone[best[-2]], np.ptp(found, axis=0)[best].max()
+    gap = alone[best[-1]] - alone[best[-2]]
+    noise = max(np.ptp((one - other)[best]) for one, other in combinations(found, 2))
     return Difference(name, place, float(gap), float(noise))
 
 
