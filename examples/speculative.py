@@ -8,7 +8,7 @@ Both answer each question at temperature 0, here or, in FOLDER, in an `rsd eval`
 speculative (whose texts are cut into tokens anew). Where their tokens differ first, the target's logits are computed
 anew behind the same text in several ways: the prompt whole and the answer token by token, as the target alone decodes
 with one seat, and all of it in pieces of a few tokens, as checks and many seats do. A difference is within the noise
-if the best two logits are closer than differences of likely logits are between two of these ways.
+if the logits of the two tokens are closer than their difference varies from way to way.
 With --exact every token is decoded as one of eight, whoever decodes it and whatever is beside it: the sums are the
 same to the bit, and the texts have to be. Seconds are of one run each, in FOLDER those in the models; the last line
 is one JSON object.
@@ -20,7 +20,7 @@ import argparse
 import json
 import time
 from dataclasses import asdict, dataclass
-from itertools import combinations
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,8 +41,7 @@ if TYPE_CHECKING:
     from rsd_cli.engine.llama import Model
     from rsd_cli.engine.seats import Engine
 
-WAYS = (1, 5, 16)  # tokens of a decode: alone, as a check has them, as many rows have them
-LIKELY = 10  # tokens whose logits tell the noise
+WAYS = (1, 5, 6, 7, 16)  # tokens of a decode: alone, as checks have them, as many rows have them
 STRATEGIES = ("target", "speculative")
 COUNTS = ("generated", "discarded")  # of a usage
 
@@ -57,12 +56,18 @@ class InEights(Shape):
 
 @dataclass(frozen=True)
 class Difference:
-    """Where two texts part: how far apart the best two logits are, and how much such a difference can vary."""
+    """Where two texts part: how far apart the logits of the two tokens are, and how much that varies.
+
+    `is_between_best` tells whether they are the two likeliest, `is_undecided` whether the ways to compute them differ
+    in which of them is likelier.
+    """
 
     id: str
     place: int
     gap: float
     noise: float
+    is_between_best: bool
+    is_undecided: bool
 
     @property
     def within_noise(self) -> bool:
@@ -134,11 +139,24 @@ def first_difference(
         (i for i, (a, b) in enumerate(zip(own, other, strict=False)) if a != b), min(len(own), len(other))
     )
     found = np.stack([logits_behind(engine, prompt, own[:place], n) for n in WAYS])
-    alone = found[0]
-    best = np.argsort(alone)[-LIKELY:]
-    gap = alone[best[-1]] - alone[best[-2]]
-    noise = max(np.ptp((one - other)[best]) for one, other in combinations(found, 2))
-    return Difference(name, place, float(gap), float(noise))
+    one, two = (token_at(place, ids, engine.model, found[0]) for ids in (own, other))
+    gaps = found[:, one] - found[:, two]
+    best = {int(token) for token in np.argsort(found[0])[-2:]}
+    return Difference(
+        name,
+        place,
+        gap=abs(float(gaps[0])),
+        noise=float(np.ptp(gaps)),
+        is_between_best={one, two} == best,
+        is_undecided=bool(gaps.min() < 0 < gaps.max()),
+    )
+
+
+def token_at(place: int, ids: list[int], model: Model, logits: np.ndarray) -> int:
+    """The token there; behind the last one the likeliest that ends a turn."""
+    if place < len(ids):
+        return ids[place]
+    return max(filter(model.ends_generation, range(model.n_vocab)), key=logits.__getitem__)
 
 
 def main() -> None:
@@ -175,7 +193,7 @@ def main() -> None:
             found = first_difference(target, name, prompt, mine.ids, other.answers[name].ids)
             differences.append(found)
             print(
-                f"{found.id}: other from token {found.place} on, where the best two logits are {found.gap:.4f} "
+                f"{found.id}: other from token {found.place} on, where the logits of the two are {found.gap:.4f} "
                 f"apart; noise {found.noise:.4f}"
             )
     loaded.close()
@@ -186,6 +204,12 @@ def report(own: Run, other: Run, differences: list[Difference]) -> None:
     """The counts, and as the last line one JSON object."""
     n, close = len(own.answers), sum(each.within_noise for each in differences)
     print(f"{n - len(differences)} of {n} the same; {len(differences)} not, {close} within noise")
+    between, undecided = (
+        sum(map(attrgetter(name), differences)) for name in ("is_between_best", "is_undecided")
+    )
+    print(
+        f"{between} are between the two likeliest tokens; in {undecided} the ways differ in which is likelier"
+    )
     proposed, in_vain = (sum(getattr(a.draft, what) for a in other.answers.values()) for what in COUNTS)
     print(f"{proposed} tokens proposed, {1 - in_vain / max(proposed, 1):.0%} accepted")
     print(f"{other.seconds:.1f} s, the target alone {own.seconds:.1f} s")

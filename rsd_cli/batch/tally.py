@@ -232,6 +232,7 @@ class Tally:
                 "left": self.left,
             },
             "counted": self.counted,
+            "failed_before": self.failed_before,
             "errors": self.errors,
             "truncated": self.truncated,
             "empty": self.empty,

@@ -167,9 +167,11 @@ def batch(
         job = Job(plan, shape, found, source, total, brake, quiet=quiet, color=not no_color, recalls=recalls)
         sink, done = job.open(place, overwrite=overwrite)
         tally = job.run(sink, done)
+        if tally is None:
+            raise typer.Exit(interrupt.exit_code)
         tell(job, tally, place, interrupted=interrupt(), overwrite=overwrite)
         if summary:
-            write_summary(summary, tally)
+            write_summary(summary, tally, quiet=quiet)
     if interrupt() or tally.failed or tally.failed_before:
         raise typer.Exit(interrupt.exit_code if interrupt() else 1)
 

@@ -10,6 +10,7 @@ import typer
 from rsd_cli.display.batch_summary import show_summary
 from rsd_cli.display.consoles import stderr_console
 from rsd_cli.display.steps import counted
+from rsd_cli.registry.files import file_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,15 +19,15 @@ if TYPE_CHECKING:
     from rsd_cli.batch.tally import Tally
     from rsd_cli.cli.batch_job import Job
 
-OF_THE_ENGINE = ("engine_error", "engine_crash")
+OF_THE_ENGINE = ("engine_error", "engine_crash", "error")
 TOO_LONG = "context_overflow"
 
 
-def write_summary(path: Path, tally: Tally) -> None:
+def write_summary(path: Path, tally: Tally, *, quiet: bool) -> None:
     """Write a summary, but not one of nothing over one of something."""
-    if tally.counted or tally.failed or not path.stat().st_size:
+    if tally.counted or tally.failed or not file_size(path):
         path.write_text(json.dumps(tally.summary(), indent=1) + "\n", "utf-8")
-    else:
+    elif not quiet:
         typer.echo(f"{path} is left as it was: no answer was there to count.", err=True)
 
 

@@ -128,14 +128,17 @@ class Job:
             "fields": [plan.fields.question, plan.fields.id],
         }
 
-    def run(self, sink: Sink, done: Done) -> Tally:
-        """Answer what is left; loads no model where nothing is."""
+    def run(self, sink: Sink, done: Done) -> Tally | None:
+        """Answer what is left; loads no model where nothing is. None if it was stopped before that was known."""
         with Grader() as grader:
             return self._run(sink, done, Tally(time.perf_counter, self.total, grade=grader.known_right))
 
-    def _run(self, sink: Sink, done: Done, tally: Tally) -> Tally:
+    def _run(self, sink: Sink, done: Done, tally: Tally) -> Tally | None:
         tally.workload.rows = self.shape.n_streams
         self._count_done(done, tally)
+        if self.brake():
+            return None
+        tally.started = tally.clock()  # reading answers back is not answering
         if tally.left == 0:
             return tally
         to_stdout = isinstance(sink, Stdout)
@@ -151,7 +154,7 @@ class Job:
             loaded.load_all()
             if self.plan.reproducible:  # a record tells which models were there when its answer was over
                 loaded.wait_for_all()
-            # Every row would fail for the same reason.
+            # Every row without settings of its own would fail for the same reason.
             loaded.check_templates(self.plan.settings)
             loaded.check_pair(self.plan.settings)
             with watched as run.display:
@@ -168,5 +171,7 @@ class Job:
         lines = (line for line in self.source.lines() if line and self.plan.shard.has(line.number))
         rows = (parse_row(line, self.plan.fields) for line in lines)
         for row in rows:
+            if self.brake():
+                return
             if row and not is_due(row, done, retry_errors=self.plan.retry_errors):
                 tally.skip(done.outcome(row), failed=done.failed(row.id))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -155,7 +156,7 @@ def make_gguf(checkpoint: Checkpoint, base: Path, work: Work) -> list[Path]:
         check_loads(part, head.hidden_size if head else None, work.interrupt)
         beside, sha256 = head_beside(output), ""
         if head is not None:  # first: a GGUF that has its name is never made again
-            sha256 = hash_file(part)
+            sha256 = hash_file(part, partial(work.told, "verifying"))
             replace(head, base_sha256=sha256).save(beside)
             warn_of_guess(head)
         os.replace(part, output)  # noqa: PTH105  # atomic on every system, also over an older file

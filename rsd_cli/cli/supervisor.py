@@ -80,13 +80,18 @@ def _restore_terminal(modes: list[Any] | None) -> None:
     """Set the terminal as it was before a child that could not do so itself."""
     import termios
 
-    with contextlib.suppress(OSError, termios.error):  # it may be gone
-        if modes and os.tcgetpgrp(0) == os.getpgrp():  # else it is another program's now
-            termios.tcsetattr(0, termios.TCSANOW, modes)
     shown = next((stream for stream in (sys.stderr, sys.stdout) if stream.isatty()), None)
-    if shown:
-        shown.write(AS_USUAL)
-        shown.flush()
+    with contextlib.suppress(OSError, termios.error):  # it may be gone
+        if modes and _is_ours(0):
+            termios.tcsetattr(0, termios.TCSANOW, modes)
+        if shown and _is_ours(shown.fileno()):
+            shown.write(AS_USUAL)
+            shown.flush()
+
+
+def _is_ours(terminal: int) -> bool:
+    """Whether this program has the terminal, and not one that was begun after it went to the background."""
+    return os.tcgetpgrp(terminal) == os.getpgrp()
 
 
 def _run_unblocked(command: Callable[[], int], blocked: set[int]) -> int:

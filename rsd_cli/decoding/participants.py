@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rsd_cli.rewards.families import Family
 
 STEP_ROOM = 32  # tokens that a context must have left for one step
-DROP_TURNS = "Drop its oldest turns (/compact in `rsd chat --resume`)"
+DROP_TURNS = "Drop its oldest turns (in a chat with /compact)"
 
 
 class Trio(Protocol):

@@ -194,8 +194,12 @@ def parse(text: str) -> Strategy:
 
 
 def rejects_nothing(settings: Settings) -> bool:
-    """Whether every step that has a reward is accepted, so that the target writes none."""
-    decides = parse(settings.strategy).kind.gates and settings.target_share is None
+    """Whether every step that has a reward is accepted, so that the target is asked nothing.
+
+    Where it judges as well (`judge`, `gsi`) it is asked all the same.
+    """
+    strategy = parse(settings.strategy)
+    decides = strategy.gates and strategy.name not in ("judge", "gsi") and settings.target_share is None
     return decides and settings.weighting == "binary" and settings.threshold <= 0
 
 

@@ -35,7 +35,8 @@ def test_rows_that_were_done_before_count_for_all_but_what_the_run_took(clock):
         whole.add(outcome)
     clock.now += 10
     assert earlier.summary()["rows"] == {"answered": 0, "failed": 0, "skipped": 3, "left": 1}
-    own = {"rows", "time", "verdict", "rows_per_second", "tokens_per_second"}
+    assert (earlier.summary()["failed_before"], whole.summary()["failed_before"]) == (1, 0)
+    own = {"rows", "failed_before", "time", "verdict", "rows_per_second", "tokens_per_second"}
     kept = [{key: value for key, value in t.summary().items() if key not in own} for t in (earlier, whole)]
     assert kept[0] == kept[1]
     assert (kept[0]["counted"], kept[0]["right"], kept[0]["errors"]) == (2, 1, {"context_overflow": 1})

@@ -17,6 +17,7 @@ CORRECT = "Correct the lines that can't be asked, then add --retry-errors."
         ((), []),
         (("engine_error",), [AGAIN]),
         (("engine_crash",), [AGAIN]),
+        (("error",), [AGAIN]),
         (("context_overflow",), [LONGER]),
         (("bad_value", "invalid_json"), [CORRECT]),
         (("no_question", "context_overflow", "engine_crash"), [AGAIN, LONGER, CORRECT]),

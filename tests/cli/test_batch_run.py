@@ -2,14 +2,20 @@
 
 import json
 from types import SimpleNamespace
+from typing import Any
 
+import pytest
+
+from rsd_cli.batch.answers import Told
 from rsd_cli.batch.ledger import Done
-from rsd_cli.batch.rows import Fields
+from rsd_cli.batch.rows import Fields, parse_row
 from rsd_cli.batch.source import Source
 from rsd_cli.batch.tally import Tally
 from rsd_cli.cli import batch_run
+from rsd_cli.cli.batch_job import Job
 from rsd_cli.cli.batch_plan import Plan, Shard
 from rsd_cli.cli.batch_run import BatchRun, Brake
+from rsd_cli.cli.trio import Shape
 from rsd_cli.decoding.events import Streamed
 from rsd_cli.decoding.runner import Failed
 from rsd_cli.decoding.trajectory import Settings
@@ -29,6 +35,23 @@ class Lines:
         self.codes.append(json.loads(line)["error"]["code"])
 
 
+def a_plan():
+    return Plan(
+        settings=Settings(sampling=Sampling(temperature=0.7)),
+        described={"trio": "tiny"},
+        roles=("draft", "prm", "target"),
+        fields=Fields(),
+        seats=2,
+        samples=2,
+        form="plain",
+        shard=Shard(),
+        ordered=False,
+        retry_errors=False,
+        max_errors=0,
+        reproducible=False,
+    )
+
+
 def test_samples_of_a_row_that_failed_do_not_bring_it_back(tmp_path, monkeypatch):
     class Runner:
         def __init__(self, *_, **__):
@@ -44,20 +67,7 @@ def test_samples_of_a_row_that_failed_do_not_bring_it_back(tmp_path, monkeypatch
 
     monkeypatch.setattr(batch_run, "Runner", Runner)
     (tmp_path / "questions.jsonl").write_text('{"id": "a", "question": "What?"}\n')
-    plan = Plan(
-        settings=Settings(sampling=Sampling(temperature=0.7)),
-        described={"trio": "tiny"},
-        roles=("draft", "prm", "target"),
-        fields=Fields(),
-        seats=2,
-        samples=2,
-        form="plain",
-        shard=Shard(),
-        ordered=False,
-        retry_errors=False,
-        max_errors=0,
-        reproducible=False,
-    )
+    plan = a_plan()
     tally, lines = Tally(Clock(), total=1), Lines()
     source = Source(str(tmp_path / "questions.jsonl"))
     display = BatchDisplay(tally, samples=2)
@@ -67,3 +77,17 @@ def test_samples_of_a_row_that_failed_do_not_bring_it_back(tmp_path, monkeypatch
     assert display.newest == {}
     assert lines.codes == ["engine_error"]
     assert tally.failed == 1
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_batch_that_is_stopped_while_it_reads_answers_back_has_no_counts(stopped, tmp_path):
+    (tmp_path / "questions.jsonl").write_text('{"id": "a", "question": "What?"}\n')
+    source, done = Source(str(tmp_path / "questions.jsonl")), Done()
+    (line,) = filter(None, source.lines())
+    row = parse_row(line, Fields())
+    assert row
+    done.add(Told(row.id, row.content, row.line, ok=True))
+    unused: Any = None
+    brake = Brake(lambda: stopped)
+    job = Job(a_plan(), Shape(), unused, source, total=1, brake=brake, quiet=True, color=False)
+    assert (job.run(unused, done) is None) == stopped

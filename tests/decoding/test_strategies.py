@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rsd_cli.decoding.policies import Propose, Write
-from rsd_cli.decoding.strategies import STRATEGIES, Rulebook, Rules, check_sampling, parse
+from rsd_cli.decoding.strategies import STRATEGIES, Rulebook, Rules, check_sampling, parse, rejects_nothing
 from rsd_cli.decoding.trajectory import Problem, Settings
 from rsd_cli.errors import UsageError
 
@@ -175,3 +175,25 @@ def test_each_strategy_has_a_budget_of_its_own():
     assert [sum(column) / 400 for column in zip(*shares, strict=True)] == pytest.approx([0.5, 0.5], abs=0.05)
     again = criterion(Settings(strategy="rsd-n@4", target_share=0.5), "q", book=book)
     assert again.budget is low.budget
+
+
+@pytest.mark.parametrize(
+    ("strategy", "changes", "expected"),
+    [
+        ("rsd", {}, True),
+        ("rsd", {"threshold": 0.1}, False),
+        ("rsd", {"target_share": 0.2}, False),
+        ("rsd", {"weighting": "constant:p=0.5"}, False),
+        ("rsd-n@2", {}, True),
+        ("glimpse", {}, True),
+        ("glimpse:target", {}, False),
+        ("judge", {}, False),
+        ("gsi@2", {}, False),
+        ("first-k-by-target", {}, False),
+        ("target", {}, False),
+    ],
+)
+def test_a_threshold_of_nothing_rejects_nothing_where_the_target_has_no_other_task(
+    strategy, changes, expected
+):
+    assert rejects_nothing(Settings(strategy, **({"threshold": 0.0} | changes))) is expected
