@@ -134,6 +134,7 @@ def _typed(talk: Talk, repl: Repl) -> Reader:
 
     keeps = talk.journal.is_open
     talk.leaves_notes = keeps
+    talk.leave_note()  # of a question that `rsd ask` put
     return Typed(history_file() if keeps else None, repl.status, color=talk.screen.color)
 
 

@@ -62,6 +62,7 @@ class Talk:
     journal: Journal
     threshold: float
     leaves_notes: bool = False
+    has_asked: bool = False
     rooms: tuple[Room, ...] = ()
     rulebook: Rulebook = field(default_factory=Rulebook)
     read_ahead: ReadAhead = field(init=False)
@@ -100,6 +101,11 @@ class Talk:
         settings = replace(self.settings, strategy="target", seed=last.seed)
         return self._answer(last.question, self.conversation.undone(), settings, time.perf_counter()).record
 
+    def leave_note(self) -> None:
+        """Let a crash from now on end in this conversation, if it is to and something was asked."""
+        if self.leaves_notes and self.has_asked:
+            notes.leave({"chat": self.kept.id})
+
     def _turn(
         self,
         question: str,
@@ -113,8 +119,8 @@ class Talk:
         self._check_pair(settings)
         self._check_room(question, before, settings)
         self.journal.write("asked", question=question)
-        if self.leaves_notes:
-            notes.leave({"chat": self.kept.id})
+        self.has_asked = True
+        self.leave_note()
         answered = self._answer(question, before, settings, started or time.perf_counter())
         record = answered.record
         if record.answer.strip():

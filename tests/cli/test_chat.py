@@ -416,6 +416,15 @@ def test_a_crash_at_the_prompt_ends_in_the_same_conversation_unless_it_comes_aga
     assert is_as_before(chat)
 
 
+def test_a_crash_at_the_first_prompt_behind_ask_ends_in_the_same_conversation(talk, rsd):
+    chat = talk("What is 1 + 2?", "--chat", command="ask")
+    chat.at_prompt()
+    os.kill(working(chat), signal.SIGSEGV)
+    chat.see("The engine crashed at the prompt.")
+    chat.see("goes on, with 1 turn")
+    chat.at_prompt()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGSEGV, 6), (signal.SIGKILL, 4)])
 def test_who_typed_when_the_engine_died_has_the_terminal_as_before(number, code, talk):
     chat = talk()
