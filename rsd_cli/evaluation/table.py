@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rsd_cli.evaluation.significance import Difference
 
 TERA = 1e12
+DETAIL = 10  # the rank from which on a column tells what stands elsewhere in a report as well
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,10 @@ def columns(evaluation: Evaluation) -> list[Column]:
         Column("p", tuple(_p(account.difference) for account in accounts), 7),
         Column("target", tuple(_percent(account.authorship.target_share) for account in accounts), 4),
         Column("accepted", tuple(_percent(account.authorship.acceptance) for account in accounts), 9),
-        Column("draft alone", tuple(_percent(account.authorship.draft_alone) for account in accounts), 11),
-        Column("tokens/question", tuple(_written(account) for account in accounts), 10),
+        Column(
+            "draft alone", tuple(_percent(account.authorship.draft_alone) for account in accounts), DETAIL + 1
+        ),
+        Column("tokens/question", tuple(_written(account) for account in accounts), DETAIL),
         Column("compute", tuple(_computes(evaluation, projecting=False)), 1),
         Column("s/question", tuple(_seconds(evaluation)), 2),
         Column("remarks", tuple(odd_ends(account) for account in accounts), 5, is_text=True),

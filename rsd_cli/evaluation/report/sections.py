@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rsd_cli.evaluation.report.bars import rewards_of, rewards_picture, share_picture, target_share_along
 from rsd_cli.evaluation.report.scatter import NARROW, WIDE, kind_of, scatter
-from rsd_cli.evaluation.table import TERA, budget_lines, columns, notes
+from rsd_cli.evaluation.table import DETAIL, TERA, budget_lines, columns, notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -60,7 +60,7 @@ def _figure(run: TaskRun) -> str:
 
 
 def _main_table(evaluation: Evaluation) -> str:
-    shown = columns(evaluation)
+    shown = [column for column in columns(evaluation) if column.rank < DETAIL]
     rows = [[column.cells[i] for column in shown] for i in range(len(shown[0].cells))]
     said = "".join(f"<p>{escape(note)}</p>" for note in notes(evaluation))
     return f'{_table([column.title for column in shown], rows)}<div class="quiet">{said}</div>'
