@@ -35,7 +35,7 @@ def show_evaluation(console: Console, evaluation: Evaluation) -> None:
     for note in notes(evaluation):
         console.print(Text(note, style="dim"))
     if left_out:
-        console.print(Text(f"No room for {', '.join(left_out)}; all of it is in the report.", style="dim"))
+        console.print(Text(f"No room for {', '.join(left_out)}; all of it is in results.md.", style="dim"))
     if ODD in left_out:
         for line in _odd_lines(evaluation):
             console.print(line)
