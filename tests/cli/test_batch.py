@@ -254,7 +254,10 @@ def test_a_failure_is_over_when_its_line_has_got_an_id(rsd, ask, out):
     assert sorted(names(out)) == ["line-2", "r0"]
     failed_before = rsd(*command)
     assert failed_before.code == 1
-    assert "1 row failed, with an error in the output. Correct the lines" in failed_before.err
+    assert (
+        "1 row failed, with an error in the output. Correct the lines that can't be asked, then add --retry-errors."
+        in failed_before.err
+    )
     ask([rows(1)[0], {"id": "b", "question": "What?"}])
     mended = rsd(*command)
     assert (mended.code, "--retry-errors" in mended.err) == (0, False), mended.err
