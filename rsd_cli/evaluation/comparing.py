@@ -73,7 +73,7 @@ class Comparison:
     only_second: tuple[str, ...]
 
 
-def compare(first: Evaluation, second: Evaluation, seed: int = 0) -> Comparison:
+def compare(first: Evaluation, second: Evaluation) -> Comparison:
     """Strategies of the same name are paired; where a task has one strategy in each run, those two are."""
     pairs: list[Pair] = []
     only_first: list[str] = []
@@ -81,7 +81,7 @@ def compare(first: Evaluation, second: Evaluation, seed: int = 0) -> Comparison:
     others = {run.task: run for run in second.tasks}
     for run in first.tasks:
         partners = list(_partners(run, others.get(run.task)))
-        pairs += [_pair(run.task, one, other, seed) for one, other in partners]
+        pairs += [_pair(run.task, one, other) for one, other in partners]
         only_first += _missing(run, {one.name for one, _ in partners})
         if run.task in others:
             only_second += _missing(others[run.task], {other.name for _, other in partners})
@@ -106,7 +106,7 @@ def _missing(run: TaskRun, paired_names: set[str]) -> list[str]:
     return [f"{run.task} {each.name}" for each in run.strategies if each.name not in paired_names]
 
 
-def _pair(task: str, first: StrategyRun, second: StrategyRun, seed: int) -> Pair:
+def _pair(task: str, first: StrategyRun, second: StrategyRun) -> Pair:
     other = {sample.doc_id: sample for sample in second.samples}
     shared = [
         (sample, other[sample.doc_id])
@@ -122,7 +122,7 @@ def _pair(task: str, first: StrategyRun, second: StrategyRun, seed: int) -> Pair
         second.name,
         len(first.samples),
         len(second.samples),
-        paired([one.right for one, _ in shared], [two.right for _, two in shared], seed) if shared else None,
+        paired([one.right for one, _ in shared], [two.right for _, two in shared]) if shared else None,
         _times(before.total_flops, after.total_flops),
         _times(before.seconds, after.seconds),
         tuple(_flip(one, two) for one, two in shared if one.right != two.right),
