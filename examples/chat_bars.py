@@ -25,7 +25,7 @@ from rsd_cli.cli import setup
 from rsd_cli.cli.opening import Given, Opening, opened
 from rsd_cli.cli.read_ahead import WRITERS, alike
 from rsd_cli.cli.screen import Screen
-from rsd_cli.cli.trio import Shape
+from rsd_cli.cli.shape import Shape
 from rsd_cli.engine.floor import Floor
 from rsd_cli.engine.sampling import Sampler, Sampling
 from rsd_cli.engine.seat import common_prefix

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from rsd_cli.cli import setup
 from rsd_cli.cli.eval_plan import contenders
 from rsd_cli.cli.questions import read_questions
-from rsd_cli.cli.trio import LoadedTrio, Shape
+from rsd_cli.cli.shape import Shape
+from rsd_cli.cli.trio import LoadedTrio
 from rsd_cli.decoding.prompts import MATHS
 from rsd_cli.decoding.runner import Runner, finished
 from rsd_cli.decoding.strategies import STRATEGIES

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from rsd_cli.cli import setup
 from rsd_cli.cli.questions import GoldQuestion, read_questions
-from rsd_cli.cli.trio import LoadedTrio, Shape
+from rsd_cli.cli.shape import Shape
+from rsd_cli.cli.trio import LoadedTrio
 from rsd_cli.decoding.prompts import MATHS
 from rsd_cli.decoding.runner import Runner, finished
 from rsd_cli.decoding.trajectory import Problem, Settings

@@ -77,7 +77,7 @@ def ask(
     from rsd_cli.cli.chat import converse
     from rsd_cli.cli.opening import Given, Opening, now, opened
     from rsd_cli.cli.screen import Screen
-    from rsd_cli.cli.trio import Shape
+    from rsd_cli.cli.shape import Shape, check_kv_type, parse_layers
 
     crashed = (notes.read() or {}).get("chat")  # the chat behind an earlier answer of this command
     notes.withdraw()
@@ -86,7 +86,7 @@ def ask(
     wanted = Opening(
         Given() if crashed else given,  # what was said since then counts, and the journal knows all of it
         setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet, color=not no_color),
-        Shape(ctx, 1, batch_size, threads, setup.check_kv_type(kv_type), setup.parse_layers(gpu_layers)),
+        Shape(ctx, 1, batch_size, threads, check_kv_type(kv_type), parse_layers(gpu_layers)),
         Screen(as_json, quiet, not no_color),
         goes_on or continues,
         crashed or ("last" if continues else None),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rsd_cli.batch.answers import Format
     from rsd_cli.batch.source import Source
     from rsd_cli.cli.batch_plan import Shard
-    from rsd_cli.cli.trio import Shape
+    from rsd_cli.cli.shape import Shape
     from rsd_cli.cli.warm import FoundModel
     from rsd_cli.decoding.strategies import Strategy
     from rsd_cli.decoding.trajectory import Settings
@@ -114,7 +114,7 @@ def batch(
     from rsd_cli.cli.batch_run import Brake
     from rsd_cli.cli.interrupt import Interrupt
     from rsd_cli.cli.method import Wishes, method_of
-    from rsd_cli.cli.trio import Shape
+    from rsd_cli.cli.shape import Shape, check_kv_type, parse_layers
     from rsd_cli.decoding.prompts import MATHS
     from rsd_cli.decoding.trajectory import Settings
 
@@ -142,7 +142,7 @@ def batch(
         max_seconds=max_seconds,
     )
     settings = method.settle(settings, found.threshold)
-    layers, kv = setup.parse_layers(gpu_layers), setup.check_kv_type(kv_type)
+    layers, kv = parse_layers(gpu_layers), check_kv_type(kv_type)
     shape = Shape(ctx, 1, batch_size, threads, kv, layers, reproducible)
     if reproducible:
         shape = _reproducible(shape, parallel, method.strategy, found.models)

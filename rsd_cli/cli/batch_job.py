@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rsd_cli.batch.source import Source
     from rsd_cli.cli.batch_plan import Plan, Shard
     from rsd_cli.cli.batch_run import Brake, Sink
-    from rsd_cli.cli.trio import Shape
+    from rsd_cli.cli.shape import Shape
     from rsd_cli.cli.warm import FoundTrio
 
 

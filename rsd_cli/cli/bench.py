@@ -49,6 +49,7 @@ def bench(
     """
     from rsd_cli.cli import setup
     from rsd_cli.cli.interrupt import Interrupt
+    from rsd_cli.cli.shape import parse_layers
     from rsd_cli.engine.llama import DecodeAborted
     from rsd_cli.evaluation.speed import Effort
     from rsd_cli.records import ROLES  # its dataclasses take a tenth of what help costs
@@ -61,7 +62,7 @@ def bench(
         else Effort(rounds=10, prompt_tokens=256, write_tokens=24)
     )
     access = setup.Access(models, offline, yes=yes)
-    layers = setup.parse_layers(gpu_layers)
+    layers = parse_layers(gpu_layers)
     cast = setup.find(setup.Choice(trio, draft, target, prm), access, ROLES).trio
     files = cast.models
 
@@ -239,7 +240,8 @@ def _first_token(plan: Plan, prompt: str, trio: list[str]) -> tuple[float, float
 
 
 def _draft_prompt(plan: Plan) -> list[int]:
-    from rsd_cli.cli.trio import LoadedTrio, Shape
+    from rsd_cli.cli.shape import Shape
+    from rsd_cli.cli.trio import LoadedTrio
     from rsd_cli.decoding.prompts import MATHS
 
     models: dict[Role, FoundModel] = {"draft": plan.cast.models["draft"]}

@@ -33,7 +33,8 @@ class Timed:
 
 def measure_question(plan: Plan, speeds: dict[Role, list[Speed]]) -> dict[str, Any]:
     """One question by the whole trio against its parts at bare speeds, and what that says of RSD and of a batch."""
-    from rsd_cli.cli.trio import LoadedTrio, Shape
+    from rsd_cli.cli.shape import Shape
+    from rsd_cli.cli.trio import LoadedTrio
     from rsd_cli.evaluation.speed import best_parallel, parts_seconds
 
     shape = Shape(ctx=1024, threads=plan.threads, gpu_layers=plan.layers)

@@ -69,7 +69,7 @@ def chat(
     from rsd_cli.cli import setup
     from rsd_cli.cli.method import Wishes, method_of
     from rsd_cli.cli.screen import Screen
-    from rsd_cli.cli.trio import Shape
+    from rsd_cli.cli.shape import Shape, check_kv_type, parse_layers
 
     if listing:
         _list(as_json=as_json, color=not no_color)
@@ -87,7 +87,7 @@ def chat(
     wanted = Opening(
         Given() if crashed else given,  # what was said since then counts, and the journal knows all of it
         setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet, color=not no_color),
-        Shape(ctx, 1, batch_size, threads, setup.check_kv_type(kv_type), setup.parse_layers(gpu_layers)),
+        Shape(ctx, 1, batch_size, threads, check_kv_type(kv_type), parse_layers(gpu_layers)),
         Screen(as_json, quiet, not no_color, is_brief=True),
         True,
         crashed or ((name or "last") if resume else None),

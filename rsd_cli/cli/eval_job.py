@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rsd_cli.cli.eval_plan import Contender
-    from rsd_cli.cli.trio import Shape
+    from rsd_cli.cli.shape import Shape
     from rsd_cli.cli.warm import FoundTrio
     from rsd_cli.decoding.trajectory import Settings
     from rsd_cli.evaluation.runs import Evaluation

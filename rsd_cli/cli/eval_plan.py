@@ -17,7 +17,7 @@ from rsd_cli.rewards.families import AGGREGATES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from rsd_cli.cli.trio import Shape
+    from rsd_cli.cli.shape import Shape
     from rsd_cli.cli.warm import FoundTrio
     from rsd_cli.decoding.trajectory import Settings
     from rsd_cli.evaluation.taskdata import TaskData

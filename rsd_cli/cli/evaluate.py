@@ -98,7 +98,7 @@ def evaluate(
     from rsd_cli.cli.eval_folder import revisions_of
     from rsd_cli.cli.eval_job import Job
     from rsd_cli.cli.eval_plan import contenders
-    from rsd_cli.cli.trio import Shape
+    from rsd_cli.cli.shape import Shape, check_kv_type, parse_layers
     from rsd_cli.decoding.trajectory import Settings
     from rsd_cli.evaluation.costs import parse_parameters
     from rsd_cli.evaluation.grader import need_maths
@@ -118,7 +118,7 @@ def evaluate(
     roles = tuple(dict.fromkeys(role for each in field for role in each.method.strategy.roles))
     access = setup.Access(models, offline, verify=not no_verify, yes=yes, quiet=quiet, color=not no_color)
     found = setup.find_hashed(setup.Choice(trio, draft, target, prm), access, roles)
-    shape = Shape(ctx, 1, batch_size, threads, setup.check_kv_type(kv_type), setup.parse_layers(gpu_layers))
+    shape = Shape(ctx, 1, batch_size, threads, check_kv_type(kv_type), parse_layers(gpu_layers))
     widest = max(each.method.strategy.width for each in field)  # needs all these seats of its own
     shape = room.with_seats(found.models, shape, _seats(widest, parallel), widest)
     base = Settings(

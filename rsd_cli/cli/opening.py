@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rsd_cli.cli.method import Method
     from rsd_cli.cli.screen import Screen
-    from rsd_cli.cli.trio import Shape
+    from rsd_cli.cli.shape import Shape
     from rsd_cli.cli.warm import FoundTrio
 
 

@@ -72,7 +72,8 @@ def calibrate(
     from rsd_cli.cli.calibration_record import Answers, described
     from rsd_cli.cli.calibration_report import check_plot, draw, show
     from rsd_cli.cli.interrupt import Interrupt
-    from rsd_cli.cli.trio import LoadedTrio, Shape
+    from rsd_cli.cli.shape import Shape, parse_layers
+    from rsd_cli.cli.trio import LoadedTrio
     from rsd_cli.decoding.prompts import MATHS
     from rsd_cli.decoding.strategies import parse
     from rsd_cli.decoding.trajectory import Settings
@@ -93,7 +94,7 @@ def calibrate(
         check_savable(entry, models)
     access = setup.Access(models, offline, yes=yes, color=not no_color)
     cast = setup.find_hashed(setup.Choice(trio, draft, target, prm), access, parse("audit").roles)
-    shape = Shape(n_seats=seats, threads=threads, gpu_layers=setup.parse_layers(gpu_layers))
+    shape = Shape(n_seats=seats, threads=threads, gpu_layers=parse_layers(gpu_layers))
     room.check_memory(cast.models, shape, "--seats")
     sampling = setup.make_sampling(cast.sampling)
     settings = Settings("audit", max_tokens=max_tokens, system=MATHS, seed=seed, sampling=sampling)

@@ -49,14 +49,15 @@ def score(
     """
     from rsd_cli.cli import room, setup
     from rsd_cli.cli.interrupt import Interrupt
-    from rsd_cli.cli.trio import LoadedTrio, Shape
+    from rsd_cli.cli.shape import Shape, parse_layers
+    from rsd_cli.cli.trio import LoadedTrio
     from rsd_cli.engine.llama import DecodeAborted
     from rsd_cli.rewards.families import AGGREGATES
 
     how = options.one_of("--aggregate", aggregate, AGGREGATES)
     solutions = list(read_solutions(_read(file), file))
     found = setup.find_prm(prm, setup.Access(models, offline, yes=yes, color=not no_color))
-    shape = Shape(ctx, min(seats, len(solutions)), threads=threads, gpu_layers=setup.parse_layers(gpu_layers))
+    shape = Shape(ctx, min(seats, len(solutions)), threads=threads, gpu_layers=parse_layers(gpu_layers))
     room.check_memory(found.models, shape, "--ctx or --seats")
     with (
         Interrupt() as interrupt,

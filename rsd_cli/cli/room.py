@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from rsd_cli.cli.setup import ALL_LAYERS
+from rsd_cli.cli.shape import ALL_LAYERS
 from rsd_cli.engine.jobs import MAX_SEATS
 from rsd_cli.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rsd_cli.cli.trio import Shape
+    from rsd_cli.cli.shape import Shape
     from rsd_cli.cli.warm import FoundModel
     from rsd_cli.decoding.strategies import Strategy
     from rsd_cli.records import Role

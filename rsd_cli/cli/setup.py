@@ -8,9 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rsd_cli.cli.options import one_of
 from rsd_cli.errors import ModelError, UsageError
-from rsd_cli.records import ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from rsd_cli.rewards.spec import PrmSpec
 
 HEAD_FILE = ".safetensors"
-ALL_LAYERS = -1
 ASK_ABOVE = 5_000_000_000  # bytes of download that want a word first
 TOLD_ABOVE = 1_000_000_000  # bytes that take longer than a second to hash
 
@@ -261,41 +258,6 @@ def _agree(missing: list[ModelEntry], access: Access) -> None:
     import typer
 
     typer.confirm(f"{question}. Go on?", abort=True, err=True)
-
-
-def parse_layers(text: str) -> dict[Role, int]:
-    """`--gpu-layers`: a number for all roles, or ROLE=N pairs separated by commas."""
-    if not text:
-        return {}
-    if "=" not in text:
-        return dict.fromkeys(ROLES, _layer_count(text))
-    layers: dict[Role, int] = {}
-    for pair in text.split(","):
-        name, _, count = pair.partition("=")
-        role = next((role for role in ROLES if role == name.strip()), None)
-        if role is None:
-            raise UsageError(f"--gpu-layers names the role {name!r}.", f"The roles are {', '.join(ROLES)}.")
-        layers[role] = _layer_count(count)
-    return layers
-
-
-def _layer_count(text: str) -> int:
-    try:
-        count = int(text)
-    except ValueError:
-        raise UsageError(
-            f"--gpu-layers {text!r} is no number.", "Give a number, or pairs such as draft=99,target=20."
-        ) from None
-    if count < ALL_LAYERS:
-        raise UsageError(f"--gpu-layers {count} is no number of layers.", "Use 0 or more, or -1 for all.")
-    return count
-
-
-def check_kv_type(name: str) -> str:
-    """A KV cache type that llama.cpp has."""
-    from rsd_cli.engine.context import KV_TYPES
-
-    return one_of("--kv-type", name, KV_TYPES)
 
 
 def make_sampling(declared: dict[str, Any], temperature: float | None = None) -> Sampling:

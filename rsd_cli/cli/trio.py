@@ -6,17 +6,18 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import typer
 
+from rsd_cli.cli.shape import ALL_LAYERS
 from rsd_cli.decoding.participants import check_vocabularies
 from rsd_cli.decoding.prompts import MATHS
 from rsd_cli.decoding.strategies import AUTHORS, asks_likelihoods, parse, rejects_nothing, speculates
 from rsd_cli.decoding.trajectory import Answerer
-from rsd_cli.engine.context import EVEN, FOUR, QUANTIZED, ContextOptions
-from rsd_cli.engine.llama import DecodeAborted, Model, can_offload, devices
+from rsd_cli.engine.context import ContextOptions
+from rsd_cli.engine.llama import DecodeAborted, Model
 from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.speculation import check_pair
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
@@ -31,62 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
     from pathlib import Path
 
+    from rsd_cli.cli.shape import Shape
     from rsd_cli.cli.warm import FoundModel
     from rsd_cli.decoding.trajectory import Settings, Trajectory
     from rsd_cli.records import Author, Role
     from rsd_cli.rewards.families import Family
     from rsd_cli.rewards.heads import Head
     from rsd_cli.rewards.spec import PrmSpec
-
-
-# Rows of one decode on a CPU: measured with Q4_K_M on AVX-512, 16 rows take 1.2 times as long as 8, and beyond 16
-# each row costs what it costs there; seats beyond these wait their turn, so that the batches are full.
-CPU_STREAMS = 16
-
-
-@dataclass(frozen=True)
-class Shape:
-    """How models and contexts are made; `ctx` 0 takes the models' own up to `DEFAULT_CTX`.
-
-    `gpu_layers` counts per role; a role that is not named takes all that the build can offload. `reproducible`
-    leaves out what makes the same question's text depend on what was asked before it, and `exact` on what is written
-    beside it.
-    """
-
-    ctx: int = 0
-    n_seats: int = 1
-    n_batch: int = 512
-    threads: int = 0
-    kv_type: str = "f16"
-    gpu_layers: dict[Role, int] = field(default_factory=dict)
-    reproducible: bool = False
-    exact: bool = False
-
-    @property
-    def n_streams(self) -> int:
-        """How many seats a model decodes together: all of them on a GPU. Exact writing takes fours, from eight on."""
-        n = self.n_seats if can_offload() else min(self.n_seats, CPU_STREAMS)
-        return max(EVEN, n + -n % FOUR) if self.exact else n
-
-    @property
-    def n_held(self) -> int:
-        """How many texts memory is taken for: of seats that are parked as well, and of streams without a seat."""
-        return max(self.n_seats, self.n_streams)
-
-    def can_be_exact(self, roles: Iterable[Role]) -> bool:
-        """Whether ggml's own CPU code computes these roles, and no quantized V cache needs flash attention."""
-        on_cpu = not can_offload() or all(self.gpu_layers.get(role) == 0 for role in roles)
-        by_library = any(device.name == "BLAS" for device in devices())  # takes the large decodes
-        return on_cpu and not by_library and self.kv_type not in QUANTIZED
-
-    @property
-    def described(self) -> dict[str, Any]:
-        """What records say of it; of an exact one not what the answers do not depend on."""
-        seats = {"n_streams": self.n_streams}
-        described = {
-            key: value for key, value in asdict(self).items() if not (self.exact and key == "n_seats")
-        }
-        return described if self.exact else described | seats
 
 
 @dataclass
@@ -193,9 +145,7 @@ class LoadedTrio:
     @property
     def on_several_devices(self) -> bool:
         """Whether the roles' models may compute at the same time: on GPUs, or some there and some on the CPU."""
-        layers = {self.shape.gpu_layers.get(role, -1) != 0 for role in self.models}
-        gpus = [device for device in devices() if device.name != "CPU"]
-        return can_offload() and True in layers and (len(gpus) > 1 or len(layers) > 1)
+        return self.shape.is_on_several_devices(self.models)
 
     @property
     def critic(self) -> Role:
@@ -248,7 +198,7 @@ class LoadedTrio:
         """Runs in the loader's thread, one at a time; roles that name the same file share its weights."""
         path = self.models[role].path
         if path not in self._weights:
-            self._weights[path] = Model(path, self.shape.gpu_layers.get(role, -1), self._gives_up)
+            self._weights[path] = Model(path, self.shape.gpu_layers.get(role, ALL_LAYERS), self._gives_up)
         model = self._weights[path]
         engine = Engine(model, self._options(role, model), lambda: self.aborted() or self.is_paused())
         self.first_loaded_at = self.first_loaded_at or time.perf_counter()

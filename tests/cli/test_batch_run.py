@@ -15,7 +15,7 @@ from rsd_cli.cli import batch_run
 from rsd_cli.cli.batch_job import Job
 from rsd_cli.cli.batch_plan import Plan, Shard
 from rsd_cli.cli.batch_run import BatchRun, Brake
-from rsd_cli.cli.trio import Shape
+from rsd_cli.cli.shape import Shape
 from rsd_cli.decoding.events import Streamed
 from rsd_cli.decoding.runner import Failed
 from rsd_cli.decoding.trajectory import Settings

@@ -20,7 +20,8 @@ from rsd_cli.cli.interrupt import Interrupt
 from rsd_cli.cli.read_ahead import WRITERS, alike
 from rsd_cli.cli.repl import Repl
 from rsd_cli.cli.screen import Screen
-from rsd_cli.cli.trio import LoadedTrio, Shape
+from rsd_cli.cli.shape import Shape
+from rsd_cli.cli.trio import LoadedTrio
 from rsd_cli.cli.warm import FoundModel
 from rsd_cli.decoding.strategies import parse
 from rsd_cli.decoding.trajectory import Problem, Settings

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from rsd_cli.cli.recording import recorded
-from rsd_cli.cli.trio import LoadedTrio, Shape
+from rsd_cli.cli.shape import Shape
+from rsd_cli.cli.trio import LoadedTrio
 from rsd_cli.cli.warm import FoundModel
 from rsd_cli.decoding.runner import Finished, Runner
 from rsd_cli.decoding.trajectory import Problem, Settings

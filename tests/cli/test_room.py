@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from rsd_cli.cli import prm
 from rsd_cli.cli.room import SEATS, check_memory, with_seats
-from rsd_cli.cli.trio import Shape
+from rsd_cli.cli.shape import Shape
 from rsd_cli.cli.warm import FoundModel
 from rsd_cli.engine.context import Context, ContextOptions, Row
 from rsd_cli.engine.jobs import SNAPSHOTS

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from rsd_cli.cli.screen import Screen
-from rsd_cli.cli.trio import LoadedTrio, Shape
+from rsd_cli.cli.shape import Shape
+from rsd_cli.cli.trio import LoadedTrio
 from rsd_cli.cli.warm import FoundModel
 from rsd_cli.decoding.events import Streamed
 from rsd_cli.decoding.recording import Circumstances, make_record
@@ -116,8 +117,8 @@ def test_confidence_needs_no_model_and_a_strategy_without_prm_no_family(trio, ti
     ],
 )
 def test_prms_that_read_logits_read_exactly_on_a_cpu(family, shape, there, expected, trio, tiny, monkeypatch):
-    monkeypatch.setattr("rsd_cli.cli.trio.can_offload", lambda: there == "CUDA0")
-    monkeypatch.setattr("rsd_cli.cli.trio.devices", lambda: [Device(there, "", 1, 1)])
+    monkeypatch.setattr("rsd_cli.cli.shape.can_offload", lambda: there == "CUDA0")
+    monkeypatch.setattr("rsd_cli.cli.shape.devices", lambda: [Device(there, "", 1, 1)])
     file = tiny(n_embd=128)  # a quantized cache needs heads of 32
     made = trio(family, Shape(n_batch=64, threads=1, **shape), draft=file, prm=file)
     assert made.engine("prm").context.exact is expected
@@ -269,8 +270,8 @@ def test_models_compute_side_by_side_where_they_are_on_several_devices(
     offloads, gpus, layers, expected, trio, tiny, monkeypatch
 ):
     there = [Device("CPU", "a CPU", 1, 1), *(Device(f"CUDA{i}", "a GPU", 1, 1) for i in range(gpus))]
-    monkeypatch.setattr("rsd_cli.cli.trio.can_offload", lambda: offloads)
-    monkeypatch.setattr("rsd_cli.cli.trio.devices", lambda: there)
+    monkeypatch.setattr("rsd_cli.cli.shape.can_offload", lambda: offloads)
+    monkeypatch.setattr("rsd_cli.cli.shape.devices", lambda: there)
     made = trio(draft=tiny(), target=tiny("other"), shape=Shape(n_seats=40, threads=1, gpu_layers=layers))
     assert made.on_several_devices is expected
     assert made.shape.n_streams == (40 if offloads else 16)
