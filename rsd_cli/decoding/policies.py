@@ -109,10 +109,14 @@ class Keep:
 
 @dataclass(frozen=True)
 class Propose:
-    """Let the draft propose at most `n` tokens behind a step that the target has begun."""
+    """Let the draft propose at most `n` tokens behind a step that the target has begun.
+
+    The last is the first one that it drew with a probability below `p_min`.
+    """
 
     begun: Proposal
     n: int
+    p_min: float = 0.0
     lane: int = 0
 
 

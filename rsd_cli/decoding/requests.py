@@ -131,7 +131,7 @@ class Requests:
         if n <= 0:
             return jobs.Proposed(trajectory.seats[request.lane], (), 0.0)
         write = self._job(trajectory, "draft", context, trajectory.next_seed("draft"), len(begun) + n)
-        job = jobs.Propose(**vars(replace(write, begun=len(begun), watch=False)))
+        job = jobs.Propose(**vars(replace(write, begun=len(begun), watch=False)), p_min=request.p_min)
         return self._submit(trajectory, "draft", request.lane, job)
 
     def _check(self, trajectory: Trajectory, request: Check) -> Pending:

@@ -26,12 +26,14 @@ class Stride:
     """How many tokens are proposed next: two more where all were accepted, one less where one was refused.
 
     A balance where a third of the proposals is accepted as a whole; proposals cost a decode of the draft each, and a
-    row each in the target's.
+    row each in the target's. So they end behind a token that the draft itself gave less than `p_min` (as llama.cpp's
+    `--draft-p-min`, which leaves that token out): what follows a refused token is decoded in vain.
     """
 
     n: int = 4
     least: int = 1
     most: int = 16
+    p_min: float = 0.75
 
     def learn(self, guesses: int, checked: Checked) -> None:
         """Take into account how many of the guesses were accepted; a step's end refuses none."""
@@ -78,7 +80,7 @@ def _step(
     while True:
         guesses = _ahead(there, step.ids, stride.n)
         if not guesses:
-            proposed: Proposed = yield Propose(step, stride.n)
+            proposed: Proposed = yield Propose(step, stride.n, stride.p_min)
             guesses, step = proposed.guesses, replace(step, ms=step.ms + proposed.ms)
             tried += Guesses(proposed=len(guesses))
         checked: Checked = yield Check(step, guesses, watch)

@@ -66,7 +66,13 @@ class Write:
 
 @dataclass(frozen=True)
 class Propose(Write):
-    """Sample in order to propose: each token is kept with the distribution that it was drawn from."""
+    """Sample in order to propose: each token is kept with the distribution that it was drawn from.
+
+    The last is the first one that was drawn with a probability below `p_min`. It may depend on what was drawn how
+    many more are proposed: each of them is checked by itself.
+    """
+
+    p_min: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,9 @@ class Progress:
         """A sampler for a job, and what earlier jobs have written of its step."""
         own = isinstance(job, (Propose, Check)) and job.sampling.temperature > 0
         draws = Draws(job.seed) if own else None
-        sampler = Sampler(self._model, job.sampling, job.seed, job.context, watch=job.watch, choose=draws)
+        doubts = isinstance(job, Propose) and job.p_min > 0 and not own  # draws know the probability
+        watch = job.watch or doubts
+        sampler = Sampler(self._model, job.sampling, job.seed, job.context, watch=watch, choose=draws)
         writing = Writing(sampler, time.perf_counter(), draws)
         begun = job.context[len(job.context) - job.begun :]
         writing.resume(begun, b"".join(map(self._model.piece, begun)))
@@ -104,15 +106,23 @@ class Progress:
         """A drawn token becomes part of the step; the job ends with it or goes on."""
         updates: list[Update] = [self._take(seat, job, writing, token)]
         if isinstance(job, Propose):
-            seat.owes, updates = True, []
-            writing.guesses.append(Guess(token, writing.draws.chances if writing.draws else None))
+            return self._propose(seat, job, writing, token)
         if writing.ended:
-            proposes = isinstance(job, Propose)
-            updates.append(
-                writing.proposed(seat.index) if proposes else writing.written(seat.index, writing.ended)
-            )
+            updates.append(writing.written(seat.index, writing.ended))
             seat.drop()
         return updates
+
+    @staticmethod
+    def _propose(seat: Seat, job: Propose, writing: Writing, token: int) -> list[Update]:
+        """Keep a drawn token as a guess; the last one ends the job."""
+        seat.owes = True
+        guess = Guess(token, writing.draws.chances if writing.draws else None)
+        writing.guesses.append(guess)
+        if not writing.ended and (job.p_min <= 0 or writing.chance(guess) >= job.p_min):
+            return []
+        proposed = writing.proposed(seat.index)
+        seat.drop()
+        return [proposed]
 
     def _check(self, seat: Seat, job: Check, writing: Writing, outputs: range) -> list[Update]:
         """Sample at each output of a decode, up to the first token that was not guessed."""

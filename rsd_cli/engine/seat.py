@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import math
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
@@ -77,6 +78,10 @@ class Writing:
         """What there is of the step."""
         state = None if self.states is None else self.states / np.float32(self.n_states)
         return Written(seat, tuple(self.tokens), self.text, ended, self.ms, tuple(self.drawn), state)
+
+    def chance(self, guess: Guess) -> float:
+        """How probable a token was that was just drawn to be proposed."""
+        return math.exp(self.sampler.drawn(guess.token).logprob) if guess.chances is None else guess.chance
 
     def proposed(self, seat: int) -> Proposed:
         """What was sampled in order to propose it."""

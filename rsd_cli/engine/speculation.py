@@ -62,6 +62,14 @@ class Guess:
     token: int
     chances: Chances | None = None
 
+    @property
+    def chance(self) -> float:
+        """How probable it was to be drawn; 1 where it was no draw."""
+        if self.chances is None:
+            return 1.0
+        place = self.chances.place(self.token)
+        return 0.0 if place is None else float(self.chances.p[place])
+
 
 class Draws:
     """Draws tokens above temperature 0: freely, or so that a proposed token is used and the distribution kept.
@@ -83,8 +91,8 @@ class Draws:
         if guess is None:
             return chances.draw(uniform)
         proposed = guess.chances or Chances(np.array([guess.token], np.int32), np.ones(1))
-        place, drawn_at = chances.place(guess.token), proposed.place(guess.token)
-        if place is not None and drawn_at is not None and uniform * proposed.p[drawn_at] < chances.p[place]:
+        place = chances.place(guess.token)
+        if place is not None and guess.chance > 0 and uniform * guess.chance < chances.p[place]:
             return place
         return chances.beyond(proposed).draw(float(self._random.random()))
 

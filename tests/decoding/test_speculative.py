@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -29,6 +30,10 @@ SAME = {"draft": ("llama", 2), "target": ("llama", 2)}
 NEAR = {"draft": ("llama", 2, LIKES), "target": ("llama", 2)}  # about half of what it proposes is accepted
 OTHER = {"draft": ("llama", 1), "target": ("llama", 2)}
 GUESSES = tuple(map(Guess, (5, 6, 7, 8)))
+
+
+def asked(begun, n):
+    return Propose(begun, n, Stride().p_min)
 
 
 def proposed(guesses=GUESSES):
@@ -78,19 +83,25 @@ def counting(engine):
     return seen
 
 
+def strides(monkeypatch, stride):
+    """Let the strategy begin with another stride."""
+    kind = Kind(lambda _: speculating(alone("target"), stride()), PAIR)
+    monkeypatch.setitem(STRATEGIES, "speculative", kind)
+
+
 def test_a_step_is_made_of_what_is_proposed_and_checked():
     policy = speculating(alone("target"))
-    assert next(policy) == Propose(NOTHING, 4)
+    assert next(policy) == asked(NOTHING, 4)
     assert policy.send(proposed()) == Check(replace(NOTHING, ms=1.0), GUESSES)
     request = policy.send(checked())
     begun = replace(NOTHING, text="1 is", ids=(5, 6, 9), ms=11.0, guesses=Guesses(4, 2, 2, 1))
-    assert request == Propose(begun, 3)
+    assert request == asked(begun, 3)
     assert policy.send(proposed(GUESSES[:1])) == Check(replace(begun, ms=12.0), GUESSES[:1])
     request = policy.send(checked((5,), " 1.\n\n", 1, "separator"))
     told = Guesses(proposed=5, accepted=3, refused=5, refusals=2)
     step = replace(begun, text="1 is 1.\n\n", ids=(5, 6, 9, 5), ended="separator", ms=22.0, guesses=told)
     assert request == Keep(step)
-    assert policy.send(None) == Propose(NOTHING, 3), "the stride goes on with the next step"
+    assert policy.send(None) == asked(NOTHING, 3), "the stride goes on with the next step"
     policy.send(proposed())
     policy.send(checked(ended="eog"))
     with pytest.raises(StopIteration) as stop:
@@ -140,7 +151,7 @@ def test_a_policy_that_asks_the_target_later_does_not_get_an_old_step():
     policy = speculating(alternating())
     next(policy)
     policy.send(proposal("draft"))
-    assert policy.send(None) == Propose(NOTHING, 4)
+    assert policy.send(None) == asked(NOTHING, 4)
 
 
 def test_what_is_watched_is_checked_watchfully():
@@ -199,9 +210,7 @@ def test_the_stride_grows_by_two_and_shrinks_by_one(n, guesses, accepted, tokens
 @pytest.mark.parametrize("cast", [SAME, NEAR, OTHER])
 @pytest.mark.parametrize("k", [1, 2, 5, 16, None])
 def test_a_greedy_text_is_the_targets_own(k, cast, seats, trio, monkeypatch):
-    stride = Stride if k is None else lambda: Stride(k, k, k)
-    strategy = Kind(lambda _: speculating(alone("target"), stride()), PAIR)
-    monkeypatch.setitem(STRATEGIES, "speculative", strategy)
+    strides(monkeypatch, Stride if k is None else partial(Stride, k, k, k, p_min=0.0))
     few = PROBLEMS[:4]
     own, _ = answered(trio({"target": cast["target"]}), replace(GREEDY, strategy="target"), problems=few)
     found, _ = answered(trio(cast, seats=seats), seats=seats, problems=few)
@@ -215,11 +224,14 @@ def test_a_greedy_text_is_the_targets_own(k, cast, seats, trio, monkeypatch):
 
 @pytest.mark.parametrize("streams", [1, 2])
 def test_texts_do_not_depend_on_how_many_seats_and_streams_there_are(streams, trio):
-    few = PROBLEMS[:4]
-    one = texts(answered(trio(NEAR), WARM, problems=few)[0])
-    assert texts(answered(trio(NEAR, seats=3, streams=streams), WARM, 3, few)[0]) == one
+    few, plain = (
+        PROBLEMS[:4],
+        {"kv_type": "f32"},
+    )  # 16 bits round the noise between batches up to a thousandth
+    one = texts(answered(trio(NEAR, **plain), WARM, problems=few)[0])
+    assert texts(answered(trio(NEAR, seats=3, streams=streams, **plain), WARM, 3, few)[0]) == one
     assert len(set(one.values())) == len(few)
-    assert texts(answered(trio(NEAR), replace(WARM, seed=1), problems=few)[0]) != one
+    assert texts(answered(trio(NEAR, **plain), replace(WARM, seed=1), problems=few)[0]) != one
 
 
 @pytest.mark.parametrize("settings", [GREEDY, WARM])
@@ -236,7 +248,9 @@ def test_all_of_the_models_own_proposals_are_accepted(settings, trio):
 @pytest.mark.parametrize("seats", [1, 3])
 @pytest.mark.parametrize("settings", [GREEDY, WARM])
 @pytest.mark.parametrize("cast", [SAME, NEAR, OTHER])
-def test_every_decoded_token_is_counted_once(cast, settings, seats, trio):
+@pytest.mark.parametrize("p_min", [0.0, 0.75])
+def test_every_decoded_token_is_counted_once(p_min, cast, settings, seats, trio, monkeypatch):
+    strides(monkeypatch, partial(Stride, p_min=p_min))
     made = trio(cast, seats=seats)
     seen = {role: counting(engine) for role, engine in made.loaded().items()}
     found, _ = answered(made, settings, seats)

@@ -24,8 +24,8 @@ def options(**more):
     return {"sampling": sampling, "seed": 0, "separator": "\n\n", "max_tokens": 40} | more
 
 
-def propose(engine, context, seat=0, **more):
-    engine.submit(seat, Propose(context, **options(**more)))
+def propose(engine, context, seat=0, p_min=0.0, **more):
+    engine.submit(seat, Propose(context, **options(**more), p_min=p_min))
     (proposed,) = finish(engine)
     assert isinstance(proposed, Proposed)
     return proposed.guesses
@@ -42,13 +42,14 @@ def check(engine, context, guesses, seat=0, **more):
 def speculated(draft, target, context, pairs, n, seed, **more):
     """`n` tokens for each of `pairs` seats, by proposals of `k` tokens (more); gives a list for each seat."""
     k: int = more.pop("k")
+    p_min: float = more.pop("p_min", 0.0)
     tokens: list[list[int]] = [[] for _ in range(pairs)]
     seeds = random.Random(seed)
     while any(len(each) < n for each in tokens):
         open_ = [seat for seat, each in enumerate(tokens) if len(each) < n]
         for seat in open_:
             job = options(seed=seeds.getrandbits(32), **more | {"max_tokens": k})
-            draft.submit(seat, Propose([*context, *tokens[seat]], **job))
+            draft.submit(seat, Propose([*context, *tokens[seat]], **job, p_min=p_min))
         proposed = {each.seat: each.guesses for each in finish(draft) if isinstance(each, Proposed)}
         for seat in open_:
             job = options(seed=seeds.getrandbits(32), **more | {"max_tokens": n - len(tokens[seat])})
@@ -80,7 +81,7 @@ def surprise(counts, expected):
     return (statistic ** (1 / 3) - (1 - spread)) / math.sqrt(spread)
 
 
-def deviations(tiny_engine, draws, k, top_k=0):
+def deviations(tiny_engine, draws, k, top_k=0, p_min=0.0):
     """How far the first and the second token are from the target's own softmax, in standard deviations."""
     seats = 25
     draft = tiny_engine(seed=1, n_seats=seats, **FLAT)
@@ -91,7 +92,7 @@ def deviations(tiny_engine, draws, k, top_k=0):
     pairs = [
         pair
         for i in range(draws // seats)
-        for pair in speculated(draft, target, context, seats, 2, i, k=k, sampling=sampling)
+        for pair in speculated(draft, target, context, seats, 2, i, k=k, sampling=sampling, p_min=p_min)
     ]
     first = chances_after(reader, context, top_k)
     second = sum(
@@ -101,9 +102,9 @@ def deviations(tiny_engine, draws, k, top_k=0):
     return [surprise(seen, draws * chances) for seen, chances in zip(counts, (first, second), strict=True)]
 
 
-@pytest.mark.parametrize(("k", "top_k"), [(1, 0), (3, 0), (2, 12)])
-def test_tokens_are_distributed_as_the_targets_own(k, top_k, tiny_engine):
-    assert all(abs(z) < 3.5 for z in deviations(tiny_engine, 3000, k, top_k))
+@pytest.mark.parametrize(("k", "top_k", "p_min"), [(1, 0, 0.0), (3, 0, 0.0), (2, 12, 0.0), (3, 12, 0.1)])
+def test_tokens_are_distributed_as_the_targets_own(k, top_k, p_min, tiny_engine):
+    assert all(abs(z) < 3.5 for z in deviations(tiny_engine, 3000, k, top_k, p_min))
 
 
 def test_a_guess_that_is_no_draw_leaves_the_distribution_as_it_is(tiny_engine):
@@ -191,6 +192,29 @@ def test_a_proposal_carries_what_each_token_was_drawn_from(tiny_engine):
     narrow = propose(engine, context, max_tokens=3, sampling={"temperature": 0.7, "top_k": 5}, seed=5)
     assert [len(guess.chances.ids) for guess in narrow if guess.chances] == [5, 5, 5]
     assert [guess.chances for guess in propose(engine, context, max_tokens=3)] == [None] * 3
+
+
+@pytest.mark.parametrize("sampling", [{}, OPEN, {"temperature": 0.7, "top_k": 40, "top_p": 0.9}])
+def test_a_proposal_ends_behind_the_first_token_that_its_own_model_doubts(sampling, tiny_engine):
+    likes = NO_END | {" sum": 3.0, " number": 3.0, " equals": 3.0}
+    engine, reader = tiny_engine(favour=likes), tiny_engine(favour=likes)
+    context = engine.model.tokenize(TEXT)
+    whole = propose(engine, context, max_tokens=12, seed=5, sampling=sampling)
+    assert len(whole) == 12
+    chances = [guess.chance for guess in whole]
+    if not sampling:  # no draw, so its own probability is that of the best 64
+        tokens = [guess.token for guess in whole]
+        each = [chances_after(reader, [*context, *tokens[:i]], 64) for i in range(12)]
+        chances = [float(one[token]) for one, token in zip(each, tokens, strict=True)]
+    lengths = set()
+    for p_min in (0.0, *(chance + 1e-4 for chance in chances)):
+        doubted = [i for i, chance in enumerate(chances) if chance < p_min]
+        guesses = propose(engine, context, max_tokens=12, seed=5, sampling=sampling, p_min=p_min)
+        assert [guess.token for guess in guesses] == [guess.token for guess in whole][
+            : min(doubted, default=11) + 1
+        ]
+        lengths.add(len(guesses))
+    assert len(lengths) > 2
 
 
 def test_a_check_decodes_the_guesses_once_and_counts_them(tiny_engine):
