@@ -88,7 +88,7 @@ def train(
         settings["formulas"] = "math-verify"
     folder = Folder(work)
     folder.check(settings)
-    found = setup.find_model(model, setup.Access(models, offline, yes=yes)).hashed()
+    found = setup.find_hashed_model(model, setup.Access(models, offline, yes=yes))
     folder.begin(settings | {"model_sha256": found.sha256})
     with Interrupt() as interrupt, ExitStack() as stack, suppress(DecodeAborted):
         studio = _open_studio(stack, found, tasks, folder, plan, interrupt, Room(seats, threads))

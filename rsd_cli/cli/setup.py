@@ -198,6 +198,13 @@ def find_model(name: str, access: Access) -> FoundModel:
     return _present({"draft": entry}, access)[0]["draft"]
 
 
+def find_hashed_model(name: str, access: Access) -> FoundModel:
+    """One model with the sha256 of its file, also where nobody declared one."""
+    found = find_model(name, access)
+    with _told_if_long(access) as progress:
+        return found.hashed(progress)
+
+
 def find_prm(name: str, access: Access) -> FoundTrio:
     """A reward model by itself, with a model of its own."""
     from rsd_cli.cli.warm import FoundTrio

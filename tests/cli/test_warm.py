@@ -84,18 +84,22 @@ def test_a_store_that_cannot_be_written_only_costs_time(rsd, copies):
     ("quiet", "least", "told"), [(False, 0, True), (True, 0, False), (False, 10**9, False)]
 )
 @pytest.mark.parametrize("by", ["declared", "path"])
-def test_hashing_that_takes_long_is_told_of(by, quiet, least, told, rsd, copies, monkeypatch, capsys):
+@pytest.mark.parametrize("alone", [True, False])
+def test_hashing_that_takes_long_is_told_of(alone, by, quiet, least, told, rsd, copies, monkeypatch, capsys):
     """A file of many gigabytes takes minutes, whether its hash was declared or is asked for."""
     for name, value in rsd.env().items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(rsd.home)
     monkeypatch.setattr(setup, "TOLD_ABOVE", least)
     name = "first" if by == "declared" else str(copies["first"])
-    found = setup.find_hashed(
-        setup.Choice("starter", draft=name, target=name, prm="confidence"),
-        setup.Access(quiet=quiet),
-        ("draft", "target"),
-    )
+    access = setup.Access(quiet=quiet)
+    if alone:
+        sha256 = setup.find_hashed_model(name, access).sha256
+    else:
+        choice = setup.Choice("starter", draft=name, target=name, prm="confidence")
+        found = setup.find_hashed(choice, access, ("draft", "target"))
+        sha256 = found.models["draft"].sha256
+        assert found.models["target"].sha256 == sha256
+    assert sha256
     size = copies["first"].stat().st_size / 1e6
-    assert found.models["draft"].sha256 == found.models["target"].sha256
     assert (f"verifying 100 % ({size:.0f} of {size:.0f} MB)" in capsys.readouterr().err) is told
