@@ -16,7 +16,7 @@ SCHEMA = 1
 
 Role = Literal["draft", "target", "prm"]
 Author = Literal["draft", "target"]
-EndedBy = Literal["eog", "max_tokens", "max_steps", "context", "timeout", "interrupted", "error"]
+EndedBy = Literal["eog", "max_tokens", "max_steps", "context", "timeout", "interrupted"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -135,7 +135,7 @@ def total_time(times: Iterable[RoleTime]) -> RoleTime:
 
 @dataclass(frozen=True)
 class Timings:
-    """Wall time in milliseconds since the start of the command, downloads left out.
+    """Wall time in milliseconds since the start of the command, or of a later question, downloads left out.
 
     `load_ms`: the first model was ready; `first_token_ms`: the first token was sampled.
     """

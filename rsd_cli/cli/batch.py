@@ -150,6 +150,7 @@ def batch(
     shape = room.with_seats(found.models, shape, seats, method.strategy.width)
     plan = Plan(
         settings=settings,
+        trio_threshold=found.threshold,
         described={"trio": trio, "prm": found.prm.name, **shape.described},
         roles=roles,
         fields=fields,

@@ -35,9 +35,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a batch is to do. `max_errors` 0 means any number."""
+    """What a batch is to do. `max_errors` 0 means any number; `trio_threshold` is for rows of other strategies."""
 
     settings: Settings
+    trio_threshold: float
     described: dict[str, Any]
     roles: tuple[Role, ...]
     fields: Fields
@@ -65,7 +66,7 @@ def settings_of(row: Row, plan: Plan) -> Settings | Problematic:
     return replace(
         run,
         strategy=str(strategy),
-        threshold=_threshold(row, strategy, run),
+        threshold=_threshold(row, strategy, plan),
         target_share=run.target_share if own.threshold is None else None,  # which finds its own threshold
         max_tokens=own.max_tokens or run.max_tokens,
         system=run.system if own.system is None else own.system,
@@ -74,12 +75,14 @@ def settings_of(row: Row, plan: Plan) -> Settings | Problematic:
     )
 
 
-def _threshold(row: Row, strategy: Strategy, run: Settings) -> float:
-    """The row's own, or that of its own strategy where it has one, or the run's."""
-    if row.own.threshold is not None:
-        return row.own.threshold
-    scale = strategy.kind.threshold if row.own.strategy else None
-    return run.threshold if scale is None else scale
+def _threshold(row: Row, strategy: Strategy, plan: Plan) -> float:
+    """The row's own; for a strategy of its own the one on that's scale; or the run's."""
+    run = plan.settings
+    if row.own.threshold is not None or row.own.strategy is None:
+        return run.threshold if row.own.threshold is None else row.own.threshold
+    if strategy.kind.threshold is not None:
+        return strategy.kind.threshold
+    return run.threshold if parse(run.strategy).kind.threshold is None else plan.trio_threshold
 
 
 def _check(strategy: Strategy, plan: Plan, temperature: float) -> None:

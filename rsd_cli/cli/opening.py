@@ -54,8 +54,14 @@ class Given:
             return method_of(Wishes(before.strategy))
         return method_of(going_on(self.wishes, before) if before else self.wishes)
 
-    def settings(self, method: Method, found: FoundTrio, before: Settings | None) -> Settings:
+    def has_another_prm(self, kept: Kept) -> bool:
+        """Whether rewards are on another scale than the conversation's were."""
+        named = self.choice(kept)
+        return (named.trio, named.prm) != (kept.trio, kept.parts.prm)
+
+    def settings(self, method: Method, found: FoundTrio, kept: Kept | None) -> Settings:
         """A conversation's settings: what is given, else those that it had, else the trio's."""
+        before = kept.settings if kept else None
         values = {
             "max_tokens": self.max_tokens,
             "max_steps": self.max_steps,
@@ -68,7 +74,13 @@ class Given:
             sampling = replace(before.sampling, temperature=warmth)
         changed = {key: value for key, value in values.items() if value is not None}
         base = replace(before or Settings(system=MATHS), sampling=sampling, **changed)  # type: ignore[arg-type]  # by name
-        return base if before and self.wishes == Wishes() else method.settle(base, found.threshold)
+        settled = base if before and self.wishes == Wishes() else method.settle(base, found.threshold)
+        by_prm = method.strategy.kind.threshold is None and self.wishes.threshold is None
+        return (
+            replace(settled, threshold=found.threshold)
+            if kept and by_prm and self.has_another_prm(kept)
+            else settled
+        )
 
 
 @dataclass(frozen=True)
@@ -99,7 +111,7 @@ def opened(wanted: Opening, started: float) -> Iterator[tuple[Talk, float]]:
     method = wanted.given.method(before)
     roles = ALL if wanted.has_many_turns else method.strategy.roles
     found = setup.find(wanted.given.choice(kept), wanted.access, roles)
-    settings = wanted.given.settings(method, found.trio, before)
+    settings = wanted.given.settings(method, found.trio, kept)
     strategy = method.strategy
     shape = room.with_seats(found.trio.models, wanted.shape, room.seats_of_samples(strategy), strategy.width)
     talked = _talked(kept, found.choice, settings)

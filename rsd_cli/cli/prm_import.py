@@ -58,7 +58,9 @@ def import_head(
         err=True,
     )
     typer.echo(
-        f"models.yaml needs family: {head.family}, layout: {layout_of(head)}, head: {output}", err=True
+        f"models.yaml needs family: {head.family}, layout: {layout_of(head)}, head: {output}, "
+        "and a model, a threshold and calibrated_on",
+        err=True,
     )
     typer.echo(str(output))
 

@@ -49,7 +49,10 @@ def train(
     ] = 1000,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Solutions of each problem.")] = 2,
     label: Annotated[
-        int, typer.Option("--label", min=0, help="Held-out rollouts to label by completions.")
+        int,
+        typer.Option(
+            "--label", min=0, help="Rollouts to label by completions, to calibrate and to report on."
+        ),
     ] = 150,
     completions: Annotated[int, typer.Option("--completions", min=1, help="Tries from a step.")] = 8,
     temperature: Annotated[
@@ -147,7 +150,7 @@ class Studio:
         return self._in_order(rollouts)
 
     def label(self, rollouts: list[Rollout], most: int) -> list[Rollout]:
-        """The first held-out rollouts, one of a problem, with a share of their steps labelled."""
+        """The first rollouts that are to be labelled, one of a problem, with a share of their steps labelled."""
         from rsd_cli.rewards.rollouts import complete
         from rsd_cli.rewards.starter import is_labelled
 
@@ -268,7 +271,7 @@ def _facts(
         f"temperature {plan.temperature:g}, at most {plan.max_tokens} tokens, seed {plan.seed}",
         "steps": f"{sum(len(rollout.steps) for rollout in rollouts):,}, of which {trained.n_training:,} to train on",
         "right": f"{sum(rollout.right for rollout in rollouts) / len(rollouts):.0%} of the rollouts",
-        "completions": f"{len(labelled):,} held-out rollouts, a step in {1 / plan.labelled:.0f}, "
+        "completions": f"{len(labelled):,} rollouts, a step in {1 / plan.labelled:.0f}, "
         f"{plan.completions} from each; good if one of them reaches the answer",
         "fit": f"{chosen.name}, chosen by cross-validated AUC over problems ({chosen.auc:.3f})",
         "calibration": f"Platt's scaling on {trained.n_calibration:,} steps",

@@ -137,7 +137,8 @@ def _prm(registry: Registry, name: str, access: Access, draft: str = "") -> PrmE
     if head.family != "draft-head":
         raise UsageError(
             f"--prm {name} is a head of the family {head.family}, which reads with a model of its own.",
-            "Declare both in your models.yaml (family, model, layout, head) and give that name.",
+            "Declare both in your models.yaml (family, model, layout, head, threshold, calibrated_on) "
+            "and give that name.",
         )
     return head_on(draft or head.base, str(Path(name).expanduser().absolute()))
 

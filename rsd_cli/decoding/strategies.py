@@ -241,9 +241,10 @@ def _sentence(text: str) -> str:
 
 def check_sampling(strategy: Strategy, temperature: float) -> None:
     """Refuse strategies that need several texts where every text would be the same."""
-    if strategy.n > 1 and (strategy.samples > 1 or strategy.width > 1) and temperature <= 0:
+    texts = max(strategy.samples, strategy.width)
+    if texts > 1 and temperature <= 0:
         raise UsageError(
-            f"--strategy {strategy} at temperature 0 would write the same text {strategy.n} times.",
+            f"--strategy {strategy} at temperature 0 would write the same text {texts} times.",
             "Add --temperature 0.7.",
         )
 

@@ -29,7 +29,6 @@ _ENDINGS: dict[EndedBy, str] = {
     "timeout": "stopped at the time limit: the answer may be incomplete",
     "context": "stopped because the context is full: the answer may be incomplete",
     "interrupted": "interrupted: this is what was there",
-    "error": "stopped by an error: this is what was there",
 }
 
 

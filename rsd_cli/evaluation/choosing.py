@@ -1,6 +1,7 @@
 """Which of several answers counts: the most frequent, the best scored, or the best scored in sum.
 
-For looking at one set of samples at every budget. The strategies that choose while they run are `decoding`'s.
+For one set of samples at every budget, the whole included. What `rsd ask`, `chat` and `batch` choose by is
+`decoding`'s.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What a batch makes of its runner's events, which are made by hand."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,12 +9,12 @@ import pytest
 
 from rsd_cli.batch.answers import Told
 from rsd_cli.batch.ledger import Done
-from rsd_cli.batch.rows import Fields, parse_row
+from rsd_cli.batch.rows import Fields, Own, Row, parse_row
 from rsd_cli.batch.source import Source
 from rsd_cli.batch.tally import Tally
 from rsd_cli.cli import batch_run
 from rsd_cli.cli.batch_job import Job
-from rsd_cli.cli.batch_plan import Plan, Shard
+from rsd_cli.cli.batch_plan import Plan, Shard, settings_of
 from rsd_cli.cli.batch_run import BatchRun, Brake
 from rsd_cli.cli.shape import Shape
 from rsd_cli.decoding.events import Streamed
@@ -38,6 +39,7 @@ class Lines:
 def a_plan():
     return Plan(
         settings=Settings(sampling=Sampling(temperature=0.7)),
+        trio_threshold=0.5,
         described={"trio": "tiny"},
         roles=("draft", "prm", "target"),
         fields=Fields(),
@@ -50,6 +52,25 @@ def a_plan():
         max_errors=0,
         reproducible=False,
     )
+
+
+@pytest.mark.parametrize(
+    ("run", "own", "expected"),
+    [
+        ("rsd", {}, 0.6),
+        ("rsd", {"strategy": "keep-better"}, 0.6),
+        ("rsd", {"strategy": "judge"}, 7 / 9),
+        ("judge", {}, 0.6),
+        ("judge", {"strategy": "rsd"}, 0.5),
+        ("judge", {"strategy": "rsd", "threshold": 0.1}, 0.1),
+    ],
+)
+def test_a_row_of_another_strategy_is_judged_on_that_ones_scale(run, own, expected):
+    plan = replace(a_plan(), settings=Settings(run, 0.6, sampling=Sampling()), samples=1)
+    row = Row(0, "a", "What?", (), Own(**own), None, "")
+    made = settings_of(row, plan)
+    assert isinstance(made, Settings)
+    assert made.threshold == expected
 
 
 def test_samples_of_a_row_that_failed_do_not_bring_it_back(tmp_path, monkeypatch):

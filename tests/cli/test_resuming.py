@@ -14,10 +14,12 @@ from rsd_cli.chat.journal import Parts, opening, replay
 from rsd_cli.cli.method import Wishes, going_on, method_of
 from rsd_cli.cli.opening import Given
 from rsd_cli.cli.setup import Choice
+from rsd_cli.cli.warm import FoundTrio
 from rsd_cli.decoding.trajectory import Settings
 from rsd_cli.engine.sampling import Sampling
 from rsd_cli.errors import UsageError
 from rsd_cli.registry.loading import load_registry
+from rsd_cli.rewards.spec import PrmSpec
 from tests.chat.talks import a_talk
 from tests.cli.test_ask import record
 
@@ -79,6 +81,33 @@ def test_another_trio_takes_the_place_of_all_models():
     assert Given(draft="b", target="c").choice(kept) == Choice("starter", "b", "c", "confidence")
     assert Given(trio="tiny", target="c").choice(kept) == Choice("tiny", None, "c")
     assert Given(draft="b").choice(None) == Choice("starter", "b")
+
+
+SCORED = FoundTrio({}, PrmSpec("other", "judge"), 0.7, {})
+
+
+@pytest.mark.parametrize(
+    ("given", "threshold"),
+    [
+        (Given(), 0.9),
+        (Given(draft="b"), 0.9),
+        (Given(trio="starter", prm="confidence"), 0.9),
+        (Given(trio="starter"), 0.7),
+        (Given(prm="judge"), 0.7),
+        (Given(trio="tiny"), 0.7),
+        (Given(trio="tiny", wishes=Wishes(threshold=0.2)), 0.2),
+        (Given(trio="tiny", wishes=Wishes(speculative=True)), 0.7),
+    ],
+)
+def test_another_prm_brings_its_own_threshold(given, threshold):
+    kept = a_talk(trio="starter", parts=Parts(prm="confidence"), settings=BETTER)
+    made = given.settings(given.method(kept.settings), SCORED, kept)
+    assert (made.threshold, made.weighting) == (threshold, BETTER.weighting)
+
+
+def test_a_threshold_on_a_strategys_own_scale_stays_with_another_prm():
+    kept, given = a_talk(trio="starter", settings=settings("gsi", 0.4)), Given(prm="judge")
+    assert given.settings(given.method(kept.settings), SCORED, kept).threshold == 0.4
 
 
 def test_names_last_and_paths_become_absolute(tmp_path, monkeypatch):

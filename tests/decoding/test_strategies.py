@@ -115,7 +115,7 @@ def test_a_strategy_gates_if_its_policy_has_the_criterion(name):
 
 
 @pytest.mark.parametrize(
-    "text", ["majority@2", "best-of-n@8", "rsd-n@2", "process-best-of-n@4", "beam@2", "gsi@2"]
+    "text", ["majority@2", "best-of-n@8", "rsd-n@2", "process-best-of-n@4", "beam@1", "gsi@2"]
 )
 def test_several_texts_need_a_temperature(text):
     check_sampling(parse(text), 0.1)
