@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-import time
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.ledger import difference
@@ -290,4 +290,5 @@ def _hardware() -> dict[str, Any]:
 
 
 def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    """In UTC, so that the names of results are in the order of their times."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -19,11 +19,17 @@ def without_thinking(text: str) -> str:
 
 
 def final_answer(text: str) -> str | None:
-    r"""Content of the last complete \boxed{...} of what is not thinking; None if there is none."""
+    r"""Content of the last complete \boxed{...} of what is not thinking, None if there is none.
+
+    An empty one counts only where all are: the prompt's own may be quoted.
+    """
     said = without_thinking(text)
     boxes = {match.end() for match in BOXED.finditer(said)}
-    ends = {start: end for start, end in _braced(said) if start in boxes and end - start <= LONGEST}
-    return said[max(ends) : ends[max(ends)]].strip() if ends else None
+    complete = sorted(
+        (start, end) for start, end in _braced(said) if start in boxes and end - start <= LONGEST
+    )
+    contents = (said[start:end].strip() for start, end in reversed(complete))
+    return next((content for content in contents if content), "" if complete else None)
 
 
 def _braced(text: str) -> Iterator[tuple[int, int]]:

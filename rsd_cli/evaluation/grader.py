@@ -77,7 +77,7 @@ class Grader:
         Raises RSDError where a formula must be compared and math-verify is not installed, or does not start.
         """
         truncated = ended_by != "eog"
-        extracted = extract(answer, answer_type, boxed_only=truncated)
+        extracted = extract(answer, answer_type, len(choices), boxed_only=truncated)
         if not extracted:
             return Grade(False, None, "truncated" if truncated else "empty")
         if answer_type == "choice":
@@ -113,12 +113,12 @@ class Grader:
         return self._compare_formulas(extracted, gold)
 
     def _compare_formulas(self, given: str, gold: str) -> Verdict:
+        if as_number(gold) is not None and as_number(given) is not None:
+            return _compare_numbers(given, gold)
         if same_text(given, gold):
             return "right"
         if notation.is_words(gold) or denies(given) != denies(gold):
             return "wrong"
-        if as_number(gold) is not None and as_number(given) is not None:
-            return _compare_numbers(given, gold)
         if len(given) > LONGEST or _depth(given) > DEEPEST:
             return "unparsable"
         based = _same_in_base(given, gold)
@@ -153,17 +153,19 @@ def need_maths(answer_type: AnswerType) -> None:
         comparer.running()
 
 
-def extract(answer: str, answer_type: AnswerType, *, boxed_only: bool = False) -> str | None:
-    r"""The final answer of a text, None if there is none.
+def extract(
+    answer: str, answer_type: AnswerType, options: int = 0, *, boxed_only: bool = False
+) -> str | None:
+    r"""The final answer of a text, None if there is none; of a multiple choice among so many options, if known.
 
     A thinking part that never ends holds no answer. `boxed_only` is for texts that were cut short: a number in the
     middle of a derivation is no answer.
     """
     boxed = final_answer(answer)
-    if boxed is not None or boxed_only:
+    if boxed or boxed_only:
         return boxed or None
     said = without_thinking(answer)
-    return letter_of_text(said) if answer_type == "choice" else last_number(said)
+    return letter_of_text(said, options) if answer_type == "choice" else last_number(said)
 
 
 def _compare_numbers(given: str, gold: str) -> Verdict:

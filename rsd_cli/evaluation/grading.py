@@ -14,8 +14,12 @@ from rsd_cli.evaluation import notation
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NUMERAL = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
-NUMBER = re.compile(rf"-?{NUMERAL}(?:[eE][+-]?\d{{1,3}}(?!\d)|/\d+)?")
+NUMERAL = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d*)?|(?<![A-Za-z])\.\d+)"
+UNSIGNED = rf"{NUMERAL}(?:[eE][+-]?\d{{1,3}}(?!\d)|/\d+)?"
+NUMBER = re.compile(rf"-?{UNSIGNED}")
+IN_TEXT = re.compile(  # 10-15 has no sign, 1 3/4 is one number
+    rf"(?:(?<![\w)])-)?(?:\d{{1,3}} (?=\d+/\d))?{UNSIGNED}(?:\s?\\?%)?"
+)
 SCIENTIFIC = re.compile(
     rf"(-?{NUMERAL})\s*(?:\\times|\\cdot|\*)\s*10\s*\^\s*(?:\{{\s*(-?\d{{1,3}})\s*\}}|(-?\d))"
 )
@@ -24,14 +28,27 @@ MIXED = re.compile(r"(-?)(\d+)(?: | ?\+ ?)(\d+)/(\d+)")  # 1 2/3
 SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d.,])")  # 10 080
 NAMED = re.compile(r"^[A-Za-z] ?= ?")  # x = 3 is 3
 AS_TEXT = re.compile(r"^\\text ?\{ ?([-+]?\.?\d[^{}]*)\}$")  # \text{18 dollars}, but not \text{May 18}
-TERM = re.compile(r"[-+*/^=_!\\();|<>≈≠]|0[a-z]$")  # what makes more of a number than a number with its unit
+BRACKETED = re.compile(rf"\(\s*(-?{UNSIGNED})\s*\)")
+UNITS = (
+    r"(?:[cdkm]m|[km]g|[cdm][lL]|m/s|in|ft|yd|mi|oz|lbs?|hrs?|min|sec|mph|kph|[ap]m|st|nd|rd|th)(?![A-Za-z])"
+)
+FUNCTIONS = r"(?:sqrt|ln|log|exp|sin|cos|tan|pi)(?![a-z])"
+UNIT_BEHIND = re.compile(  # eggs/day, cm^2, (dollars); letters of a product are fewer
+    rf"(?<=\d)(?:(?: \(?(?!{FUNCTIONS})[A-Za-z]{{3,}}\)?| ?{UNITS})(?: ?/ ?[A-Za-z]+)?(?: ?\^ ?\{{?\d\}}?)?"
+    r"|/ ?(?:[A-Za-z]{3,}|hr|lb|kg))(?: [A-Za-z]{2,})*$"
+)
+# What makes more of a number, which is 0 here, than a number with its unit: 0ab is a product, 0cm and 0eggs are not.
+TERM = re.compile(
+    r"[-+*/^=_!\\();|<>≈≠√∛∜⁰¹⁴-⁹⅓⅔⅛]|0[a-z]$"
+    rf"|0(?!{UNITS})[A-Za-z]{{1,3}}(?![A-Za-z])|(?<![A-Za-z]){FUNCTIONS}"
+)
 DENIED = re.compile(r"\b(?:not|never|wrong|incorrect)\b|n't\b", re.IGNORECASE)
 LONGEST = 200  # characters of an answer that can be a number with its unit
 
 
 def last_number(text: str) -> str | None:
-    """The last number of a text that has no box."""
-    numbers = NUMBER.findall(text[-LONGEST:])
+    """The last number of a text that has no box, with its percent sign."""
+    numbers = IN_TEXT.findall(FRACTION.sub(_fraction, notation.in_text(text)))
     return numbers[-1].rstrip(".") if numbers else None
 
 
@@ -70,6 +87,7 @@ def as_number(text: str) -> Fraction | None:
     short = AS_TEXT.sub(r"\1", short)
     short = SCIENTIFIC.sub(_scientific, notation.TEXT.sub(" ; ", short)).strip(" ;")
     short = FRACTION.sub(_fraction, re.sub(r"^([-+]) ", r"\1", short).removeprefix("+"))
+    short = UNIT_BEHIND.sub("", BRACKETED.sub(r"\1", short) if BRACKETED.fullmatch(short) else short)
     mixed = MIXED.fullmatch(short)
     if mixed:
         return _mixed(*mixed.groups())

@@ -15,15 +15,24 @@ WRAPPED = (
     re.compile(r"\\\[(.*)\\\]", re.DOTALL),
     re.compile(r"\\f?boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}", re.DOTALL),
 )
+MINUS = re.compile("[\u2212\u2013]")
+FRACTION = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
+DOLLARS = re.compile(r"\\?\$")
 SAME = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        ("[\u2212\u2013]", "-"),
+        (MINUS, "-"),
         ("\uff0c", ","),
         ("\u00d7", r"\\times "),
         ("\u03c0", r"\\pi "),
         ("\u221e", r"\\infty "),
-        (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+        ("\u00bd", " 1/2"),
+        ("\u00bc", " 1/4"),
+        ("\u00be", " 3/4"),
+        ("\u00b2", "^2"),
+        ("\u00b3", "^3"),
+        (r"\u221a\s*(?:(\d+|[a-z])|\(([^()]*)\))", r"\\sqrt{\1\2}"),
+        (FRACTION, r"\\frac"),
         (r"\\(?:left|right|[bB]igg?[lr]?)(?![a-zA-Z])\s*\.?", ""),
         (r"\\(?:leqslant|leq)(?![a-zA-Z])", r"\\le"),
         (r"\\(?:geqslant|geq)(?![a-zA-Z])", r"\\ge"),
@@ -69,8 +78,13 @@ def plain(text: str) -> str:
 
 
 def compact(text: str) -> str:
-    """The one notation without spaces: what can be compared as text."""
-    return plain(text).replace(" ", "")
+    """The one notation without spaces but those between digits: what can be compared as text."""
+    return re.sub(r"(?<!\d) | (?!\d)", "", plain(text))
+
+
+def in_text(text: str) -> str:
+    """A running text with its signs, fractions and amounts in the one notation."""
+    return DOLLARS.sub("", FRACTION.sub(r"\\frac", MINUS.sub("-", text)))
 
 
 def formula(text: str) -> str:

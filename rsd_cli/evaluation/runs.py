@@ -119,7 +119,7 @@ class Evaluation:
         return {
             task: f"{n:,} of {known[task]:,}" if task in known else f"the first {n:,}"
             for task, n in asked.items()
-            if (n < known[task] if task in known else limit is not None)
+            if (n < known[task] if task in known else limit is not None and n >= limit)
         }
 
 

@@ -19,6 +19,7 @@ from rsd_cli.decoding.answer import final_answer
         (r"\fboxed{5}", "5"),
         (r"\boxed{ 5 }", "5"),
         (r"\boxed{}", ""),
+        (r"\boxed{18} within \boxed{ }, as asked", "18"),
         (r"\boxed{3} but \boxed{4", "3"),
         (r"\boxed{4", None),
         (r"\boxed 4", None),

@@ -90,7 +90,8 @@ def test_every_gold_of_the_benchmark_files(grader, pattern, name):
         ("1+\\sqrt{19}, 1-\\sqrt{19}", r"1 \pm \sqrt{19}"), (r"\arcsin(10/13)", "np.arcsin(10/13)"),
         ("3.83 \\times 10^{35}", "3.83e35"), ("0.5", r"50\%"), (r"50\%", "50"), ("52", "52_8"), ("-1/3", "-1./3"),
         (r"\frac{x^2-1}{x-1}", "x+1"), ("-5x+7y-11z-4=0", "5x - 7y + 11z + 4 = 0"), ("(C)", r"\text{C}"),
-        ("2x", "f(x)=2x"),
+        ("2x", "f(x)=2x"), ("√3", r"\sqrt{3}"), ("√(x+1)", r"\sqrt{x+1}"), ("x²", "x^2"), ("½", r"\frac{1}{2}"),
+        ("2yx", "2xy"), ("60 miles/hour", "60"),
     ],
 )  # fmt: skip
 def test_formulas_that_are_the_same(grader, given, gold):
@@ -106,6 +107,8 @@ def test_formulas_that_are_the_same(grader, given, gold):
         ("20001", "20000"),
         (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 1 \\ 3 \end{pmatrix}"),
         (r"\frac{dM}{dt}=M^7", r"\frac{dM}{dt}=M^6"), (r"\{x|x=4k\}", r"\{x|x=3k\}"), ("3!", "3"),
+        ("2xz", "2xy"), ("2", "2xy"), ("5", "5R"), ("√2", "2"), ("ln 2", "2"), ("3²", "3"), ("2 1/2", "21/2"),
+        ("1 2", "12"),
     ],
 )  # fmt: skip
 def test_formulas_that_are_not(grader, given, gold):
@@ -156,6 +159,7 @@ def test_a_gold_that_denies_something_is_met_by_the_same_words(grader):
         (r"\boxed{}", "eog", Grade(False, None, "empty")),
         (r"\boxed{a few}", "eog", Grade(False, "a few", "unparsable")),
         (r"\boxed{60 + 12 = 72}", "eog", Grade(True, "60 + 12 = 72", "right")),
+        ("It is 7200%.", "eog", Grade(True, "7200%", "right")),
     ],
 )
 def test_how_an_answer_did(grader, text, ended_by, grade):
@@ -184,12 +188,35 @@ def test_the_letter_in_a_box(box, letter):
     ("text", "letter"),
     [
         ("The answer is (C), not A.", "C"), ("A is wrong, so it must be D.", "D"), ("It's a mess.", None),
-        ("the correct choice is **B**.", "B"), ("Answer: A\nOption B is no answer", "B"), ("A bird.", "A"),
+        ("the correct choice is **B**.", "B"), ("Answer: A\nOption B is no answer", "A"), ("A bird.", "A"),
         ("", None),
     ],
 )  # fmt: skip
 def test_the_letter_of_a_text(text, letter):
     assert letter_of_text(text) == letter
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "So (B) is correct. I hope this helps!", "It must be B, since I showed that.", "The answer is B. I am sure.",
+        "The correct option is B. That is the best answer I can give.", "The answer is option B.", "Answer: **(B)**",
+        "The answer is B, because option A ignores friction and option C has the wrong sign.",
+        "The answer is B.\n\nOption A is wrong.", "The answer is\n\nB\n", "I choose option B", "B. I. Newton, 1687",
+    ],
+)  # fmt: skip
+def test_the_letter_of_one_of_four_options_is_not_i_and_not_that_of_an_explanation(text):
+    assert letter_of_text(text, 4) == "B"
+
+
+def test_a_letter_beyond_the_options_may_be_the_text_of_one(grader):
+    options = ("1", "e", "0", r"\pi")
+    assert grader.grade(r"\boxed{e}", "eog", "B", "choice", options).right
+    assert grader.grade("It is D. I checked it.", "eog", "D", "choice", options).right
+
+
+def test_a_long_space_in_a_text_costs_nothing():
+    assert letter_of_text("The answer is" + " " * 100_000 + "?") is None
 
 
 @pytest.mark.parametrize("box", ["B", "(b)", r"\text{B}", "yolk sac"])

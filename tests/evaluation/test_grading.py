@@ -77,6 +77,45 @@ def test_what_else_stands_in_text_or_bold_is_no_number(given, gold):
     assert not same_answer(given, gold)
 
 
+@pytest.mark.parametrize(
+    ("given", "gold"),
+    [
+        ("60 miles/hour", "60"), ("18 eggs/day", "18"), ("$20/hour", "20"), ("10 cm^2", "10"), ("10 cm²", "10"),
+        ("18 (dollars)", "18"), ("2 1/2 hours", "2.5"), ("2 1/2 hours per day", "2.5"), ("(-5)", "-5"), ("1½", "1.5"),
+        ("½", "0.5"), ("10cm", "10"), ("18eggs", "18"), ("Rs.18", "18"), ("5 m/s^2", "5"), ("5 kg", "5"),
+    ],
+)  # fmt: skip
+def test_a_number_is_the_same_with_its_unit(given, gold):
+    assert same_answer(given, gold)
+
+
+@pytest.mark.parametrize(
+    ("given", "gold"),
+    [
+        ("2ac", "2ab"), ("2", "2ab"), ("2gh", "2gR"), ("5", "5R"), ("5m", "5g"), ("√2", "2"), ("sqrt 2", "2"),
+        ("ln 2", "2"), ("2pi", "2"), ("2 pi", "2"), ("3²", "3"), ("cos 0", "0"), ("1½", "1"), ("2 1/2", "21/2"),
+        ("1 2", "12"), ("20/m", "20"), ("20/ab", "20"), ("12 x^2", "12 y^2"), ("12 ab^2", "12"), ("(5)(2)", "5"),
+    ],
+)  # fmt: skip
+def test_what_is_more_than_a_number_with_its_unit_is_no_number(given, gold):
+    assert not same_answer(given, gold)
+    assert len(alike([given, gold])) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "gold"),
+    [
+        ("The change is −5 degrees.", "-5"), ("He lost -$5.", "-5"), ("It is between 10-15", "15"), ("3 - 2", "2"),
+        (r"It is $\frac{3}{4}$.", "0.75"), (r"It is $1\dfrac{3}{4}$ cups.", "1.75"), ("It is 18 %.", "18"),
+        ("The answer is 18.\n\n" + "This is what was asked. " * 12, "18"),
+        ("In all 1,234 of them, " + "and so on, " * 17 + "is it.", "1234"),
+        (r"So \boxed{18}. It stands within \boxed{}, as asked.", "18"), (r"It is 18, within \boxed{}.", "18"),
+    ],
+)  # fmt: skip
+def test_the_last_number_of_a_text_is_found_whole(text, gold):
+    assert is_right(text, gold)
+
+
 def test_golds_and_long_answers():
     assert gsm8k_gold("He has 3.\n#### 1,234") == "1,234"
     assert gsm8k_gold("12") == "12"

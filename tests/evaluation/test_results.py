@@ -211,6 +211,13 @@ def test_a_part_of_a_known_task_is_called_a_part():
     assert results_of(whole)["comparable"] is True
 
 
+def test_a_task_with_fewer_questions_than_its_limit_was_asked_whole():
+    assert results_of(replace(MADE, circumstances=circumstances(limit=20)))["comparable"] is False
+    whole = replace(MADE, circumstances=circumstances(limit=21))
+    assert "Not comparable" not in markdown(whole)
+    assert results_of(whole)["comparable"] is True
+
+
 def test_results_of_a_part_read_no_more_than_that_part(tmp_path):
     """A folder in which more questions were answered before."""
     saved(tmp_path, MADE)
