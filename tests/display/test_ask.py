@@ -143,9 +143,9 @@ def test_an_early_end_is_said_in_words(ended_by, words):
 
 def test_an_empty_record_is_shown():
     file = io.StringIO()
-    empty = record(steps=(), usage={}, ended_by="error", final_answer=None, answer="")
+    empty = record(steps=(), usage={}, ended_by="timeout", final_answer=None, answer="")
     play(console_on(file, 40, 24, force_terminal=False), [Ended("ask", empty)])
-    assert "stopped by an error" in file.getvalue()
+    assert "stopped at the time limit" in file.getvalue()
 
 
 def test_a_recording_holds_every_step_once():
