@@ -1,7 +1,7 @@
 """Renders chat templates in a process of its own, where a hostile template can only hurt itself.
 
-Reads one JSON request a line, writes one JSON answer a line. Started by path with `python -I`, so it imports
-nothing of this package. The parent bounds the time; memory and CPU time are bounded here.
+Reads one JSON request a line, writes one JSON answer a line. Started by `isolated.command`; imports nothing of this
+package. The parent bounds the time; memory and CPU time are bounded here.
 """
 
 from __future__ import annotations

@@ -10,12 +10,12 @@ import contextlib
 import json
 import secrets
 import subprocess
-import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from rsd_cli.engine import isolated
 from rsd_cli.errors import ModelError
 
 if TYPE_CHECKING:
@@ -44,9 +44,8 @@ class Renderer:
 
     @staticmethod
     def _start() -> subprocess.Popen[str]:
-        worker = Path(__file__).with_name("template_worker.py")
         return subprocess.Popen(
-            [sys.executable, "-I", str(worker)],
+            isolated.command(Path(__file__).with_name("template_worker.py")),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -75,6 +74,11 @@ class Renderer:
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
         reply = self._process.stdout.readline()
+        if not reply and (code := self._process.wait()) > 0:  # no signal's, and no template can do that
+            raise ModelError(
+                f"The process that renders chat templates ended at once, with exit code {code}.",
+                "pip install --force-reinstall jinja2",
+            )
         if not reply.endswith("\n"):  # none, or one that was cut off
             return {"error": f"it did not finish within {RENDER_SECONDS:g} seconds and its memory limit"}
         decoded: dict[str, str] = json.loads(reply)
@@ -145,7 +149,7 @@ class ChatTemplate:
             return self._renderer.render(request)
         except ModelError as error:
             hint = "Some templates refuse a system message: try --system ''." if "system" in roles else ""
-            raise ModelError(f"{name}: {error.message}", hint) from error
+            raise ModelError(f"{name}: {error.message}", error.hint or hint) from error
 
     def _one_bos(self, ids: list[int]) -> list[int]:
         """Exactly one BOS where the template or the model wants one."""

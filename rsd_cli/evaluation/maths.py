@@ -11,11 +11,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Literal
 
+from rsd_cli.engine import isolated
 from rsd_cli.errors import RSDError
 from rsd_cli.evaluation import notation
 
@@ -70,7 +70,7 @@ class Comparer:
 def _start() -> subprocess.Popen[str] | None:
     """A worker that is ready; None if it did not get so far."""
     process = subprocess.Popen(
-        [sys.executable, "-I", "-B", str(Path(__file__).with_name("maths_worker.py"))],
+        isolated.command(Path(__file__).with_name("maths_worker.py"), "-B"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

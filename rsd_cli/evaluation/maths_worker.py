@@ -1,8 +1,8 @@
 """Compares formulas with math-verify, in a process of its own that a hostile formula may kill.
 
 Reads one JSON request a line: {"given", "gold", "seconds"}; writes one JSON answer a line: {"verdict"}. Started by
-path with `python -I`, so it imports nothing of this package. A nursery imports sympy once and forks the process that
-answers; the kernel ends that one when a formula takes too long (an interval timer, which no C code can hold up), and
+`isolated.command`; imports nothing of this package. A nursery imports sympy once and forks the process that answers;
+the kernel ends that one when a formula takes too long (an interval timer, which no C code can hold up), and
 the nursery forks the next. No code of a formula runs: nothing that the parsers hand to sympy as text is evaluated,
 and the process may start no program, open no connection and write no file.
 """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rsd_cli.engine import template_worker
+from rsd_cli.engine import isolated, template_worker
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
 from rsd_cli.errors import ModelError, RSDError
 from tests.tiny_gguf import CHATML
@@ -186,4 +186,32 @@ def test_an_answer_that_is_cut_off_is_none(tiny_model, monkeypatch):
     renderer = Renderer()
     with pytest.raises(ModelError, match="did not finish within"):
         ChatTemplate(tiny_model(), renderer).encode([Message("user", "What?")])
+    renderer.close()
+
+
+def test_a_worker_finds_its_parents_packages_but_not_those_of_the_current_directory(tmp_path, monkeypatch):
+    """Not even where the environment or an interactive parent would."""
+    for folder in ("packages", "here"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"only_in_{folder}.py").touch()
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        "from importlib.util import find_spec\n"
+        "assert __name__ == '__main__'\n"
+        "print([bool(find_spec(f'only_in_{folder}')) for folder in ('packages', 'here')])\n"
+    )
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "here"))
+    monkeypatch.setattr(sys, "path", ["", *sys.path, str(tmp_path / "packages")])
+    done = subprocess.run(isolated.command(worker), capture_output=True, text=True, check=True)
+    assert done.stdout == "[True, False]\n"
+
+
+def test_a_worker_that_does_not_start_is_not_said_to_have_taken_too_long(tiny_model, tmp_path, monkeypatch):
+    (tmp_path / "jinja2.py").write_text("raise ImportError('half an installation')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    renderer = Renderer()
+    with pytest.raises(ModelError, match="ended at once, with exit code 1") as caught:
+        ChatTemplate(tiny_model(), renderer).encode([SYSTEM, USER])
+    assert "jinja2" in caught.value.hint
     renderer.close()

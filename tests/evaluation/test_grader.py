@@ -362,6 +362,13 @@ def test_a_worker_that_cannot_start_is_an_error_with_a_hint(monkeypatch):
     assert "rsd-cli[eval]" in refusal.value.hint
 
 
+def test_the_worker_looks_for_its_packages_where_this_process_does(tmp_path, monkeypatch):
+    (tmp_path / "sympy.py").write_text("raise ImportError('half an installation')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with Grader() as grader, pytest.raises(RSDError, match="does not start"):
+        grader.compare("x+3", "3+x", "maths")
+
+
 def test_a_worker_that_cannot_start_is_tried_once_and_its_formulas_are_not_graded(monkeypatch):
     starts = []
     monkeypatch.setattr("rsd_cli.evaluation.maths._start", lambda: starts.append("try"))
