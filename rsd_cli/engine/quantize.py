@@ -16,23 +16,31 @@ if TYPE_CHECKING:
 
 PREFIX = "LLAMA_FTYPE_MOSTLY_"
 AS_WRITTEN = "f16"
+# what llama.cpp does not quantize to without an importance matrix
+WITH_MATRIX = ("iq1", "iq2", "iq3_x", "q2_k_s")
+NEVER_WRITTEN = "nvfp4"  # it only reads these
 POLL_SECONDS = 0.1
 PROBE = bytes(1 << 20)  # llama.cpp does not say why it could not write
 
 
 def quantizations() -> dict[str, int]:
-    """llama.cpp's file types by the names that its own tools use, in small letters."""
+    """llama.cpp's file types by the names that its own tools use, in small letters; only what it writes unaided."""
     known = {
         name.removeprefix(PREFIX).lower(): getattr(C, name) for name in dir(C) if name.startswith(PREFIX)
     }
-    return {name: int(number) for name, number in known.items() if not name.startswith(("iq1", "iq2"))}
+    refused = (*WITH_MATRIX, NEVER_WRITTEN)
+    return {name: int(number) for name, number in known.items() if not name.startswith(refused)}
 
 
 def check_quantization(name: str) -> None:
-    """Raises UsageError for a name that llama.cpp does not know, or one that needs an importance matrix."""
-    if name not in quantizations():
-        common = [known for known in ("f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m") if known in quantizations()]
-        raise UsageError(f"{name!r} is no quantization of llama.cpp.", f"Common ones: {', '.join(common)}.")
+    """Raises UsageError for a name that llama.cpp does not quantize to, or only with an importance matrix."""
+    if name in quantizations():
+        return
+    common = [known for known in ("f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m") if known in quantizations()]
+    what = "is no quantization of llama.cpp"
+    if name.startswith(WITH_MATRIX) and hasattr(C, PREFIX + name.upper()):
+        what = "needs an importance matrix, which nothing here makes"
+    raise UsageError(f"{name!r} {what}.", f"Common ones: {', '.join(common)}.")
 
 
 def quantize(source: Path, output: Path, name: str, aborted: Callable[[], bool]) -> None:
@@ -61,7 +69,9 @@ def quantize(source: Path, output: Path, name: str, aborted: Callable[[], bool])
             raise ResourceError(
                 f"No room left to write {output} as {name}.", "Free some space, or choose another disk."
             )
-        raise ModelError(f"llama.cpp could not write {output} as {name}{why}.", "Is the disk full?")
+        raise ModelError(
+            f"llama.cpp could not write {output} as {name}{why}.", "" if why else "Is the disk full?"
+        )
 
 
 def _is_full(output: Path) -> bool:

@@ -13,8 +13,8 @@ import yaml
 from rsd_cli.cli.prm_convert import bytes_made, check_loads
 from rsd_cli.engine.context import ContextOptions
 from rsd_cli.engine.jobs import Observed, Read
-from rsd_cli.engine.llama import DecodeAborted, Model
-from rsd_cli.engine.quantize import quantize
+from rsd_cli.engine.llama import C, DecodeAborted, Model
+from rsd_cli.engine.quantize import PREFIX, quantizations, quantize
 from rsd_cli.engine.seats import Engine
 from rsd_cli.errors import ModelError, ResourceError
 from rsd_cli.rewards.heads import load_head
@@ -265,8 +265,9 @@ def test_a_full_disk_while_quantizing_is_a_resource_error(rsd, base):
 
 def test_what_goes_wrong_with_room_left_is_the_models_fault(rsd, base):
     (rsd.home / "bad.gguf").write_bytes(base.read_bytes()[:4000])
-    with pytest.raises(ModelError, match="could not write"):
+    with pytest.raises(ModelError, match="could not write") as caught:
         quantize(rsd.home / "bad.gguf", rsd.home / "out.gguf", "q8_0", lambda: False)
+    assert not caught.value.hint, "llama.cpp said why"
 
 
 def test_a_repository_is_not_read_offline(rsd, base):
@@ -281,6 +282,25 @@ def test_a_repository_is_not_read_offline(rsd, base):
 
 def test_an_unknown_quantization_is_refused_with_common_ones(rsd, base):
     converted(rsd, as_checkpoint(base), "--quant", "q3").refused(2, "q3", "q4_k_m")
+
+
+@pytest.mark.parametrize("quant", ["iq2_xs", "iq3_xxs", "iq3_xs", "Q2_K_S"])
+def test_a_quantization_that_needs_an_importance_matrix_is_refused_before_anything_is_read(quant, rsd):
+    arguments = ("prm", "convert", "gone", "--base", "gone.gguf", "-o", "out.gguf", "--quant", quant)
+    rsd(*arguments).refused(2, quant.lower(), "importance matrix", "q4_k_m")
+
+
+def test_llama_cpp_writes_every_quantization_that_is_offered_and_no_other(tmp_path):
+    """Of rows that are whole blocks of every type."""
+    source = write_llama(tmp_path / "source.gguf", n_embd=256, n_layer=1)
+    offered = quantizations()
+    for name in offered:
+        quantize(source, tmp_path / "made.gguf", name, lambda: False)
+    params = C.llama_model_quantize_default_params()
+    for constant in (name for name in dir(C) if name.startswith(PREFIX)):
+        if constant.removeprefix(PREFIX).lower() not in offered:
+            params.ftype = getattr(C, constant)
+            assert C.llama_model_quantize(bytes(source), bytes(tmp_path / "made.gguf"), params) != 0, constant
 
 
 def test_a_base_of_another_architecture_is_refused(rsd):
