@@ -9,10 +9,16 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from datetime import datetime
+from typing import TYPE_CHECKING
 
-from jinja2 import TemplateError, Undefined
-from jinja2.ext import loopcontrols
+from jinja2 import TemplateError, Undefined, UndefinedError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.nodes import Node, Scope
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+if TYPE_CHECKING:
+    from jinja2.parser import Parser
 
 MEMORY_BYTES = 1 << 30
 CPU_SECONDS = 8
@@ -35,21 +41,52 @@ def raise_exception(message: str) -> None:
     raise TemplateError(message)
 
 
-def environment() -> ImmutableSandboxedEnvironment:
-    """The environment that transformers gives to chat templates."""
+def strftime_now(layout: str) -> str:
+    """What templates call to show today's date."""
+    return datetime.now().astimezone().strftime(layout)
+
+
+class Generation(Extension):
+    """`{% generation %}`, with which templates mark what is trained on: here its body only."""
+
+    tags = {"generation"}  # noqa: RUF012 - declared like this by jinja2
+
+    def parse(self, parser: Parser) -> Node:
+        """The body; what is set inside stays inside."""
+        line = next(parser.stream).lineno
+        return Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
+
+
+def environment(*, dated: bool = False) -> ImmutableSandboxedEnvironment:
+    """The environment that transformers gives to chat templates, with today's date or without."""
     made = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, undefined=Undefined, extensions=[loopcontrols]
+        trim_blocks=True, lstrip_blocks=True, undefined=Undefined, extensions=[loopcontrols, Generation]
     )
     made.globals["raise_exception"] = raise_exception
+    if dated:
+        made.globals["strftime_now"] = strftime_now
     made.filters["tojson"] = lambda value, **_options: json.dumps(value, ensure_ascii=False)
     return made
 
 
 def render(request: dict[str, object]) -> str:
-    """The text of one request, or an exception whose text says what is wrong."""
-    template = environment().from_string(str(request.pop("template")))
+    """The text of one request, or an exception whose text says what is wrong.
+
+    Only a template that can't do without a date gets one: others have a fixed one, with which a run can be repeated.
+    """
+    source = str(request.pop("template"))
+    try:
+        return written(environment(), source, request)
+    except UndefinedError as error:
+        if f"'{strftime_now.__name__}'" not in str(error):
+            raise
+        return written(environment(dated=True), source, request)
+
+
+def written(jinja: ImmutableSandboxedEnvironment, source: str, request: dict[str, object]) -> str:
+    """What the template writes, as long as it is not too much."""
     pieces, length = [], 0
-    for piece in template.generate(**request, add_generation_prompt=True):
+    for piece in jinja.from_string(source).generate(**request, add_generation_prompt=True):
         length += len(piece)
         if length > OUTPUT_CHARACTERS:
             raise TemplateError(f"it writes more than {OUTPUT_CHARACTERS:,} characters")

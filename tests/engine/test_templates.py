@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import subprocess
 import sys
@@ -157,6 +158,29 @@ def test_a_template_may_use_what_transformers_gives_it(template):
     )
     made = template(template=source)
     assert spelt(made._model, made.encode([USER])) == USER.content
+
+
+def test_a_template_that_asks_for_the_date_unguarded_gets_it(template):
+    source = (
+        "{{ strftime_now('Day %d.') }}{% if strftime_now is defined %}{{ messages[0]['content'] }}{% endif %}"
+    )
+    made = template(template=source)
+    text = spelt(made._model, made.encode([USER]))
+    assert re.fullmatch(r"Day \d\d\." + re.escape(USER.content), text)
+
+
+def test_what_is_undefined_otherwise_stays_an_error(template):
+    with pytest.raises(ModelError, match="'strptime' is undefined"):
+        template(template="{{ strptime('%d') }}{{ messages[0]['content'] }}").encode([USER])
+
+
+def test_the_tag_for_what_is_trained_on_changes_nothing(template):
+    source = (
+        "{% set mood = 'calm' %}{% generation %}{% set mood = 'wild' %}{{ messages[0]['content'] }}"
+        "{% endgeneration %} {{ mood }}"
+    )
+    made = template(template=source)
+    assert spelt(made._model, made.encode([USER])) == f"{USER.content} calm"
 
 
 @pytest.mark.parametrize("error", [ValueError, OSError])
