@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -26,14 +28,17 @@ OUTPUT_CHARACTERS = 1_000_000
 
 
 def limit_resources() -> None:
-    """Bound memory and CPU time where the system can."""
+    """Bound memory, and the CPU time of the next request, where the system can."""
     try:
         import resource
     except ImportError:  # Windows has no rlimits; the parent's clock remains
         return
-    for limit, amount in ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_CPU, CPU_SECONDS)):
+    seconds = math.ceil(time.process_time()) + CPU_SECONDS  # the system counts from the start
+    longest = resource.getrlimit(resource.RLIMIT_CPU)[1]  # which could not be raised again
+    bounds = {resource.RLIMIT_AS: (MEMORY_BYTES, MEMORY_BYTES), resource.RLIMIT_CPU: (seconds, longest)}
+    for limit, amounts in bounds.items():
         with contextlib.suppress(OSError, ValueError):  # macOS knows no limit on addresses
-            resource.setrlimit(limit, (amount, amount))
+            resource.setrlimit(limit, amounts)
 
 
 def raise_exception(message: str) -> None:
@@ -106,8 +111,8 @@ def answer(line: str) -> dict[str, str]:
 
 def main() -> None:
     """Serve until standard input ends."""
-    limit_resources()
     for line in sys.stdin:
+        limit_resources()
         sys.stdout.write(json.dumps(answer(line)) + "\n")
         sys.stdout.flush()
 

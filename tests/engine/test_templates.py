@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -196,6 +198,20 @@ def test_a_system_without_a_limit_on_addresses_still_bounds_the_time(error, monk
     monkeypatch.setattr(resource, "setrlimit", setrlimit)
     template_worker.limit_resources()
     assert bounded == [resource.RLIMIT_CPU]
+
+
+def test_the_time_is_that_of_a_request_and_not_of_all(tmp_path):
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        "from rsd_cli.engine import template_worker as w; w.CPU_SECONDS = 1; w.OUTPUT_CHARACTERS = 1; w.main()"
+    )
+    loops = "{%% for i in range(%d) %%}{%% for j in range(99999) %%}{%% endfor %%}{%% endfor %%}x"
+    lines = [json.dumps({"template": loops % n}) for n in (*[80] * 8, 99999)]
+    done = subprocess.run(
+        isolated.command(worker), input="\n".join(lines), capture_output=True, text=True, check=False
+    )
+    assert done.stdout == '{"text": "x"}\n' * 8
+    assert done.returncode == -signal.SIGXCPU
 
 
 def test_an_answer_that_is_cut_off_is_none(tiny_model, monkeypatch):
