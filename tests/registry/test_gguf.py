@@ -1,5 +1,6 @@
 """GGUF headers: sound ones are described, every broken one is one sentence (group B of the faults)."""
 
+import ctypes
 import os
 import random
 import socket
@@ -8,11 +9,14 @@ import time
 import tracemalloc
 from pathlib import Path
 
+import llama_cpp
 import pytest
 
+from rsd_cli.engine.llama import _ggml
 from rsd_cli.errors import ModelError
 from rsd_cli.registry.gguf import read_header, read_tokens
 from rsd_cli.registry.ggufbytes import parse
+from rsd_cli.registry.tensortypes import TENSOR_TYPES
 from tests.registry.gguf_bytes import ARRAY, File, Value, strings, text, u32
 
 
@@ -223,6 +227,23 @@ def test_missing_parts_of_a_split_model_are_named(written):
     written(File(metadata={}), "m-00003-of-00003.gguf")
     assert read_header(first).tensor_bytes == 3 * 96
     assert "not the first part" in problem(written(File(), "m-00002-of-00003.gguf"))
+
+
+def test_every_type_is_stored_as_ggml_stores_it():
+    """A block of no values is what ggml says of numbers that it has given up."""
+    ggml = _ggml("ggml-base")
+    ggml.ggml_blck_size.restype, ggml.ggml_type_size.restype = ctypes.c_int64, ctypes.c_size_t
+    ggml.ggml_type_name.restype = ctypes.c_char_p
+    theirs = {
+        code: (
+            ggml.ggml_type_name(code).decode().upper(),
+            ggml.ggml_blck_size(code),
+            ggml.ggml_type_size(code),
+        )
+        for code in range(llama_cpp.GGML_TYPE_COUNT)
+    }
+    ours = {code: (kind.name, kind.block_values, kind.block_bytes) for code, kind in TENSOR_TYPES.items()}
+    assert ours == {code: kind for code, kind in theirs.items() if kind[1]}
 
 
 def test_large_vocabularies_are_read_fast(written):
