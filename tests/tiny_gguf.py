@@ -440,6 +440,8 @@ def _finish(writer: GGUFWriter, weights: _Weights, metadata: Mapping[str, Value]
             writer.add_bool(key, value)
         elif isinstance(value, str):
             writer.add_string(key, value)
+        elif isinstance(value, int) and key == "general.alignment":
+            writer.add_custom_alignment(value)
         elif isinstance(value, int):
             writer.add_uint32(key, value)
         elif isinstance(value, float):

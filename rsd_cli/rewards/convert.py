@@ -32,7 +32,10 @@ OUTPUT, EMBEDDINGS = (
     "token_embd.weight",
 )  # llama.cpp reads the second where the first is missing
 OF_THE_BASE = re.compile(r"rope_(freqs|factors_\w+)\.weight")  # constants that no checkpoint holds
-NOT_TAKEN_OVER = re.compile(r"GGUF\..*|split\..*|general\.(architecture|file_type|quantization_version|name)")
+# what is of the base's file and not of its model: how it lies there, how it was quantized
+NOT_TAKEN_OVER = re.compile(
+    r"(GGUF|split|quantize)\..*|general\.(architecture|alignment|file_type|quantization_version|name)"
+)
 
 
 @dataclass(frozen=True)
@@ -207,13 +210,14 @@ def interleaved(values: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
 
 
 def _take_over(base: Base, writer: GGUFWriter) -> None:
-    """Hyperparameters and tokenizer of the base."""
+    """Hyperparameters and tokenizer of the base; no empty lists, which the writer refuses."""
     gguf = _gguf()
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     for field in base.reader.fields.values():
-        if not NOT_TAKEN_OVER.fullmatch(field.name):
+        value = field.contents()
+        if value != [] and not NOT_TAKEN_OVER.fullmatch(field.name):
             kind, inner = field.types[0], field.types[-1] if len(field.types) > 1 else None
-            writer.add_key_value(field.name, field.contents(), kind, inner)
+            writer.add_key_value(field.name, value, kind, inner)
 
 
 def _gguf() -> Any:  # noqa: ANN401  # an optional package; its types are checked where it is installed

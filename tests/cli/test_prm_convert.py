@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import resource
+import struct
 
 import gguf
 import numpy as np
@@ -117,6 +118,26 @@ def test_it_is_quantized_as_its_base_would_be(rsd, base):
     quantize(base, rsd.home / "direct.gguf", "q8_0", lambda: False)
     assert apart(logits(rsd.home / "out.gguf"), logits(rsd.home / "direct.gguf")) < 0.15
     assert not list(rsd.home.glob("*.part"))
+
+
+def test_how_the_base_lies_in_its_file_and_was_quantized_is_not_taken_over(rsd, base):
+    """An empty list is written as a string of the same length, since the package writes none."""
+    facts: dict[str, str | int | list[float]] = {
+        "general.alignment": 4096,
+        "quantize.imatrix.file": "of the base",
+        "general.languages": "none",
+        "general.tags": [1.5],
+    }
+    write_llama(base, metadata={**facts})
+    key = b"general.languages"
+    text, empty = struct.pack("<IQ4s", 8, 4, b"none"), struct.pack("<IIQ", 9, 8, 0)
+    assert base.read_bytes().count(key + text) == 1
+    base.write_bytes(base.read_bytes().replace(key + text, key + empty))
+    done = converted(rsd, as_checkpoint(base), "--quant", "f16")
+    assert done.code == 0, done.err
+    assert apart(logits(rsd.home / "out.gguf"), logits(base)) < 0.02
+    made = gguf.GGUFReader(rsd.home / "out.gguf")
+    assert [name for name in facts if name in made.fields] == ["general.tags"]
 
 
 def test_the_head_is_written_beside(rsd, base):
