@@ -44,11 +44,12 @@ _SOURCES = (HubSource, WheelSource, WheelMember, PathSource, UrlSource)
 
 @dataclass(frozen=True)
 class _Reference:
-    """An entry's mention of another one, and where it stands."""
+    """An entry's mention of another one, and where it stands; `made` is the model that is converted with it."""
 
     at: str
     name: str
     what: Literal["model", "prm"]
+    made: str | None = None
 
 
 def load_registry(models_file: Path | None = None) -> Registry:
@@ -78,7 +79,7 @@ def _bases(document: Document, model: ModelEntry) -> Iterator[_Reference]:
     for index, source in enumerate(model.sources):
         if isinstance(source, ConvertSource):
             place = document.at(("models", model.name, "sources", index, "base"))
-            yield _Reference(place, source.base, "model")
+            yield _Reference(place, source.base, "model", model.name)
 
 
 def _mention(document: Document, section: str, entry: str, key: str, name: str) -> _Reference:
@@ -171,9 +172,25 @@ def _unknown_key(document: Document, keys: Keys, known: list[str] | tuple[str, .
 def _check_references(registry: Registry, mentions: list[_Reference]) -> None:
     """Only now, since a file may mention what a later one declares."""
     for mention in mentions:
+        if mention.made in _needed(mention.name, registry):
+            raise UsageError(
+                f"{mention.at}: {mention.made} would be converted with itself, as base {mention.name!r}.",
+                "Name as base the model that the checkpoint was fine-tuned from.",
+            )
         known = {**registry.models, **(registry.prms if mention.what == "prm" else {})}
         if mention.name in known or references.looks_like_one(mention.name):
             continue
         match = nearest(mention.name, known)
         hint = f"Did you mean {match}?" if match else "Declare it under models."
         raise UsageError(f"{mention.at}: no {mention.what} is called {mention.name!r}.", hint)
+
+
+def _needed(name: str, registry: Registry) -> set[str]:
+    """The model, the bases that it is converted with, and those that they are."""
+    found, left = set(), [name]
+    while left:
+        one = left.pop()
+        if one in registry.models and one not in found:
+            found.add(one)
+            left += [s.base for s in registry.models[one].sources if isinstance(s, ConvertSource)]
+    return found

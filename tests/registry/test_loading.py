@@ -70,6 +70,17 @@ MERGE_BOMB = "\n".join(
         (GOOD.replace("size: 5", 'size: "5"'), "F:3:11: size"),
         (GOOD.replace("size: 5", "size: 12:30:45").replace("sha256", "sha265"), "sha265"),
         (source("kind: convert, repo: a/b, base: fo"), "no model is called 'fo'. | Did you mean foo?"),
+        (
+            source("kind: convert, repo: a/b, base: foo"),
+            "F:6:42: foo would be converted with itself, as base 'foo'. | Name as base the model that",
+        ),
+        (
+            source("kind: convert, repo: a/b, base: bar")
+            + source("kind: convert, repo: a/b, base: foo")
+            .removeprefix("models:\n")
+            .replace("  foo:", "  bar:"),
+            "F:6:42: foo would be converted with itself, as base 'bar'",
+        ),
         (source("kind: path, pth: /x"), "F:6:27: unknown key 'pth'. | Did you mean path?"),
         (source("kind: pth, path: /x"), "'pth'"),
         (source("kind: hf, repo: a/b, revision: main, file: x"), "revision 'main' is not a commit"),
