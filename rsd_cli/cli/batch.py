@@ -55,7 +55,7 @@ def batch(
     max_tokens: options.MaxTokens = 2048,
     max_steps: options.MaxSteps = 100,
     max_seconds: Annotated[
-        float | None, typer.Option("--max-seconds", min=0.1, help="Longest time for an answer.")
+        float | None, typer.Option("--max-seconds", min=0.1, max=1e9, help="Longest time for an answer.")
     ] = None,
     temperature: options.Temperature = None,
     seed: options.Seed = 0,

@@ -81,7 +81,8 @@ SharePer = Annotated[
     typer.Option("--share-per", help="--target-share holds in the run (as a rule) or each problem."),
 ]
 Beta = Annotated[
-    float | None, typer.Option("--beta", min=0.01, help="Draw one of several steps by exp(beta x reward).")
+    float | None,
+    typer.Option("--beta", min=0.01, max=1e6, help="Draw one of several steps by exp(beta x reward)."),
 ]
 Aggregate = Annotated[
     str | None,

@@ -110,6 +110,10 @@ HELP = "hint: `rsd ask --help`"
         (["--threshold", "nan"], ["--threshold 'nan'", HELP]),
         (["--threshold", "high"], ["--threshold 'high' should be a valid number.", HELP]),
         (["--temperature", "nan"], ["--temperature 'nan'", HELP]),
+        (["--temperature", "inf"], ["--temperature 'inf'", HELP]),
+        (["--target-share", "inf"], ["--target-share 'inf'", HELP]),
+        (["--strategy", "gsi", "--beta", "inf"], ["--beta 'inf'", HELP]),
+        (["--strategy", "gsi", "--beta", "nan"], ["--beta 'nan'", HELP]),
         (["--tempratur", "1"], ["rsd ask has no option --tempratur.", "hint: Did you mean"]),
         (["--zzz"], ["rsd ask has no option --zzz.", HELP]),
         (
@@ -128,6 +132,8 @@ def test_an_impossible_number_or_flag_is_a_usage_error(arguments, words, rsd):
     ("arguments", "words"),
     [
         (["batch", "f.jsonl"], ["'--output'", "hint: `rsd batch --help`"]),
+        (["batch", "f.jsonl", "-o", "a.jsonl", "--max-seconds", "inf"], ["--max-seconds 'inf'", "hint: "]),
+        (["chat", "--beta", "inf"], ["--beta 'inf'", "hint: `rsd chat --help`"]),
         (["models", "shw"], ["No such command 'shw'.", "hint: Did you mean 'show'?"]),
         (["zzz"], ["No such command 'zzz'.", "hint: `rsd --help`"]),
         (["models"], ["rsd models needs a command.", "hint: `rsd models --help`"]),
