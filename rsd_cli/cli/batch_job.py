@@ -152,7 +152,7 @@ class Job:
         loaded = LoadedTrio(self.found.models, prm, self.shape, self.brake)
         try:
             loaded.load_all()
-            if self.plan.reproducible:  # a record tells which models were there when its answer was over
+            if self._begins_with_all:
                 loaded.wait_for_all()
             # Every row without settings of its own would fail for the same reason.
             loaded.check_templates(self.plan.settings)
@@ -163,6 +163,15 @@ class Job:
             tally.paces = {role: engine.pace for role, engine in loaded.loaded().items()}
             loaded.close()
         return tally
+
+    @property
+    def _begins_with_all(self) -> bool:
+        """Whether all models are to be there before the first row.
+
+        A reproducible record tells which ones were when its answer was over; the clock of --max-seconds runs on for
+        all rows while the first of them waits for a model.
+        """
+        return self.plan.reproducible or self.plan.settings.max_seconds is not None
 
     def _count_done(self, done: Done, tally: Tally) -> None:
         """Count rows of a file that need nothing more; refuses rows that were asked something else before."""

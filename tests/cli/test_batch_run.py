@@ -12,7 +12,7 @@ from rsd_cli.batch.ledger import Done
 from rsd_cli.batch.rows import Fields, Own, Row, parse_row
 from rsd_cli.batch.source import Source
 from rsd_cli.batch.tally import Tally
-from rsd_cli.cli import batch_run
+from rsd_cli.cli import batch_job, batch_run
 from rsd_cli.cli.batch_job import Job
 from rsd_cli.cli.batch_plan import Plan, Shard, settings_of
 from rsd_cli.cli.batch_run import BatchRun, Brake
@@ -98,6 +98,33 @@ def test_samples_of_a_row_that_failed_do_not_bring_it_back(tmp_path, monkeypatch
     assert display.newest == {}
     assert lines.codes == ["engine_error"]
     assert tally.failed == 1
+
+
+@pytest.mark.parametrize(
+    ("max_seconds", "reproducible", "waits"), [(None, False, False), (None, True, True), (9.0, False, True)]
+)
+def test_where_time_is_limited_no_row_begins_before_all_models_are_there(
+    max_seconds, reproducible, waits, tmp_path, monkeypatch
+):
+    did: list[str] = []
+
+    class Loaded:
+        def __init__(self, *_):
+            pass
+
+        def __getattr__(self, name):
+            did.append(name)
+            return lambda *_: {}
+
+    monkeypatch.setattr(batch_job, "LoadedTrio", Loaded)
+    monkeypatch.setattr(BatchRun, "run", lambda *_: did.append("run"))
+    (tmp_path / "questions.jsonl").write_text('{"id": "a", "question": "What?"}\n')
+    plan = replace(a_plan(), settings=Settings(max_seconds=max_seconds), reproducible=reproducible)
+    source, found = Source(str(tmp_path / "questions.jsonl")), SimpleNamespace(models={}, prm=None)
+    brake, unused = Brake(lambda: False), Lines()
+    job = Job(plan, Shape(), found, source, total=1, brake=brake, quiet=True, color=False)  # type: ignore[arg-type]
+    job.run(unused, Done())
+    assert ("wait_for_all" in did[: did.index("run")]) == waits
 
 
 @pytest.mark.parametrize("stopped", [True, False])
