@@ -35,9 +35,9 @@ class Majority:
 def majority(finals: Sequence[str | None]) -> Majority | None:
     """Answers that are the same number or text vote together; of equals the first to be given wins.
 
-    Self-consistency (Wang et al., arXiv 2203.11171). None where no sample has a final answer.
+    Self-consistency (Wang et al., arXiv 2203.11171). None where no sample has a final answer; an empty one is none.
     """
-    places = max(alike(finals), key=len, default=None)
+    places = max(alike([final or None for final in finals]), key=len, default=None)
     if places is None:
         return None
     return Majority(str(finals[places[0]]), len(places), len(finals), places[0])

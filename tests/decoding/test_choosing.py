@@ -28,7 +28,8 @@ def record(final, rewards=(), strategy="majority@4", **settings):
         ([None, "b", None], Majority("b", 1, 3, 1)),
         (["1,000", "2", "1000 dollars"], Majority("1,000", 2, 3, 0)),
         (["xy", "yx"], Majority("xy", 1, 2, 0)),
-        (["", "", "a"], Majority("", 2, 3, 0)),
+        (["", "", "a"], Majority("a", 1, 3, 2)),
+        (["", ""], None),
     ],
 )
 def test_equal_answers_vote_together(answers, most):
@@ -64,3 +65,4 @@ def test_the_strategy_of_the_samples_says_who_chooses():
     by_prm = [replace(row, strategy="best-of-n@3", settings={"aggregate": "min"}) for row in rows]
     assert chosen(by_prm) == 0
     assert chosen([replace(row, final_answer=None) for row in rows]) == 0
+    assert chosen([record(""), record(""), record("72")]) == 2
