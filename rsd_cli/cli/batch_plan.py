@@ -76,13 +76,15 @@ def settings_of(row: Row, plan: Plan) -> Settings | Problematic:
 
 
 def _threshold(row: Row, strategy: Strategy, plan: Plan) -> float:
-    """The row's own; for a strategy of its own the one on that's scale; or the run's."""
-    run = plan.settings
-    if row.own.threshold is not None or row.own.strategy is None:
-        return run.threshold if row.own.threshold is None else row.own.threshold
+    """The row's own; the run's for the run's strategy, with any N; for another one that on its scale."""
+    run, usual = plan.settings, parse(plan.settings.strategy)
+    if row.own.threshold is not None:
+        return row.own.threshold
+    if strategy.name == usual.name:
+        return run.threshold
     if strategy.kind.threshold is not None:
         return strategy.kind.threshold
-    return run.threshold if parse(run.strategy).kind.threshold is None else plan.trio_threshold
+    return run.threshold if usual.kind.threshold is None else plan.trio_threshold
 
 
 def _check(strategy: Strategy, plan: Plan, temperature: float) -> None:
