@@ -82,7 +82,6 @@ class Open:
 
     row: Row
     place: int
-    began: float
     samples: dict[int, Record] = field(default_factory=dict)
 
 
@@ -187,7 +186,7 @@ class BatchRun:
         elif isinstance(settings, Problematic):
             self._write(settings, place)
         else:
-            self._open[row.id] = Open(row, place, time.perf_counter())
+            self._open[row.id] = Open(row, place)
             self.crash.note(self._open)
             for branch in range(self.plan.samples):
                 if row.id in self._open:
@@ -199,7 +198,9 @@ class BatchRun:
         row = self._open.get(problem.id)
         if row is None:
             return
-        row.samples[problem.branch] = recorded(finished, loaded, self.plan.described, row.began)
+        # A row may have waited for free seats since it was read.
+        began = finished.trajectory.began
+        row.samples[problem.branch] = recorded(finished, loaded, self.plan.described, began)
         if len(row.samples) == self.plan.samples:
             del self._open[problem.id]
             samples = tuple(row.samples[branch] for branch in range(self.plan.samples))

@@ -18,7 +18,7 @@ from rsd_cli.cli.batch_plan import Plan, Shard, settings_of
 from rsd_cli.cli.batch_run import BatchRun, Brake
 from rsd_cli.cli.shape import Shape
 from rsd_cli.decoding.events import Streamed
-from rsd_cli.decoding.runner import Failed
+from rsd_cli.decoding.runner import Failed, Finished
 from rsd_cli.decoding.trajectory import Settings
 from rsd_cli.display.batch import BatchDisplay
 from rsd_cli.engine.sampling import Sampling
@@ -75,6 +75,27 @@ def test_a_row_of_another_strategy_is_judged_on_that_ones_scale(run, own, expect
     made = settings_of(row, plan)
     assert isinstance(made, Settings)
     assert made.threshold == expected
+
+
+def test_the_times_of_an_answer_begin_when_it_has_its_seats(tmp_path, monkeypatch):
+    started: list[float] = []
+
+    class Runner:
+        def __init__(self, *_, **__):
+            pass
+
+        def run(self, problems):
+            first, _waiting = problems
+            seated: Any = SimpleNamespace(problem=first, began=7.0)
+            yield Finished(seated, "eog", {}, {})
+
+    monkeypatch.setattr(batch_run, "Runner", Runner)
+    monkeypatch.setattr(batch_run, "recorded", lambda *given: started.append(given[-1]))
+    (tmp_path / "questions.jsonl").write_text('{"id": "a", "question": "What?"}\n')
+    source, tally = Source(str(tmp_path / "questions.jsonl")), Tally(Clock(), total=1)
+    loaded: Any = SimpleNamespace(shape=SimpleNamespace(n_seats=2), on_several_devices=False)
+    BatchRun(a_plan(), source, Done(), Lines(), tally, Brake(lambda: False)).run(loaded)
+    assert started == [7.0]
 
 
 def test_samples_of_a_row_that_failed_do_not_bring_it_back(tmp_path, monkeypatch):
