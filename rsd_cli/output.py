@@ -37,13 +37,14 @@ def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
             os.fsync(file.fileno())
         fresh.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            fresh.unlink()
         if error.errno in DISK_FULL:
             raise ResourceError(f"No room left to write {path}.", "Free some disk space.") from error
         raise UsageError(
             f"{path} can't be written: {error.strerror}.", "Name a file in a folder that can be written to."
         ) from error
+    finally:  # also behind a Ctrl-C; it is gone if all went well
+        with contextlib.suppress(OSError):
+            fresh.unlink()
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -347,15 +347,24 @@ def test_a_full_disk_leaves_whole_lines(extra, opened, output):
     assert len(output.read_bytes().splitlines()) == 4
 
 
-def test_a_file_that_can_not_be_written_whole_is_not_touched(tmp_path):
+@pytest.mark.parametrize(
+    ("error", "seen"),
+    [
+        (OSError(28, "No space left on device"), (ResourceError, "No room left")),
+        (KeyboardInterrupt("stopped"), (KeyboardInterrupt, "stopped")),
+        (OutputError("Not this one."), (OutputError, "Not this one")),
+    ],
+)
+def test_a_file_that_can_not_be_written_whole_is_not_touched(error, seen, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"before")
 
     def pieces():
         yield b"after"
-        raise OSError(28, "No space left on device")
+        raise error
 
-    with pytest.raises(ResourceError, match="No room left"):
+    kind, message = seen
+    with pytest.raises(kind, match=message):
         write_whole(path, pieces())
     assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("file", b"before")]
     write_whole(path, [b"af", b"ter"])
