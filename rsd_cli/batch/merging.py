@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsd_cli.batch.answers import read_back
 from rsd_cli.batch.ledger import difference, read_manifest, write_manifest
-from rsd_cli.errors import OutputError
+from rsd_cli.errors import OutputError, UsageError
 from rsd_cli.output import write_whole
 
 if TYPE_CHECKING:
@@ -140,8 +140,14 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _piece(place: Place) -> bytes:
-    descriptor = os.open(place.part, os.O_RDONLY)
+    """A record with its end of line; that it can't be read says nothing of the file that it is written to."""
     try:
-        return os.pread(descriptor, place.end - place.start, place.start).rstrip(b"\n") + b"\n"
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(place.part, os.O_RDONLY)
+        try:
+            return os.pread(descriptor, place.end - place.start, place.start).rstrip(b"\n") + b"\n"
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise UsageError(
+            f"{place.part} can't be read: {error.strerror}.", "Check its path, and who may use it."
+        ) from error

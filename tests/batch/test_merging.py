@@ -7,7 +7,7 @@ import pytest
 from rsd_cli.batch.answers import line_of
 from rsd_cli.batch.ledger import Ledger, manifest_path, read_manifest
 from rsd_cli.batch.merging import Merged, read_parts, write_merged_manifest
-from rsd_cli.errors import OutputError
+from rsd_cli.errors import OutputError, UsageError
 from tests.batch.made import answered, failed
 
 SETTINGS = {"trio": "starter", "threshold": 0.7, "shard": "1/1"}
@@ -147,6 +147,16 @@ def test_a_last_line_without_its_end_gets_one(shard, tmp_path):
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
     merged(path).write(tmp_path / "whole")
     assert lines_of(tmp_path / "whole") == [1, 2]
+
+
+def test_a_file_that_is_gone_meanwhile_is_named_and_not_the_whole(shard, tmp_path):
+    paths = [shard("1/2", [1]), shard("2/2", [2])]
+    whole, output = merged(*paths), tmp_path / "whole"
+    paths[1].unlink()
+    with pytest.raises(UsageError, match="can't be read: No such file") as caught:
+        whole.write(output)
+    assert caught.value.message.startswith(str(paths[1]))
+    assert not list(tmp_path.glob("whole*"))
 
 
 def test_a_torn_file_is_refused_by_its_place(shard):
