@@ -5,6 +5,7 @@ What keeps a model from joining, or two from working together, is said here. Not
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from rsd_cli.decoding.trajectory import Answerer, Critic
@@ -13,7 +14,7 @@ from rsd_cli.errors import ModelError, RSDError, UsageError
 from rsd_cli.rewards.families import Confidence, Solution
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rsd_cli.decoding.trajectory import Participant, Problem, Trajectory
     from rsd_cli.engine.llama import Model
@@ -73,6 +74,15 @@ class UnanswerableError(Exception):
         self.error = error
 
 
+@contextmanager
+def failing_alone() -> Iterator[None]:
+    """What a model refuses in here fails one answer, not the run."""
+    try:
+        yield
+    except ModelError as error:
+        raise UnanswerableError(error) from error
+
+
 def check_vocabularies(draft: Model, target: Model) -> None:
     """Refuse models of which one does not have the other's tokens; TwoVocabulariesError."""
     differing = vocabularies_differ(draft, target)
@@ -95,7 +105,9 @@ class Participants:
         if role not in trajectory.participants:
             engine = self._trio.engine(role)
             participant = self._join(trajectory, role, engine.model)
-            self._check_room(trajectory.problem, role, engine, len(participant.prompt))
+            with failing_alone():  # a PRM's layout may have turns that its template refuses
+                tokens = len(participant.prompt)
+            self._check_room(trajectory.problem, role, engine, tokens)
             trajectory.join(role, participant)
         return trajectory.participants[role]
 
@@ -108,10 +120,8 @@ class Participants:
 
     def check_pair(self) -> None:
         """Whether the draft may propose tokens to the target, as llama.cpp asks it."""
-        try:
+        with failing_alone():
             check_pair(self._trio.engine("draft").model, self._trio.engine("target").model)
-        except ModelError as error:
-            raise UnanswerableError(error) from error
 
     def check_vocabularies(self) -> None:
         """Whether draft and target have the very same tokens."""
@@ -124,10 +134,8 @@ class Participants:
         problem = trajectory.problem
         question = problem.question
         if role != "prm":
-            try:
+            with failing_alone():
                 prompt = self._trio.prompt(role, trajectory.settings.system, question, problem.before)
-            except ModelError as error:
-                raise UnanswerableError(error) from error
             return Answerer(model, prompt)
         family = self._trio.family
         if family is None or isinstance(family, Confidence):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rsd_cli.decoding.events import Reading
-from rsd_cli.decoding.participants import Participants, UnanswerableError
+from rsd_cli.decoding.participants import Participants, failing_alone
 from rsd_cli.decoding.policies import Check, Grade, Judge, Likelihood, Proposal, Propose, Write
 from rsd_cli.decoding.trajectory import Pending
 from rsd_cli.engine import jobs
@@ -162,7 +162,8 @@ class Requests:
         if isinstance(family, DraftHead) and self._trio.critic == "draft":
             return self._judge_in_place(trajectory, request, family)
         self._participants.of(trajectory, "prm")
-        job = family.job(trajectory.solution(step, request.after))
+        with failing_alone():  # a chat template may be rendered anew for each number of steps
+            job = family.job(trajectory.solution(step, request.after))
         return self._submit(trajectory, "prm", request.lane, job)
 
     def _judge_in_place(self, trajectory: Trajectory, request: Judge, family: DraftHead) -> Pending:
@@ -187,11 +188,9 @@ class Requests:
         before, own = self._context(trajectory, "target"), self._ids(trajectory, "target", request.step)
         prompt = self._participants.of(trajectory, "target").prompt
         model = self._trio.engine("target").model
-        try:
+        with failing_alone():
             asked = asked_behind(prompt, self._conversation(trajectory), model)
             job = grading([*before, *own], len(own), asked, model)
-        except ModelError as error:
-            raise UnanswerableError(error) from error
         return self._submit(trajectory, "target", request.lane, job)
 
     def _conversation(self, trajectory: Trajectory) -> list[int] | None:

@@ -17,7 +17,7 @@ from rsd_cli.engine.jobs import Read
 from rsd_cli.engine.sampling import Sampling
 from rsd_cli.engine.seats import Engine
 from rsd_cli.engine.templates import Message
-from rsd_cli.errors import ResourceError, UsageError
+from rsd_cli.errors import ModelError, ResourceError, UsageError
 from rsd_cli.records import ModelId
 from rsd_cli.rewards.families import Confidence, Solution
 from tests.decoding.tiny_trio import TinyTrio
@@ -420,6 +420,25 @@ def test_a_problem_that_can_not_be_asked_fails_by_itself(trio):
     assert "too many for its context" in failed.error.message
     done = {one.trajectory.problem.id for one in happened if isinstance(one, Finished)}
     assert done == {problem.id for problem in PROBLEMS[:3]}
+
+
+@pytest.mark.parametrize(("asks", "steps"), [("context", 0), ("job", 1), ("job", 2)])
+def test_an_answer_that_the_prms_template_refuses_fails_by_itself(asks, steps, trio):
+    """Its turns may be the steps, so that it is rendered anew for each number of them."""
+    made = trio(favour=ENDLESS, seats=2)
+    lay_out = getattr(made.family, asks)
+
+    def refused(solution):
+        if solution.question == PROBLEMS[1].question and len(solution.steps) == steps:
+            raise ModelError("The chat template fails.")
+        return lay_out(solution)
+
+    setattr(made.family, asks, refused)
+    happened = list(Runner(made, SETTINGS, 2).run(PROBLEMS[:3]))
+    (failed,) = [one for one in happened if isinstance(one, Failed)]
+    assert (failed.problem, failed.error.exit_code) == (PROBLEMS[1], 3)
+    assert {one.trajectory.problem.id for one in happened if isinstance(one, Finished)} == {"p0", "p2"}
+    assert taken(made) == []
 
 
 def test_weights_that_compute_nonsense_fail_every_problem_and_free_the_seats(tiny_model):
