@@ -22,7 +22,7 @@ from rsd_cli.decoding.trajectory import Pending, Trajectory
 from rsd_cli.engine import jobs
 from rsd_cli.engine.jobs import ContextOverflow
 from rsd_cli.engine.llama import DecodeAborted
-from rsd_cli.errors import ResourceError
+from rsd_cli.errors import ModelError, ResourceError
 from rsd_cli.records import RoleTime, Usage, total, total_time
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from rsd_cli.decoding.participants import Trio
     from rsd_cli.decoding.policies import Proposal
-    from rsd_cli.decoding.trajectory import Answer, Problem, Settings
+    from rsd_cli.decoding.trajectory import Answer, Participant, Problem, Settings
     from rsd_cli.engine.seat import Seat
     from rsd_cli.errors import RSDError
     from rsd_cli.records import EndedBy, Role
@@ -246,12 +246,20 @@ class Runner:
         usage: dict[Role, Usage] = {}
         times: dict[Role, RoleTime] = {}
         for role, participant in trajectory.participants.items():
-            seats = self._released(role, trajectory, participant.context)
+            seats = self._released(role, trajectory, self._memory(participant))
             used = replace(total(seat.usage for seat in seats), prompt=len(participant.prompt))
             usage[role] = self._with_discarded(role, trajectory, used)
             times[role] = total_time(seat.time for seat in seats)
         self._leave(trajectory)
         return Finished(trajectory, ended_by, usage, times)
+
+    @staticmethod
+    def _memory(participant: Participant) -> Sequence[int]:
+        """The final text as it knows it; nothing where a PRM's template refuses steps that nobody judged."""
+        try:
+            return participant.context
+        except ModelError:
+            return ()
 
     def _released(self, role: Role, trajectory: Trajectory, kept: Sequence[int]) -> list[Seat]:
         """The trajectory's seats in one engine, with their counts."""

@@ -549,6 +549,29 @@ def test_a_problem_that_has_had_its_time_ends_with_what_is_there(trio):
     assert not any(engine.busy for engine in made.loaded().values())
 
 
+def test_an_answer_is_not_lost_where_the_prms_template_refuses_its_last_steps(trio):
+    made = trio(favour=ENDLESS, n_ctx=1024)
+    lay_out, ask = made.family.context, made.family.job
+
+    def job(solution):
+        made.family.context = lay_out
+        try:
+            return ask(solution)
+        finally:
+            made.family.context = refused
+
+    def refused(solution):
+        if solution.steps:
+            raise ModelError("The chat template fails.")
+        return lay_out(solution)
+
+    made.family.context, made.family.job = refused, job
+    limit = replace(SETTINGS, max_tokens=900, max_steps=900, max_seconds=0.05)
+    (one,) = answered(made, PROBLEMS[:1], limit)[0]
+    assert (one.ended_by, bool(one.trajectory.steps)) == ("timeout", True)
+    assert taken(made) == []
+
+
 def test_answers_come_while_the_input_is_still_open(trio):
     done: list[str] = []
 
