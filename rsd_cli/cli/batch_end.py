@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 OF_THE_ENGINE = ("engine_error", "engine_crash", "error")
 TOO_LONG = "context_overflow"
+UNSUPPORTED = "unsupported"
 
 
 def write_summary(path: Path, tally: Tally, *, quiet: bool) -> None:
@@ -53,5 +54,10 @@ def remedies(errors: Mapping[str, int]) -> Iterator[str]:
         yield "--retry-errors tries those again that the engine failed at."
     if TOO_LONG in errors:
         yield "Ask those that are too long for this run's context with a larger --ctx, in a file of their own."
-    if any(code not in (*OF_THE_ENGINE, TOO_LONG) for code in errors):
+    if UNSUPPORTED in errors:
+        yield (
+            "Take out of the lines what is unsupported, then add --retry-errors; what only these models can't do "
+            "can be asked of others, in a file of its own."
+        )
+    if any(code not in (*OF_THE_ENGINE, TOO_LONG, UNSUPPORTED) for code in errors):
         yield "Correct the lines that can't be asked, then add --retry-errors."

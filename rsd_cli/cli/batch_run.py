@@ -18,6 +18,7 @@ from rsd_cli.decoding.recording import timeless
 from rsd_cli.decoding.runner import Failed, Finished, Runner
 from rsd_cli.decoding.trajectory import Problem, solved
 from rsd_cli.engine.jobs import ContextOverflow
+from rsd_cli.engine.templates import TemplateError
 from rsd_cli.errors import EngineError, ModelError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -262,10 +263,10 @@ def is_due(row: Row | BadRow, done: Done, *, retry_errors: bool) -> bool:
 
 def code_of(error: RSDError) -> str:
     """A failure in one word, for programs."""
-    if isinstance(error, TwoVocabulariesError):
+    if isinstance(error, TemplateError):
+        return "bad_messages"
+    if isinstance(error, (TwoVocabulariesError, ModelError)):  # these models can't do what the row asks for
         return "unsupported"
     if isinstance(error, (ContextOverflow, UsageError)):
         return "context_overflow"
-    if isinstance(error, ModelError):
-        return "bad_messages"
     return "engine_error" if isinstance(error, EngineError) else "error"

@@ -36,6 +36,10 @@ class Message:
     ids: tuple[int, ...] | None = None
 
 
+class TemplateError(ModelError):
+    """A chat template does not take these turns; it may take others."""
+
+
 class Renderer:
     """The process that renders templates; started at once, so that it is ready when a model has loaded."""
 
@@ -54,7 +58,7 @@ class Renderer:
         )
 
     def render(self, request: dict[str, object]) -> str:
-        """The rendered text; raises ModelError with the reason if there is none within `RENDER_SECONDS`."""
+        """The rendered text; raises TemplateError with the reason if there is none within `RENDER_SECONDS`."""
         if self._process.poll() is not None:  # an earlier template did not survive
             self.close()
             self._process = self._start()
@@ -65,7 +69,7 @@ class Renderer:
         finally:
             clock.cancel()
         if "text" not in answer:
-            raise ModelError(f"The chat template fails: {answer['error']}.")
+            raise TemplateError(f"The chat template fails: {answer['error']}.")
         return answer["text"]
 
     def _ask(self, line: str) -> dict[str, str]:
@@ -126,7 +130,7 @@ class ChatTemplate:
                 hint = (
                     "Use --system ''." if role == "system" else "Use a GGUF with a chat template that does."
                 )
-                raise ModelError(
+                raise TemplateError(
                     f"The chat template of {self._model.path.name} does not show a {role} message once.", hint
                 )
             before, rest = rest.split(mark)
@@ -147,9 +151,9 @@ class ChatTemplate:
         }
         try:
             return self._renderer.render(request)
-        except ModelError as error:
+        except TemplateError as error:
             hint = "Some templates refuse a system message: try --system ''." if "system" in roles else ""
-            raise ModelError(f"{name}: {error.message}", error.hint or hint) from error
+            raise TemplateError(f"{name}: {error.message}", error.hint or hint) from error
 
     def _one_bos(self, ids: list[int]) -> list[int]:
         """Exactly one BOS where the template or the model wants one."""

@@ -8,6 +8,10 @@ from rsd_cli.cli.batch_end import remedies
 
 AGAIN = "--retry-errors tries those again that the engine failed at."
 LONGER = "Ask those that are too long for this run's context with a larger --ctx, in a file of their own."
+WITHOUT = (
+    "Take out of the lines what is unsupported, then add --retry-errors; what only these models can't do "
+    "can be asked of others, in a file of its own."
+)
 CORRECT = "Correct the lines that can't be asked, then add --retry-errors."
 
 
@@ -19,6 +23,8 @@ CORRECT = "Correct the lines that can't be asked, then add --retry-errors."
         (("engine_crash",), [AGAIN]),
         (("error",), [AGAIN]),
         (("context_overflow",), [LONGER]),
+        (("unsupported",), [WITHOUT]),
+        (("bad_messages", "unsupported"), [WITHOUT, CORRECT]),
         (("bad_value", "invalid_json"), [CORRECT]),
         (("no_question", "context_overflow", "engine_crash"), [AGAIN, LONGER, CORRECT]),
     ],

@@ -15,14 +15,16 @@ from rsd_cli.batch.tally import Tally
 from rsd_cli.cli import batch_job, batch_run
 from rsd_cli.cli.batch_job import Job
 from rsd_cli.cli.batch_plan import Plan, Shard, settings_of
-from rsd_cli.cli.batch_run import BatchRun, Brake
+from rsd_cli.cli.batch_run import BatchRun, Brake, code_of
 from rsd_cli.cli.shape import Shape
 from rsd_cli.decoding.events import Streamed
+from rsd_cli.decoding.participants import TooLongError, TwoVocabulariesError
 from rsd_cli.decoding.runner import Failed, Finished
 from rsd_cli.decoding.trajectory import Settings
 from rsd_cli.display.batch import BatchDisplay
 from rsd_cli.engine.sampling import Sampling
-from rsd_cli.errors import EngineError
+from rsd_cli.engine.templates import TemplateError
+from rsd_cli.errors import EngineError, ModelError, ResourceError
 from tests.batch.made import Clock
 
 
@@ -164,3 +166,18 @@ def test_a_batch_that_is_stopped_while_it_reads_answers_back_has_no_counts(stopp
     brake = Brake(lambda: stopped)
     job = Job(a_plan(), Shape(), unused, source, total=1, brake=brake, quiet=True, color=False)
     assert (job.run(unused, done) is None) == stopped
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (TemplateError("The chat template fails."), "bad_messages"),
+        (ModelError("The draft can't propose tokens to the target."), "unsupported"),
+        (TwoVocabulariesError("Two vocabularies."), "unsupported"),
+        (TooLongError("The question is too long."), "context_overflow"),
+        (EngineError("No room."), "engine_error"),
+        (ResourceError("No memory."), "error"),
+    ],
+)
+def test_a_failure_has_a_code_that_says_what_it_is_due_to(error, code):
+    assert code_of(error) == code

@@ -129,8 +129,9 @@ def test_a_batch_says_so_before_the_first_row(rsd, ask, tmp_path):
     assert lines(tmp_path) == []
 
 
-def test_a_batch_says_so_in_every_row_that_asks_for_it(rsd, ask, tmp_path):
-    ask([row | {"strategy": "gsi@2"} for row in ROWS[:2]])
+@pytest.mark.parametrize("strategy", ["gsi@2", "speculative"])
+def test_a_batch_says_so_in_every_row_that_asks_for_it(strategy, rsd, ask, tmp_path):
+    ask([row | {"strategy": strategy} for row in ROWS[:2]])
     assert batch(rsd, "--trio", "judged").code == 1
     assert [one["error"]["code"] for one in lines(tmp_path)] == ["unsupported"] * 2
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rsd_cli.engine import isolated, template_worker
-from rsd_cli.engine.templates import ChatTemplate, Message, Renderer
+from rsd_cli.engine.templates import ChatTemplate, Message, Renderer, TemplateError
 from rsd_cli.errors import ModelError, RSDError
 from tests.tiny_gguf import CHATML
 
@@ -122,7 +122,7 @@ def test_a_sentencepiece_model_reads_its_template_as_if_tokenized_whole(kind, te
 def test_a_broken_or_hostile_template_is_a_model_error_within_five_seconds(kind, template):
     made = template(template=HOSTILE[kind])
     started = time.perf_counter()
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(TemplateError) as caught:
         made.encode([USER])
     assert time.perf_counter() - started < 5
     assert made._model.path.name in caught.value.message
@@ -132,16 +132,16 @@ def test_a_broken_or_hostile_template_is_a_model_error_within_five_seconds(kind,
 @pytest.mark.parametrize("source", [NO_SYSTEM, FORGETS_SYSTEM])
 def test_a_template_that_refuses_a_system_message_gives_the_way_out(source, template):
     made = template(template=source)
-    with pytest.raises(RSDError) as caught:
+    with pytest.raises(TemplateError) as caught:
         made.encode([SYSTEM, USER])
-    assert caught.value.exit_code in (2, 3)
+    assert caught.value.exit_code == 3
     assert "--system ''" in caught.value.hint
     assert made.encode([USER])
 
 
 @pytest.mark.parametrize("source", ["Hello", "{{ messages[0]['content'] }}{{ messages[0]['content'] }}"])
 def test_a_template_that_does_not_show_the_question_once_makes_the_model_unusable(source, template):
-    with pytest.raises(RSDError, match="user message") as caught:
+    with pytest.raises(TemplateError, match="user message") as caught:
         template(template=source).encode([USER])
     assert caught.value.exit_code == 3
 
