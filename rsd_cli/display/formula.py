@@ -22,9 +22,11 @@ _PLAIN = re.compile(
     r"|under(?:line|brace)|overbrace"
 )
 _APPLIED = re.compile(f"{_PLAIN.pattern}|{_FRACTION.pattern}|{_BINOMIAL.pattern}|sqrt|boxed|fbox|pmod|mathbb")
+_FACTOR = re.compile(f"left|[bB]igg?l|{_FRACTION.pattern}|{_BINOMIAL.pattern}|sqrt|math(?:bb|bf|cal|it)")
 _DROPPED = re.compile(
     r"left|right|middle|[bB]igg?[lr]?|(?:display|text|script)style|(?:no)?limits|hline|nonumber|notag"
 )
+_WHOLE, _PART = re.compile(r"(?<![\d.,])([\d,]*\d) ?\Z"), re.compile(r"\((\d+/\d+)\)")
 _SPACES = frozenset(("\\,", "\\;", "\\:", "\\ ", "\\>", "~"))
 _SPACED = frozenset("×·÷±∓≤≥≠≈≡≅∼∝→←⇒⇔⟶⟹⟺∈∉∪∩⊂⊆∧∨∴∵")
 
@@ -75,21 +77,25 @@ class _Reader:
     def maths(self) -> str:
         out = ""
         while self._tokens:
-            out = _joined(out, self._item(self._tokens.pop()))
+            word = self._tokens.pop()
+            out = _joined(out, word, self._item(word))
         return out
 
     def prose(self) -> str:
-        parts: list[str] = []
+        out = ""
         while self._tokens:
             word = self._tokens.pop()
-            parts.append(self._stray(word, parts) if self._is_stray_maths(word) else word)
-        return "".join(parts)
+            if self._is_stray_maths(word):
+                out = self._stray(out, word)
+            else:
+                out += word
+        return out
 
-    def _stray(self, word: str, before: list[str]) -> str:
+    def _stray(self, before: str, word: str) -> str:
         piece = self._item(word)
-        if before and before[-1][-1:].isspace():
+        if before[-1:].isspace():
             piece = piece.lstrip(" ")
-        return piece.rstrip(" ") if self._following().isspace() else piece
+        return _joined(before, word, piece.rstrip(" ") if self._following().isspace() else piece)
 
     def _is_stray_maths(self, word: str) -> bool:
         before_group = bool(self._tokens) and self._tokens[-1] == "{"
@@ -124,7 +130,8 @@ class _Reader:
     def _group(self) -> str:
         out = ""
         while self._tokens and self._tokens[-1] != "}":
-            out = _joined(out, self._item(self._tokens.pop()))
+            word = self._tokens.pop()
+            out = _joined(out, word, self._item(word))
         if self._tokens:
             self._tokens.pop()
         return out
@@ -182,10 +189,9 @@ class _Reader:
     def _applied(self, name: str) -> str:
         if _BINOMIAL.fullmatch(name):
             return f"C({_tidied(self._argument())}, {_tidied(self._argument())})"
-        root = self._option() if name == "sqrt" else ""
-        content = _tidied(self._argument()) if not _PLAIN.fullmatch(name) else self._argument()
         if name == "sqrt":
-            return (raised(root) if root else "") + "√" + _grouped(content)
+            return self._root()
+        content = _tidied(self._argument()) if not _PLAIN.fullmatch(name) else self._argument()
         if name in ("boxed", "fbox"):
             return f"⟦{content}⟧"
         if name == "pmod":
@@ -197,10 +203,23 @@ class _Reader:
 
     def _fraction(self) -> str:
         above, below = _tidied(self._argument()), _tidied(self._argument())
-        sign = "-" if above.startswith("-") and len(above) > 1 else ""
-        quotient = f"{sign}{_numerator(above.removeprefix(sign))}/{_denominator(below)}"
-        following = self._following()
-        return f"({quotient})" if following.isalnum() or following == "(" else quotient
+        rest = above.removeprefix("-")
+        above = above if _numerator(rest) == rest else _numerator(above)
+        quotient = f"{above}/{_denominator(below)}"
+        return f"({quotient})" if self._binds() else quotient
+
+    def _root(self) -> str:
+        degree, content = raised(self._option()), _tidied(self._argument())
+        root = f"{degree}√{_grouped(content)}"
+        return f"({root})" if self._binds() and self._tokens[-1] != "\\sqrt" else root
+
+    def _binds(self) -> bool:
+        """Whether what follows, as no sign is between, would be read as part of the piece that ends here."""
+        word = next((each for each in reversed(self._tokens) if each != "{"), "")
+        name = word[1:]
+        if word.startswith("\\") and name[:1].isalpha():
+            return _FACTOR.fullmatch(name) is not None or name in MARKS or symbol(name).isalpha()
+        return word[:1].isalnum() or word[:1] in ("(", "^")
 
     def _environment(self, edge: str) -> str:
         name = self._argument().rstrip("*")
@@ -237,10 +256,20 @@ def _escaped(word: str) -> str:
     return {"!": "", "|": "‖", "\n": " "}.get(character, character if character in "%$#&_{}" else word)
 
 
-def _joined(left: str, right: str) -> str:
-    """Put two pieces together; a mixed number keeps its gap: `2 1/2`."""
-    is_quotient = right[:1].isalnum() and re.fullmatch(r"[^\s/]+/[^\s/]+", right) is not None
-    return f"{left} {right}" if is_quotient and left[-1:].isalnum() else left + right
+def _joined(left: str, word: str, piece: str) -> str:
+    """Put what a word became behind a text; a mixed number keeps its gap: `2 1/2`, and `(2 1/2)x` for one of x."""
+    if _FRACTION.fullmatch(word[1:]):
+        whole, part = _WHOLE.search(left, max(len(left) - 40, 0)), _PART.fullmatch(piece)
+        if whole and part:
+            return f"{left[: whole.start()]}({whole[1]} {part[1]})"
+        if piece.startswith("-") and re.search(r"[\w)]$|[\d)] $", left[-2:]):
+            return f"{left}({piece})"
+    is_quotient = piece[:1].isalnum() and re.fullmatch(r"[^\s/]+/[^\s/]+", piece) is not None
+    has_degree = word == "\\sqrt" and piece[:1] not in ("√", "(")  # which would be read as a power
+    is_apart = (is_quotient and left[-1:].isalnum()) or (
+        has_degree and re.search(r"[\w)]$", left[-1:]) is not None
+    )
+    return f"{left} {piece}" if is_apart else left + piece
 
 
 def _grouped(content: str) -> str:

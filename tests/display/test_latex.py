@@ -40,6 +40,44 @@ OUTPUTS = {
     r"\(\unknown{a} \other\)": r"\unknown{a} \other",
 }
 
+PRODUCTS = {
+    r"\sqrt{2}3": "(√2)3",
+    r"\sqrt{x}y": "(√x)y",
+    r"\sqrt{x}{y}": "(√x)y",
+    r"\sqrt{2}\pi": "(√2)π",
+    r"\sqrt{16}(2)": "(√16)(2)",
+    r"\sqrt{2}^2": "(√2)²",
+    r"\sqrt{2}\frac{1}{2}": "(√2)1/2",
+    r"\sqrt{2}\sqrt{3}": "√2√3",
+    r"2\sqrt{3} + \sqrt{5} = x": "2√3 + √5 = x",
+    r"2\sqrt[3]{5}": "2 ³√5",
+    r"\frac{2}{3}^2": "(2/3)²",
+    r"\frac{1}{2}{x}": "(1/2)x",
+    r"\frac{1}{2}\sqrt{3}": "(1/2)√3",
+    r"\frac{1}{2}\frac{3}{4}": "(1/2)3/4",
+    r"\frac{1}{2}\vec{a}": "(1/2)a\u20d7",
+    r"\frac{1}{2}\sin x": "(1/2)sin x",
+    r"\frac{1}{2}\left(x\right)": "(1/2)(x)",
+    r"\left(\frac{1}{2}\right)": "(1/2)",
+    r"\frac{4}{3}\pi r^3": "(4/3)π r³",
+    r"2\frac{1}{2}x": "(2 1/2)x",
+    r"1{,}250\frac{1}{2}\pi": "(1,250 1/2)π",
+    r"2\frac{a}{b}x": "2(a/b)x",
+    r"3\frac{-1}{2}": "3(-1/2)",
+    r"(x) \frac{-1}{2}": "(x) (-1/2)",
+    r"(x)\frac{-1}{2}": "(x)(-1/2)",
+    r"3 \frac{-1}{2}": "3 (-1/2)",
+    r"3 \times \frac{-1}{2}": "3 × -1/2",
+    r"x_1-1/2": "x₁-1/2",
+    r"\frac{-3+5}{2}": "(-3+5)/2",
+    r"\frac{-3}{2} + 5": "-3/2 + 5",
+    r"\frac{-n(n+1)}{2}": "-n(n+1)/2",
+    r"\frac{1}{2} \times 3": "1/2 × 3",
+    r"\frac{1}{2}\cdot3": "1/2 · 3",
+    r"\frac{1}{2}=x\le\frac{1}{2}+3": "1/2=x ≤ 1/2+3",
+    r"\frac{1}{2}\text{ cup}": "1/2 cup",
+}
+
 PIECES = [
     *("\\", "{", "}", "$", "^", "_", "&", "(", ")", "`", "%", "1", "2", "34", "a", " ", "\n", "\\\\"),
     *(r"\[", r"\]", r"\(", r"\)", r"\boxed{", r"\text{", r"\begin{cases}", r"\end{cases}", r"\left"),
@@ -62,6 +100,15 @@ PROSE = [
 @pytest.mark.parametrize(("source", "shown"), OUTPUTS.items())
 def test_a_models_latex_is_readable(source, shown):
     assert readable(source) == shown
+
+
+@pytest.mark.parametrize(("source", "shown"), PRODUCTS.items())
+def test_a_product_of_what_is_written_in_one_line_keeps_its_value(source, shown):
+    assert formula(source) == shown
+
+
+def test_a_product_in_prose_keeps_its_value_as_well():
+    assert readable(r"2\frac{1}{2} cups, 3\frac{-1}{2}, \sqrt{2}x") == "2 1/2 cups, 3(-1/2), (√2)x"
 
 
 @pytest.mark.parametrize("text", PROSE)
@@ -99,7 +146,23 @@ def test_a_deep_formula_is_read():
 
 @pytest.mark.parametrize(
     "piece",
-    ["{", "$", "\\(", "\\frac", "\\boxed{", "^", "^{", "\\begin{a}", "`", "$a", "$$a", "\\begin", "\\$"],
+    [
+        "{",
+        "$",
+        "\\(",
+        "\\frac",
+        "\\boxed{",
+        "^",
+        "^{",
+        "\\begin{a}",
+        "`",
+        "$a",
+        "$$a",
+        "\\begin",
+        "\\$",
+        "\\sqrt{2}{",
+        "1\\frac{1}{2}x",
+    ],
 )
 def test_repetition_takes_no_time(piece):
     started = time.perf_counter()
