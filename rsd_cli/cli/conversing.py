@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +20,7 @@ from rsd_cli.decoding.runner import Runner, finished
 from rsd_cli.decoding.strategies import Rulebook, asks_likelihoods, check_sampling, parse, speculates
 from rsd_cli.decoding.trajectory import Problem
 from rsd_cli.display.chat import Room
+from rsd_cli.engine.llama import DecodeAborted
 from rsd_cli.errors import UsageError
 from rsd_cli.rewards.families import Confidence, Solution
 
@@ -187,9 +188,11 @@ class Talk:
             if role in loaded:
                 used = len(self.loaded.prompt(role, settings.system, question, talk.messages))
                 rooms.append(Room(role, used, loaded[role].n_ctx))
-        if "prm" in loaded and self.loaded.family and not isinstance(self.loaded.family, Confidence):
-            ids = self.loaded.family.context(Solution(question, earlier=talk.solutions))
-            rooms.append(Room("prm", len(ids), loaded["prm"].n_ctx))
+        # The family's first use may hash a file, which Ctrl-C ends; the prompt comes back then.
+        with suppress(DecodeAborted):
+            if "prm" in loaded and self.loaded.family and not isinstance(self.loaded.family, Confidence):
+                ids = self.loaded.family.context(Solution(question, earlier=talk.solutions))
+                rooms.append(Room("prm", len(ids), loaded["prm"].n_ctx))
         return tuple(rooms)
 
     @property

@@ -25,6 +25,7 @@ from rsd_cli.cli.trio import LoadedTrio
 from rsd_cli.cli.warm import FoundModel
 from rsd_cli.decoding.strategies import parse
 from rsd_cli.decoding.trajectory import Problem, Settings
+from rsd_cli.engine.llama import DecodeAborted
 from rsd_cli.engine.sampling import Sampling
 from rsd_cli.engine.seat import common_prefix
 from rsd_cli.errors import UsageError
@@ -274,6 +275,22 @@ def test_ctrl_c_in_a_comparison_at_a_terminal_ends_nothing_else(talk, capsys, mo
     typed = Typed(talk, signal.SIGINT, "/compare", "/stats")
     Repl(talk).run(typed)
     assert typed.lines == []
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("line", ["And now?", "/regen", "/undo", "/show context", "/stats", "/compact"])
+def test_ctrl_c_while_the_prms_file_is_hashed_comes_back_to_the_prompt(line, talk, capsys, monkeypatch):
+    def hashing(_spec):
+        raise DecodeAborted
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr(talk.loaded, "_make_family", hashing)
+    talk.loaded._family = None
+    typed = Typed(talk, signal.SIGINT, line, "/show settings")
+    repl = Repl(talk)
+    repl.run(typed)
+    assert (typed.lines, repl.has_failed) == ([], False)
+    assert "prm" not in [room.role for room in talk.rooms]
     capsys.readouterr()
 
 
