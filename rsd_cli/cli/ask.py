@@ -61,9 +61,12 @@ def ask(
     On a terminal the steps appear as they are written; in a pipe only the answer is printed. Questions and answers
     are kept as conversations that -c and rsd chat --resume go on with.
     """
+    from rsd_cli.cli import notes
     from rsd_cli.cli.question import read_question
 
-    text = read_question(question)
+    crashed = (notes.read() or {}).get("chat")  # the chat behind an earlier answer of this command
+    notes.withdraw()
+    text = "" if crashed else read_question(question)  # standard input was read by then
 
     from rsd_cli.cli.method import Wishes, method_of
     from rsd_cli.output import LineFile
@@ -73,14 +76,12 @@ def ask(
         method_of(wishes)  # refuses before a trace is begun; what a conversation adds is known later
     traced = LineFile(trace) if trace else None
 
-    from rsd_cli.cli import notes, setup
+    from rsd_cli.cli import setup
     from rsd_cli.cli.chat import converse
     from rsd_cli.cli.opening import Given, Opening, now, opened
     from rsd_cli.cli.screen import Screen
     from rsd_cli.cli.shape import Shape, check_kv_type, parse_layers
 
-    crashed = (notes.read() or {}).get("chat")  # the chat behind an earlier answer of this command
-    notes.withdraw()
     started = now()
     given = Given(trio, draft, target, prm, wishes, max_tokens, max_steps, temperature, seed, system)
     wanted = Opening(

@@ -425,6 +425,16 @@ def test_a_crash_at_the_first_prompt_behind_ask_ends_in_the_same_conversation(ta
     chat.at_prompt()
 
 
+def test_after_a_crash_no_question_is_read_from_standard_input_again(talk):
+    chat = talk("-", "--chat", "--trio", "judged", *SHORT, command="ask")
+    chat.child.send("What is 1 + 2?\n\x04")
+    chat.at_prompt()
+    os.kill(working(chat), signal.SIGSEGV)
+    chat.see("The engine crashed at the prompt.")
+    chat.see("goes on, with 1 turn")
+    chat.at_prompt()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGSEGV, 6), (signal.SIGKILL, 4)])
 def test_who_typed_when_the_engine_died_has_the_terminal_as_before(number, code, talk):
     chat = talk()
