@@ -119,6 +119,7 @@ class Talk:
         check_sampling(parse(settings.strategy), settings.sampling.temperature if settings.sampling else 0.0)
         self._check_pair(settings)
         self._check_room(question, before, settings)
+        self.kept = replace(self.kept, unanswered=question)
         self.journal.write("asked", question=question)
         self.has_asked = True
         self.leave_note()
@@ -250,7 +251,7 @@ class Talk:
         self.journal.write("set", settings=asdict(settings))
 
     def _keep(self, conversation: Conversation) -> None:
-        self.kept = replace(self.kept, conversation=conversation)
+        self.kept = replace(self.kept, conversation=conversation, unanswered="")
 
 
 def _chosen(answers: Sequence[Answered]) -> Answered:

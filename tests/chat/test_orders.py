@@ -95,6 +95,7 @@ class Script:
         assert [(turn.question, turn.seed) for turn in turns] == self.model.turns
         kept = read(self.path)
         assert (kept.conversation, kept.settings) == (self.talk.conversation, self.talk.settings)
+        assert kept.unanswered == self.talk.kept.unanswered
         if not self._lines:
             raise EOFError
         line = self._lines.pop(0)
@@ -143,6 +144,16 @@ def test_one_turn_is_called_one(tmp_path, capsys):
     said = " ".join(capsys.readouterr().err.split())
     for words in (", 1 turn ", "1 turn from", "Dropped the 1 oldest of 1 turn;", "question: 1 line."):
         assert words in said
+
+
+@pytest.mark.parametrize(("question", "left"), [("two", ""), ("silence", "silence")])
+def test_a_question_without_an_answer_is_overtaken_by_the_next(tmp_path, question, left):
+    talk = talking(tmp_path / "talk.jsonl")
+    talk.journal.write("asked", question="one")
+    talk.kept = read(tmp_path / "talk.jsonl")  # as somebody finds it whose process was killed
+    assert talk.kept.unanswered == "one"
+    talk.ask(question)
+    assert talk.kept.unanswered == read(tmp_path / "talk.jsonl").unanswered == left
 
 
 @pytest.mark.parametrize("name", ["talk.md", "talk.jsonl"])
