@@ -11,8 +11,10 @@ _UNSAFE = re.compile(
     "["
     "\x00-\x08\x0b-\x1f"  # C0 without \t and \n
     "\x7f-\x9f"  # DEL, C1
-    "\u200b-\u200f\ufeff"  # zero width, marks of direction
-    "\u202a-\u202e\u2066-\u2069"  # overrides and isolates of direction
+    "\u00ad\u180e\u200b-\u200f\u061c\ufeff"  # zero width, marks of direction
+    "\u2028-\u202e"  # ends of lines and paragraphs, overrides of direction
+    "\u2060-\u206f"  # joiners, invisible operators, isolates of direction, and what Unicode gave up
+    "\U000e0000-\U000e007f"  # tags: ASCII that nobody sees
     "\ud800-\udfff"  # half a character, which no terminal can be sent
     "]"
 )
@@ -25,4 +27,6 @@ def visible(text: str) -> str:
 
 def _escape(match: re.Match[str]) -> str:
     code = ord(match.group())
+    if code > 0xFFFF:
+        return f"\\U{code:08x}"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

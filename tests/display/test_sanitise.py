@@ -9,9 +9,13 @@ from rsd_cli.display.sanitise import visible
 UNSAFE = [
     *(code for code in range(0x20) if chr(code) not in "\n\t"),
     *range(0x7F, 0xA0),
-    *range(0x202A, 0x202F),
-    *range(0x2066, 0x206A),
+    *range(0x2028, 0x202F),
+    *range(0x2060, 0x2070),
     *range(0x200B, 0x2010),
+    *range(0xE0000, 0xE0080),
+    0xAD,
+    0x61C,
+    0x180E,
     0xFEFF,
     0xD800,
 ]
@@ -26,6 +30,7 @@ def test_unsafe_characters_become_escapes(code):
 
 def test_the_escapes_look_as_in_python():
     assert visible("\x1b[2J\r\u202e") == r"\x1b[2J\x0d\u202e"
+    assert visible("\U000e0041") == r"\U000e0041"
 
 
 def test_everything_else_stays():
