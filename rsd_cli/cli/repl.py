@@ -259,8 +259,11 @@ class Repl:
 
     def _read(self, argument: str) -> None:
         if argument:
-            self.file = read_file(argument)
-            lines = counted(self.file.count("\n") + 1, "line")
+            text = read_file(argument)
+            if not text.strip():
+                raise UsageError(f"There is no text in {argument}.", "Name a file with text in it.")
+            self.file = text
+            lines = counted(len(text.splitlines()), "line")
             self._say(f"{argument} goes before your next question: {lines}.")
         elif self.file:
             self._drop_file()

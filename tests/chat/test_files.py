@@ -71,6 +71,25 @@ def test_a_question_that_its_file_makes_too_long_says_how_to_leave_that_out(
     assert questions(repl) == ["one"]
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [("hello", "1 line"), ("hello\n", "1 line"), ("a\nb", "2 lines"), ("a\r\n\r\n", "2 lines")],
+)
+def test_the_lines_of_a_file_are_counted_as_an_editor_does(repl, tmp_path, capsys, text, lines):
+    (tmp_path / "file").write_bytes(text.encode())
+    repl._take(f"/read {tmp_path}/file")
+    assert f"question: {lines}." in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("text", ["", " \n\n", "\ufeff"])
+def test_a_file_without_text_does_not_replace_the_one_before(repl, tmp_path, capsys, text):
+    (tmp_path / "empty").write_text(text, "utf-8")
+    for line in (f"/read {tmp_path}/note.txt", f"/read {tmp_path}/empty", "one"):
+        repl._take(line)
+    assert "error: There is no text in" in capsys.readouterr().err
+    assert questions(repl) == ["a note\n\none"]
+
+
 def test_a_huge_file_is_not_read(repl, tmp_path, capsys):
     with (tmp_path / "huge").open("wb") as file:
         file.truncate(2**40)
