@@ -17,6 +17,7 @@ from rsd_cli.decoding.participants import TwoVocabulariesError
 from rsd_cli.decoding.recording import timeless
 from rsd_cli.decoding.runner import Failed, Finished, Runner
 from rsd_cli.decoding.trajectory import Problem, solved
+from rsd_cli.display.sanitise import visible_json
 from rsd_cli.engine.jobs import ContextOverflow
 from rsd_cli.engine.templates import TemplateError
 from rsd_cli.errors import EngineError, ModelError, OutputError, UsageError
@@ -57,10 +58,11 @@ class Display(Protocol):
 
 
 class Stdout:
-    """Lines on standard output, as they come."""
+    """Lines on standard output, as they come; a terminal gets as escapes what it would obey or hide."""
 
     def append(self, line: str) -> None:
         """Write one and flush."""
+        line = visible_json(line) if sys.stdout.isatty() else line
         sys.stdout.buffer.write(line.encode("utf-8", "backslashreplace") + b"\n")
         sys.stdout.buffer.flush()
 

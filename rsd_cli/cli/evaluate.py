@@ -196,4 +196,6 @@ def _compare(folders: list[str], *, as_json: bool, color: bool) -> None:
 def _print_json(data: dict[str, Any]) -> None:
     import json
 
-    typer.echo(json.dumps(data, ensure_ascii=False, allow_nan=False))
+    from rsd_cli.cli.screen import echo_json
+
+    echo_json(json.dumps(data, ensure_ascii=False, allow_nan=False))

@@ -49,6 +49,7 @@ def score(
     """
     from rsd_cli.cli import room, setup
     from rsd_cli.cli.interrupt import Interrupt
+    from rsd_cli.cli.screen import echo_json
     from rsd_cli.cli.shape import Shape, parse_layers
     from rsd_cli.cli.trio import LoadedTrio
     from rsd_cli.engine.llama import DecodeAborted
@@ -68,7 +69,7 @@ def score(
             if interrupt():
                 break
             if as_json:
-                typer.echo(json.dumps(_described(scored, how, prm), ensure_ascii=False))
+                echo_json(json.dumps(_described(scored, how, prm), ensure_ascii=False))
             else:
                 _show(scored, how, found.threshold, color=not no_color)
     if interrupt():

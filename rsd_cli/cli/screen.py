@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     from rsd_cli.records import Record
 
 
+def echo_json(text: str) -> None:
+    """Write JSON to stdout; on a terminal what that would obey or hide is an escape, which is the same JSON."""
+    from rsd_cli.display.sanitise import visible_json
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Whatever the terminal speaks, JSON is UTF-8; half a character is an escape.
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    typer.echo(visible_json(text) if sys.stdout.isatty() else text)
+
+
 @dataclass(frozen=True)
 class Screen:
     """How answers are shown; `is_brief` in a conversation, whose questions were typed before our eyes."""
@@ -69,10 +79,7 @@ class Screen:
             told = f"The PRM gave no reward for {counted(n, 'step')}; the target wrote {written}."
             typer.echo(told, err=True)
         if self.as_json:
-            if isinstance(sys.stdout, io.TextIOWrapper):
-                # Whatever the terminal speaks, JSON is UTF-8; half a character is an escape.
-                sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-            typer.echo(record.to_json())
+            echo_json(record.to_json())
         elif self.shows_steps and sys.stdout.isatty():
             from rsd_cli.display.answer import print_answer
             from rsd_cli.display.consoles import stdout_console

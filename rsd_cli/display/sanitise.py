@@ -25,8 +25,18 @@ def visible(text: str) -> str:
     return _UNSAFE.sub(_escape, text)
 
 
+def visible_json(text: str) -> str:
+    """Write the same characters of a JSON text as escapes of JSON's own, so that it stays the same JSON."""
+    return _UNSAFE.sub(_json_escape, text)
+
+
 def _escape(match: re.Match[str]) -> str:
     code = ord(match.group())
     if code > 0xFFFF:
         return f"\\U{code:08x}"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def _json_escape(match: re.Match[str]) -> str:
+    units = match.group().encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))

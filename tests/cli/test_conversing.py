@@ -15,6 +15,8 @@ import typer
 
 from rsd_cli.chat.conversation import Conversation
 from rsd_cli.chat.journal import Journal, Kept
+from rsd_cli.cli import evaluate
+from rsd_cli.cli.batch_run import Stdout
 from rsd_cli.cli.conversing import Talk
 from rsd_cli.cli.interrupt import Interrupt
 from rsd_cli.cli.read_ahead import WRITERS, alike
@@ -292,6 +294,45 @@ def test_ctrl_c_while_the_prms_file_is_hashed_comes_back_to_the_prompt(line, tal
     assert (typed.lines, repl.has_failed) == ([], False)
     assert "prm" not in [room.role for room in talk.rooms]
     capsys.readouterr()
+
+
+class Told(io.TextIOWrapper):
+    """A stdout that says that it is a terminal, or none; `text` is what it was told."""
+
+    def __init__(self, *, is_terminal):
+        self.bytes = io.BytesIO()
+        super().__init__(self.bytes, "utf-8")
+        self.isatty = lambda: is_terminal  # type: ignore[method-assign]
+
+    @property
+    def text(self):
+        self.flush()
+        return self.bytes.getvalue().decode()
+
+
+def deliver_json(text):
+    Screen(as_json=True, quiet=True, color=False).deliver(a_turn(text))
+
+
+def compared_json(text):
+    evaluate._print_json({"question": text})
+
+
+def batch_line(text):
+    Stdout().append(json.dumps({"question": text}, ensure_ascii=False))
+
+
+@pytest.mark.parametrize("tell", [deliver_json, compared_json, batch_line])
+def test_a_terminal_does_not_obey_what_stands_in_json(tell, monkeypatch):
+    hostile = "\x9b2J \u202e evil \x7f \U000e0041 but café"
+    shown, piped = Told(is_terminal=True), Told(is_terminal=False)
+    for told in (shown, piped):
+        monkeypatch.setattr("sys.stdout", told)
+        tell(hostile)
+    assert json.loads(shown.text)["question"] == json.loads(piped.text)["question"] == hostile
+    assert shown.text.rstrip("\n").isprintable()
+    assert "but café" in shown.text
+    assert hostile in piped.text
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])

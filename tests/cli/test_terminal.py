@@ -122,6 +122,13 @@ def test_escape_codes_of_a_question_are_shown_and_not_obeyed(rsd):
     terminal.close()
 
 
+def test_json_of_a_solutions_scores_is_not_obeyed_either(rsd):
+    row = {"id": "a\u009b2Jb\u202ec", "problem": "What is 1 + 2?", "steps": ["It is 3."]}
+    (rsd.home / "solutions.jsonl").write_text(json.dumps(row))
+    seen = run_on_a_terminal(rsd, "prm", "score", "solutions.jsonl", "--prm", "opinion", "--json")
+    assert r"a\u009b2Jb\u202ec" in seen.raw.decode()
+
+
 def test_a_tiny_terminal_is_enough(rsd):
     seen = on_a_terminal(rsd, *LIMITS, columns=20, rows=5)
     assert max(map(len, seen.lines())) <= 20

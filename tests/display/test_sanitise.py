@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
 
-from rsd_cli.display.sanitise import visible
+from rsd_cli.display.sanitise import visible, visible_json
 
 UNSAFE = [
     *(code for code in range(0x20) if chr(code) not in "\n\t"),
@@ -31,6 +32,14 @@ def test_unsafe_characters_become_escapes(code):
 def test_the_escapes_look_as_in_python():
     assert visible("\x1b[2J\r\u202e") == r"\x1b[2J\x0d\u202e"
     assert visible("\U000e0041") == r"\U000e0041"
+
+
+def test_json_stays_the_same_json():
+    text = json.dumps({"a": "".join(map(chr, UNSAFE)) + " é 中文 🙂 \n\t\\"}, ensure_ascii=False)
+    shown = visible_json(text)
+    assert json.loads(shown) == json.loads(text)
+    assert shown.isprintable()
+    assert "é 中文 🙂" in shown
 
 
 def test_everything_else_stays():
