@@ -70,6 +70,19 @@ def keep_json(path: Path, data: dict[str, Any]) -> None:
         fresh.replace(path)
 
 
+def whole_lines(data: bytes) -> bytes:
+    """The lines that were written to their end; a last one of which only the newline is gone gets it back.
+
+    Editors take it away. Of an object that was torn something else is missing.
+    """
+    end = data.rfind(b"\n") + 1
+    try:
+        is_whole = isinstance(json.loads(data[end:].decode()), dict)
+    except (ValueError, RecursionError):
+        is_whole = False
+    return data + b"\n" if is_whole else data[:end]
+
+
 class LineFile:
     """A file to append lines to; opened before any work, so that a bad path costs nothing."""
 
@@ -126,9 +139,12 @@ class LineFile:
 
 
 class OwnFile(LineFile):
-    """A file of lines that one process has at a time; a torn last line is cut off. `called` names it in an error."""
+    """A file of lines that one process has at a time; a torn last line is cut off. `called` names it in an error.
 
-    def __init__(self, path: Path, called: str) -> None:
+    One that `mends` keeps what its readers take for `whole_lines`; else a line without its newline counts as torn.
+    """
+
+    def __init__(self, path: Path, called: str, *, mends: bool = False) -> None:
         super().__init__(path)
         try:
             self._have_alone()
@@ -140,4 +156,8 @@ class OwnFile(LineFile):
         except UsageError:
             self.close()
             raise
-        os.ftruncate(self._file, path.read_bytes().rfind(b"\n") + 1)
+        data = path.read_bytes()
+        if mends and len(whole_lines(data)) > len(data):
+            os.write(self._file, b"\n")
+        else:
+            os.ftruncate(self._file, data.rfind(b"\n") + 1)

@@ -20,7 +20,7 @@ from rsd_cli.decoding.strategies import parse
 from rsd_cli.decoding.trajectory import Settings
 from rsd_cli.engine.sampling import Sampling
 from rsd_cli.errors import RSDError, UsageError
-from rsd_cli.output import OwnFile
+from rsd_cli.output import OwnFile, whole_lines
 from rsd_cli.records import Record
 from rsd_cli.registry.files import file_size, kind_at
 from rsd_cli.rewards.families import Aggregate
@@ -157,7 +157,7 @@ class Journal:
         if path:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                self._file = OwnFile(path, f"The conversation {path.stem}")
+                self._file = OwnFile(path, f"The conversation {path.stem}", mends=True)
             except OSError as error:
                 self.failure = UsageError(f"{path} can't be written: {error.strerror}.")
             except UsageError as error:
@@ -232,7 +232,7 @@ def read(path: Path) -> Kept:
         text = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}.") from error
-    return replay(_decoded(text[: text.rfind(b"\n") + 1], path), path)
+    return replay(_decoded(whole_lines(text), path), path)
 
 
 def _decoded(text: bytes, path: Path) -> list[str]:

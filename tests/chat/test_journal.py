@@ -75,7 +75,7 @@ def test_changes_in_any_order_replay_as_a_plain_list_does(tmp_path, seed):
     for _ in range(20):  # and a process that died at any byte
         end = draw.randint(min(history), len(data))
         path.write_bytes(data[:end])
-        known = history[max(size for size in history if size <= end)]
+        known = history[max(size for size in history if size <= end + 1)]  # a whole line needs no newline
         assert read(path).conversation == Conversation(tuple(known))
 
 
@@ -109,6 +109,19 @@ def test_a_torn_last_line_is_cut_off_by_whoever_goes_on(tmp_path):
     path = written(tmp_path / "talk.jsonl", NEW, a_turn("One?"))
     whole = path.read_bytes()
     path.write_bytes(whole + '{"kind": "answered", "rec\u00f6'.encode()[:-1])
+    assert read(path).conversation.last == a_turn("One?")
+    journal = Journal(path)
+    assert path.read_bytes() == whole
+    journal.write_line(turn_line(a_turn("Two?")))
+    journal.close()
+    assert [turn.question for turn in read(path).conversation.turns] == ["One?", "Two?"]
+
+
+def test_a_last_line_without_its_newline_is_kept_by_whoever_goes_on(tmp_path):
+    """As an editor leaves it."""
+    path = written(tmp_path / "talk.jsonl", NEW, a_turn("One?"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
     assert read(path).conversation.last == a_turn("One?")
     journal = Journal(path)
     assert path.read_bytes() == whole
