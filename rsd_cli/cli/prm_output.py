@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from rsd_cli.errors import UsageError
@@ -15,12 +16,17 @@ if TYPE_CHECKING:
 
 
 def check_head_place(output: Path, read: LocalFiles | HubFiles | None = None) -> None:
-    """Refuse a head's place that another file has, or where a directory that is `read` would have its weights."""
+    """Refuse a head's place that is no file's or another file's, or of weights in a directory that is `read`."""
     from rsd_cli.rewards.checkpoints import INDICES, WHOLE, LocalFiles
     from rsd_cli.rewards.heads import is_head
 
     _check_folder(output)
-    if kind_at(output) == "file" and not is_head(output):
+    kind = kind_at(output)
+    if kind in {"folder", "other"}:
+        raise UsageError(
+            f"{output} is {'a folder' if kind == 'folder' else 'no regular file'}.", "Name another -o FILE."
+        )
+    if kind and not is_head(output):
         raise UsageError(f"{output} is there, and is no head.", "Name another -o FILE.")
     inside = isinstance(read, LocalFiles) and output.parent.samefile(read.directory)
     if inside and output.name in {*INDICES, *WHOLE}:
@@ -38,3 +44,5 @@ def check_gguf_place(output: Path) -> None:
 def _check_folder(output: Path) -> None:
     if kind_at(output.parent) != "folder":
         raise UsageError(f"{output.parent} is no folder.", "Name a file in a folder that exists.")
+    if not os.access(output.parent, os.W_OK):  # also where the file is there: another one takes its place
+        raise UsageError(f"{output.parent} can't be written to.", "Name a file in a folder of yours.")

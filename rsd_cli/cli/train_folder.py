@@ -126,12 +126,12 @@ def card_of(output: Path) -> Path:
 
 def check_output(output: Path) -> None:
     """Refuse to write over what is no head, or a text that is no card of it, before hours of work."""
+    check_head_place(output)  # first: a folder may have no name to call a card by
     card = card_of(output)
     if card == output:
         raise UsageError(
             f"-o {output} is where the card belongs.", f"For example -o {output.stem}.safetensors"
         )
-    check_head_place(output)
     kind = kind_at(card)
     if kind and not (kind == "file" and _first_line(card) == title(output)):
         raise UsageError(f"{card} is no card of a head, and would be overwritten.", "Name another -o FILE.")

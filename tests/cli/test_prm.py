@@ -737,6 +737,44 @@ def test_a_head_is_written_over_nothing_but_a_head(rsd):
     assert load_head(pickled / "head.safetensors").separator == "b"
 
 
+COMMANDS = {
+    "import": ("import", "m"),
+    "convert": ("convert", "m", "--base", "draft"),
+    "train": ("train", "questions.jsonl", "--work", "work", "--model", "draft"),
+}
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("heads/", "heads is a folder."),
+        (".", ". is a folder."),
+        ("..", ".. is a folder."),
+        ("/", "/ is a folder."),
+        ("", ". is a folder."),
+        ("pipe", "pipe is no regular file."),
+    ],
+)
+@pytest.mark.parametrize("command", ["import", "train"])
+def test_a_head_that_can_not_be_written_is_refused_before_the_work(command, output, words, rsd):
+    questions(rsd.home)
+    write(rsd.home / "m", {"model.safetensors": safetensors({"score.weight": np.ones((2, 8), np.float32)})})
+    (rsd.home / "heads").mkdir()
+    os.mkfifo(rsd.home / "pipe")
+    rsd("prm", *COMMANDS[command], "-o", output).refused(2, words, "-o FILE")
+    assert not (rsd.home / "work").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_folder_that_can_not_be_written_to_is_refused_before_the_work(command, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write to any
+    (tmp_path / "locked").mkdir()
+    done = CliRunner().invoke(prm.app, [*COMMANDS[command], "-o", "locked/made"])
+    assert str(done.exception) == "locked can't be written to."
+    assert [path.name for path in tmp_path.iterdir()] == ["locked"]
+
+
 @pytest.mark.parametrize("command", ["import", "convert"])
 def test_a_checkpoint_that_is_none_is_refused_before_the_hub_is_asked(command, rsd, tiny):
     files = write(rsd.home / "m", {"model.safetensors": safetensors({"score.weight": np.ones((2, 8))})})
