@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.cli.prm_output import check_head_place
+from rsd_cli.cli.setup import HEAD_FILE
 from rsd_cli.errors import OutputError, UsageError
 from rsd_cli.output import OwnFile
 from rsd_cli.registry.files import kind_at
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rsd_cli.rewards.rollouts import Question, Rollout
 
 MANIFEST = "run.json"
+CARD = ".md"
 NEWER = {"model_sha256"}  # what folders of earlier versions do not tell until they are gone on with
 HINT = "Name another --work, or the same settings."
 
@@ -120,18 +122,18 @@ def _rollout(path: Path, number: int, line: bytes) -> Rollout:
 
 
 def card_of(output: Path) -> Path:
-    """Where the card of a head comes."""
-    return output.with_suffix(".md")
+    """Where the card of a head comes; what follows a dot in a name, as in m-0.5b, is no ending."""
+    return output.with_name(output.name.removesuffix(HEAD_FILE) + CARD)
 
 
 def check_output(output: Path) -> None:
     """Refuse to write over what is no head, or a text that is no card of it, before hours of work."""
     check_head_place(output)  # first: a folder may have no name to call a card by
-    card = card_of(output)
-    if card == output:
+    if output.suffix == CARD:
         raise UsageError(
             f"-o {output} is where the card belongs.", f"For example -o {output.stem}.safetensors"
         )
+    card = card_of(output)
     kind = kind_at(card)
     if kind and not (kind == "file" and _first_line(card) == title(output)):
         raise UsageError(f"{card} is no card of a head, and would be overwritten.", "Name another -o FILE.")
@@ -144,7 +146,7 @@ def _first_line(path: Path) -> str:
 
 def title(output: Path) -> str:
     """The first line of a head's card."""
-    return plain(f"# {output.stem}")
+    return plain(f"# {card_of(output).stem}")
 
 
 def plain(text: str) -> str:

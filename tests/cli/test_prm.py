@@ -17,6 +17,7 @@ from rsd_cli.cli import prm
 from rsd_cli.cli.interrupt import Interrupt
 from rsd_cli.cli.prm_score import read_solutions
 from rsd_cli.cli.questions import read_questions
+from rsd_cli.cli.train_folder import card_of, check_output, title, write_card
 from rsd_cli.cli.trio import LoadedTrio
 from rsd_cli.errors import UsageError
 from rsd_cli.evaluation.grading import last_number
@@ -483,6 +484,22 @@ def test_a_text_that_is_no_card_is_not_overwritten(rsd):
     train(rsd, output="other.md").refused(2, "other.md")
     train(rsd, output="gone/h.safetensors").refused(2, "gone")
     assert (rsd.home / "notes.md").read_text() == "# My notes\n"
+
+
+@pytest.mark.parametrize(
+    ("output", "card"),
+    [
+        ("m-0.5b", "m-0.5b"),
+        ("m-0.6b.safetensors", "m-0.6b"),
+        ("m", "m"),
+        ("m.safetensors.bin", "m.safetensors.bin"),
+    ],
+)
+def test_a_card_has_its_heads_name_with_all_its_dots(output, card, tmp_path):
+    assert card_of(tmp_path / output) == tmp_path / f"{card}.md"
+    assert title(tmp_path / output) == f"# {card}"
+    write_card(tmp_path / output, f"# {card}\n")
+    check_output(tmp_path / output)  # may be written again
 
 
 def test_answers_that_no_context_holds_are_refused(rsd):
