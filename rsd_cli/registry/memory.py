@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsd_cli.engine.jobs import SNAPSHOTS
+from rsd_cli.registry.files import file_size
 from rsd_cli.registry.gguf import read_header
+from rsd_cli.registry.names import shard_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,10 +30,12 @@ def plenty(paths: Iterable[Path], n_ctx: int, n_seats: int) -> bool:
     """Whether twice the files and 1 MB per token of context are free: then no header needs to be read."""
     available = available_memory()
     cells = 3 * n_seats * (n_ctx or DEFAULT_CTX)
-    return (
-        available is not None
-        and available > 2 * sum(path.stat().st_size for path in paths) + cells * 1_000_000
-    )
+    return available is not None and available > 2 * sum(map(_model_bytes, paths)) + cells * 1_000_000
+
+
+def _model_bytes(path: Path) -> int:
+    """The size of a model in all its files; one that is missing is named by whoever opens it."""
+    return sum(file_size(path.with_name(name)) or 0 for name in shard_names(path.name))
 
 
 def kv_cache_bytes(header: Header, n_ctx: int, kv_type: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,8 @@ from rsd_cli.engine.context import Context, ContextOptions, Row
 from rsd_cli.engine.jobs import SNAPSHOTS
 from rsd_cli.engine.llama import Device
 from rsd_cli.errors import ResourceError
-from rsd_cli.registry.memory import needed_by_place, needed_memory
+from rsd_cli.registry.memory import needed_by_place, needed_memory, plenty
+from rsd_cli.registry.names import shard_names
 from tests.cli.command import ended
 
 if TYPE_CHECKING:
@@ -134,6 +136,16 @@ def test_a_file_of_two_roles_lies_where_the_first_has_it(first, second, tiny):
     both = needed_by_place([(path, first), (path, second)], 512, 2, "f16")
     assert both == needed_by_place([(path, first), (path, first)], 512, 2, "f16")
     assert (both.gpu == 0) == (first == 0)
+
+
+def test_a_split_model_takes_the_room_of_all_its_files(machine, tmp_path):
+    names = shard_names("big-00001-of-00005.gguf")
+    for name in names:
+        (tmp_path / name).touch()
+        os.truncate(tmp_path / name, 10 * GB)
+    for memory, is_plenty in ((35 * GB, False), (99 * GB, False), (101 * GB, True)):
+        machine(memory)
+        assert plenty([tmp_path / names[0]], 1, 1) == is_plenty
 
 
 @pytest.mark.parametrize(("wanted", "least", "named"), [([8], 1, True), ([4], 4, False), ([8, 4], 4, False)])
