@@ -91,7 +91,8 @@ def train(
         settings["formulas"] = "math-verify"
     folder = Folder(work)
     folder.check(settings)
-    found = setup.find_hashed_model(model, setup.Access(models, offline, yes=yes))
+    access = setup.Access(models, offline, yes=yes)
+    found, base = setup.find_hashed_model(model, access), setup.lasting_name(model, access)
     folder.begin(settings | {"model_sha256": found.sha256})
     with Interrupt() as interrupt, ExitStack() as stack, suppress(DecodeAborted):
         studio = _open_studio(stack, found, tasks, folder, plan, interrupt, Room(seats, threads))
@@ -106,7 +107,7 @@ def train(
     command += ["--rows", f"{rows}", "--samples", f"{samples}", "--label", f"{label}"]
     command += ["--completions", f"{completions}", "--temperature", f"{temperature:g}"]
     command += ["--max-tokens", f"{max_tokens}", "--seed", f"{seed}"]
-    _write(output, studio, rollouts, labelled, {"command": f"`{shlex.join(command)}`"})
+    _write(output, studio, rollouts, labelled, base, {"command": f"`{shlex.join(command)}`"})
 
 
 @dataclass(frozen=True)
@@ -232,9 +233,10 @@ def _write(
     studio: Studio,
     rollouts: list[Rollout],
     labelled: list[Rollout],
+    base: str,
     command: dict[str, str],
 ) -> None:
-    """Fit, and write the head with its card beside it."""
+    """Fit, and write the head, which looks for its `base` by that name, with its card beside it."""
     from rsd_cli.cli.train_folder import plain, title, write_card
     from rsd_cli.rewards.card import Variant, model_card
     from rsd_cli.rewards.starter import as_head, held_out, train_head, variants
@@ -249,7 +251,7 @@ def _write(
     facts = {key: plain(value) for key, value in told.items()}
     size, n_vocab = len(rollouts[0].steps[0].hidden), studio.engine.model.n_vocab
     found = studio.found
-    as_head(trained, size, n_vocab, plain(found.name), found.sha256 or "", facts).save(output)
+    as_head(trained, size, n_vocab, plain(base), found.sha256 or "", facts).save(output)
     write_card(output, model_card(title(output), facts, figures, others))
     for row in figures:
         typer.echo(

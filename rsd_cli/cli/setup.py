@@ -206,6 +206,13 @@ def find_hashed_model(name: str, access: Access) -> FoundModel:
         return found.hashed(progress)
 
 
+def lasting_name(name: str, access: Access) -> str:
+    """A model's name as it means the same in every directory, to be looked up by later."""
+    from rsd_cli.registry.loading import load_registry
+
+    return load_registry(access.models_file).lasting(name)
+
+
 def find_prm(name: str, access: Access) -> FoundTrio:
     """A reward model by itself, with a model of its own."""
     from rsd_cli.cli.warm import FoundTrio

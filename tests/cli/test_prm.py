@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import resource
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -313,6 +314,23 @@ def test_a_trained_head_is_used_by_its_file_alone(rsd, trained):
     rsd(*ask, "--prm", "head.safetensors", "--draft", "judge").refused(
         3, "made for draft with the hash", "judge has"
     )
+
+
+def test_a_head_on_a_model_that_nobody_declared_finds_it_from_every_directory(rsd):
+    declared = yaml.safe_load((rsd.home / "models.yaml").read_text())
+    solved(rsd)
+    shutil.copy(declared["models"]["draft"]["sources"][0]["path"], rsd.home / "gen.gguf")
+    done = train(rsd, *FEW, "--label", "0", model="gen.gguf")
+    assert done.code == 0, done.err
+    head = load_head(rsd.home / "h.safetensors")
+    assert head.base == str(rsd.home / "gen.gguf")
+    assert head.facts["base"] == f"gen, sha256 {head.base_sha256}"
+    score = ("prm", "score", "-", "--prm", "h.safetensors", "--json", *SHORT)
+    assert len(json.loads(rsd(*score, stdin=TEXT.encode()).out)["rewards"]) == 2
+    shutil.copy(declared["models"]["judge"]["sources"][0]["path"], rsd.home / "gen.gguf")
+    told = f"made for {head.base} with the hash {head.base_sha256[:12]}…, gen has"
+    done = rsd(*score, stdin=TEXT.encode())
+    assert (done.code, told in done.err) == (3, True), done.err
 
 
 def test_a_card_is_written_whole_or_not_at_all_and_the_same_command_goes_on(rsd, trained, monkeypatch):
