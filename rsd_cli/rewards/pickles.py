@@ -33,6 +33,7 @@ STORAGES = {"DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16",
 LOCAL_HEADER = 30  # bytes of a zip member's header before its name
 PUT = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")  # the unpickler makes room up to the number that they name
 GET = ("GET", "BINGET", "LONG_BINGET")
+SETS = ("EMPTY_SET", "ADDITEMS", "FROZENSET")  # no tensor needs one, and nested ones take forever to compare
 TUPLES = ("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3")
 NO_ARCHIVE = (
     zipfile.BadZipFile,
@@ -167,6 +168,8 @@ def _check_sizes(data: bytes) -> None:
     stack: list[int] = []
     memo: dict[object, int] = {}
     for opcode, number, _ in pickletools.genops(data):
+        if opcode.name in SETS:
+            raise ValueError("its pickle has a set, which no table of tensors needs")
         if opcode.name in PUT:
             if isinstance(number, int) and number > len(data):
                 raise ValueError(f"its pickle wants room for {number:,} values")

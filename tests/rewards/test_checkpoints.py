@@ -180,6 +180,9 @@ TWICE = b")" + b"2\x86" * 40  # a tuple of itself and itself, and so on: 2^40 va
 BY_MEMO = b")q\x00" + b"0h\x00h\x00\x86q\x00" * 40 + b"0"
 OF_LISTS = b"]q\x00" + b"0(h\x00h\x00lq\x00" * 40 + b"0"
 BY_CALLS = b"ctorch._utils\n_rebuild_parameter\nq\x010)q\x000" + b"h\x01h\x00h\x00\x86\x85Rq\x000" * 40
+SETS = (
+    b"(\x91" + b"q\x000(h\x00(h\x00\x91\x91" * 40
+)  # {x, {x}} and so on: two of them are compared 2^40 times
 BOMBS = {
     "shape": TENSOR + STORAGE + b"K\x00" + TWICE + b")\x89}tR.",
     "shape of lists": OF_LISTS + TENSOR + STORAGE + b"K\x00h\x00)\x89}tR.",
@@ -191,6 +194,8 @@ BOMBS = {
     "key by calls": BY_CALLS + b"}h\x00K\x01s.",
     "deep key": b"})" + b"\x85" * 1_000_000 + b"K\x01s.",
     "wide key": b"}(" + b"N" * 100_000 + b"tK\x01s.",
+    "keys of sets": b"}" + SETS + b"K\x01s" + SETS + b"K\x01s.",
+    "set": b"}U\x01a\x8f(K\x01\x90s.",
     "state": b"}U\x0cscore.weight"
     + TENSOR
     + STORAGE
