@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
+NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
 Keys: TypeAlias = "tuple[str | int, ...]"
 
 
@@ -158,6 +159,8 @@ def _key(loader: _StrictLoader, node: yaml.Node) -> str:
 
 
 def _scalar(loader: _StrictLoader, node: yaml.Node) -> Any:  # noqa: ANN401
+    if node.tag in NUMBERS and ":" in node.value:
+        return node.value  # text, as in YAML 1.2; in 1.1 1:30 is 90, and a long one takes very long
     try:
         return loader.construct_object(node)
     except (ValueError, OverflowError):  # an integer of 5,000 digits, 30 February

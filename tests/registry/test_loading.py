@@ -69,6 +69,12 @@ MERGE_BOMB = "\n".join(
         (GOOD.replace(f"    sha256: {HASH}\n", ""), "sha256 missing"),
         (GOOD.replace("size: 5", 'size: "5"'), "F:3:11: size"),
         (GOOD.replace("size: 5", "size: 12:30:45").replace("sha256", "sha265"), "sha265"),
+        (
+            GOOD.replace("size: 5", "size: 12:30:45"),
+            "F:3:11: size: Input should be a valid integer (12:30:45)",
+        ),
+        ("a: 1" + ":1" * 400_000, "F:1:4: unknown key 'a'"),
+        ("a: 1" + ":1" * 400_000 + ".5", "F:1:4: unknown key 'a'"),
         (source("kind: convert, repo: a/b, base: fo"), "no model is called 'fo'. | Did you mean foo?"),
         (
             source("kind: convert, repo: a/b, base: foo"),
@@ -96,6 +102,7 @@ MERGE_BOMB = "\n".join(
             "F:8:14: no model is called 'fo'. | Did you mean foo?",
         ),
         (GOOD + TRIO.replace("0.5", "1.5"), "threshold"),
+        (GOOD + TRIO.replace("0.5", "0:0.5"), "F:8:60: threshold: Input should be a valid number"),
         (GOOD + TRIO.replace("use_for", "sampling: {topk: 4}, use_for"), "Did you mean top_k?"),
         (
             GOOD + "prms: {p: {family: juge, model: foo, threshold: 0, calibrated_on: x}}",
