@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import stat
 from typing import TYPE_CHECKING, Any
 
 from rsd_cli.errors import DISK_FULL, OutputError, ResourceError, UsageError
@@ -28,10 +29,11 @@ def is_same_file(one: Path, other: Path) -> bool:
 
 
 def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file that is there whole or not at all, also if the power fails."""
+    """Write a file that is there whole or not at all, also if the power fails, in the mode of what it replaces."""
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         with fresh.open("wb") as file:
+            _take_mode(file.fileno(), path)
             file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
@@ -50,6 +52,16 @@ def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _take_mode(fresh: int, path: Path) -> None:
+    """Give an open file the mode of the one that it is going to replace, where there is one."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if mode != os.fstat(fresh).st_mode:  # not in vain: some disks know one mode only, and refuse to set any
+        os.fchmod(fresh, stat.S_IMODE(mode))
 
 
 def json_object(path: Path) -> dict[str, Any]:

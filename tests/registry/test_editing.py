@@ -1,5 +1,7 @@
 """A threshold and what it comes from are written into the models.yaml that declares the trio, and nothing else."""
 
+import stat
+
 import pytest
 import yaml
 
@@ -41,6 +43,15 @@ def test_the_file_that_declares_the_trio_is_written_and_no_other(place, tmp_path
     assert load_registry(asked).trio("t").calibrated_on == FROM
     assert users_file.exists() == (place == "user")
     assert [entry.name for entry in path.parent.iterdir() if "new" in entry.name] == []
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o664])
+def test_the_file_keeps_its_mode(mode, users_file):
+    users_file.write_text(GOOD + TRIO)
+    users_file.chmod(mode)
+    save("t")
+    assert load_registry().trio("t").threshold == 0.625
+    assert stat.S_IMODE(users_file.stat().st_mode) == mode
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, 0.0004, 1.23456e-7, 0.9999996, 0.999999998765])
