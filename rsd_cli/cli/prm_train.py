@@ -73,7 +73,7 @@ def train(
     """
     from rsd_cli.cli import setup
     from rsd_cli.cli.interrupt import Interrupt
-    from rsd_cli.cli.train_folder import Folder, check_output
+    from rsd_cli.cli.train_folder import FORMULAS, Folder, check_output
     from rsd_cli.engine.llama import DecodeAborted
     from rsd_cli.evaluation.grader import need_maths
     from rsd_cli.rewards.rollouts import Plan
@@ -88,7 +88,7 @@ def train(
     settings["cut_short"] = "right by a box alone"
     if with_formulas(tasks):
         need_maths("maths")
-        settings["formulas"] = "math-verify"
+        settings[FORMULAS] = "math-verify"
     folder = Folder(work)
     folder.check(settings)
     access = setup.Access(models, offline, yes=yes)
@@ -132,10 +132,11 @@ class Studio:
 
     def sample(self) -> list[Rollout]:
         """The rollouts of all questions, those of earlier runs included, in an order that seats do not change."""
+        from rsd_cli.cli.train_folder import ROLLOUTS
         from rsd_cli.rewards.rollouts import sample
 
         keys = {f"{question.id}/{n}" for question in self.questions for n in range(self.plan.samples)}
-        rollouts = self.folder.kept("rollouts", self.questions, keys)
+        rollouts = self.folder.kept(ROLLOUTS, self.questions, keys)
         done = {rollout.key for rollout in rollouts}
         missing = {
             question: todo
@@ -147,7 +148,7 @@ class Studio:
             for question, numbers in missing.items():
                 yield sample(question, numbers, self.plan, self.grader.is_right, finished)
 
-        rollouts += self._run("rollouts", begin, len(keys), len(done))
+        rollouts += self._run(ROLLOUTS, begin, len(keys), len(done))
         return self._in_order(rollouts)
 
     def label(self, rollouts: list[Rollout], most: int) -> list[Rollout]:

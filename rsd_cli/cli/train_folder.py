@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MANIFEST = "run.json"
 CARD = ".md"
 NEWER = {"model_sha256"}  # what folders of earlier versions do not tell until they are gone on with
+FORMULAS = "formulas"  # the setting of runs that have some
+ROLLOUTS = "rollouts"
 HINT = "Name another --work, or the same settings."
 
 
@@ -30,11 +32,14 @@ class Folder:
         self._directory = directory
 
     def check(self, settings: dict[str, Any]) -> None:
-        """Refuse the folder of a run with other settings."""
+        """Refuse the folder of a run with other settings; how formulas are compared matters where it had some."""
         before = self._read_manifest()
         if before is None:
             return
-        before = {key: settings[key] for key in NEWER & set(settings)} | before
+        untold = NEWER & set(settings)
+        if FORMULAS in settings.keys() - before.keys() and not self._has_formulas():
+            untold.add(FORMULAS)
+        before = {key: settings[key] for key in untold} | before
         other = [key for key in settings if before.get(key) != settings[key]]
         if other:
             raise OutputError(
@@ -42,6 +47,13 @@ class Folder:
                 f"not {settings[other[0]]!r}.",
                 HINT,
             )
+
+    def _has_formulas(self) -> bool:
+        """Whether some rollouts may have been graded by a formula; those of earlier versions do not tell."""
+        from rsd_cli.evaluation.grader import is_formula
+
+        golds = (rollout.gold for rollout in self._read(ROLLOUTS))
+        return any(gold is None or is_formula(gold) for gold in golds)
 
     def _read_manifest(self) -> dict[str, Any] | None:
         """What is known of the run; None where there is none."""

@@ -242,6 +242,27 @@ def test_formulas_are_compared_as_such_and_other_labels_not_mixed_in(rsd):
         manifest.write_text(whole)
 
 
+def test_more_rows_may_bring_the_first_formulas(rsd):
+    path = Path(solved(rsd))
+    numbers = path.read_text().splitlines(keepends=True)
+    rows = [json.loads(line) for line in numbers]
+    formulas = [json.dumps(row | {"answer": rf"\sqrt{{{row['answer']}}}"}) + "\n" for row in rows]
+    path.write_text("".join(numbers[:20] + formulas[20:]))
+    train(rsd, *FEW, "--rows", "20", "--label", "0")
+    manifest, kept = (rsd.home / "work" / name for name in ("run.json", "rollouts.jsonl"))
+    known = json.loads(manifest.read_text())
+    before = kept.read_text()
+    assert "formulas" not in known
+    silent = [json.loads(line) | {"gold": None} for line in before.splitlines()]  # as of an earlier version
+    kept.write_text("".join(json.dumps(row) + "\n" for row in silent))
+    train(rsd, *FEW, "--label", "0").refused(5, "formulas", "'math-verify'")
+    kept.write_text(before)
+    done = train(rsd, *FEW, "--label", "0")
+    assert done.code == 0, done.err
+    assert kept.read_text().startswith(before)
+    assert json.loads(manifest.read_text()) == known | {"formulas": "math-verify"}
+
+
 def test_too_few_problems_are_refused_before_the_work(rsd):
     questions(rsd.home, n=9)
     train(rsd).refused(2, "Too few problems: 9", "at least 10")
