@@ -21,6 +21,7 @@ from rsd_cli.registry.ranged import PASSING, Address
 from rsd_cli.registry.verdicts import store_directory
 
 CONNECT_TIMEOUT = 5.0
+MODELS = (".gguf",)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -104,15 +105,20 @@ def dataset_commit(repo: str) -> str:
         ) from None
 
 
-def list_files(repo: str, revision: str | None, *, offline: bool) -> Listing:
-    """The files of a repository; from the local cache where the network is forbidden, needless or down."""
+def list_files(
+    repo: str, revision: str | None, *, offline: bool, endings: tuple[str, ...] = MODELS
+) -> Listing:
+    """The files of a repository; from the local cache where the network is forbidden, needless or down.
+
+    Of what only the hub's own cache knows, those with `endings`: it may hold others, and none that are wanted.
+    """
     from huggingface_hub import constants
 
     offline = offline or bool(constants.HF_HUB_OFFLINE)
     seen = _remembered(repo, revision)
     if seen and COMMIT.fullmatch(revision or ""):
         return seen  # a commit does not change; the hub's own cache, though, lists what was downloaded and no more
-    local = seen or _hub_cache_listing(repo, revision)
+    local = seen or _hub_cache_listing(repo, revision, endings)
     if offline and local:
         return local
     if offline:
@@ -165,8 +171,8 @@ def _remembered(repo: str, revision: str | None) -> Listing | None:
         return None
 
 
-def _hub_cache_listing(repo: str, revision: str | None) -> Listing | None:
-    """The models that the hub's own cache holds, perhaps not all of the commit."""
+def _hub_cache_listing(repo: str, revision: str | None, endings: tuple[str, ...]) -> Listing | None:
+    """The files with these endings that the hub's own cache holds, perhaps not all of the commit."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
@@ -175,7 +181,8 @@ def _hub_cache_listing(repo: str, revision: str | None) -> Listing | None:
         reference = folder / "refs" / (revision or "main")
         commit = reference.read_text().strip() if file_size(reference) else (revision or "main")
         snapshot = folder / "snapshots" / commit
-        sizes = {path: file_size(path) for path in sorted(snapshot.rglob("*.gguf"))}
+        paths = sorted(path for path in snapshot.rglob("*") if path.name.endswith(endings))
+        sizes = {path: file_size(path) for path in paths}
     except (OSError, ValueError):  # a name that none can have, or a directory of somebody else
         return None
     found = [HubFile(path.relative_to(snapshot).as_posix(), size) for path, size in sizes.items() if size]

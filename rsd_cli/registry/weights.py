@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from rsd_cli.registry import hub, ranged
@@ -15,13 +16,16 @@ if TYPE_CHECKING:
     from rsd_cli.registry.hub import HubFile
     from rsd_cli.registry.part import Progress
 
+ENDINGS = (".safetensors", ".bin", ".index.json")
+PART_OF = re.compile(r"-\d{5}-of-(?P<count>\d{5})\.")
+
 
 def fetch_weights(source: ConvertSource, folder: Path, progress: Progress, made: int = 0) -> Path:
     """Their directory: the hub's cache if it has them all, else one below `folder`, where a later run goes on.
 
     `made` are the bytes that will be made of them beside `folder`, for which there must be room as well.
     """
-    listing = hub.list_files(source.repo, source.revision, offline=False)
+    listing = hub.list_files(source.repo, source.revision, offline=False, endings=ENDINGS)
     files = _weights(source.repo, listing.files)
     cached = hub.cached_directory(source.repo, listing.revision, [file.path for file in files])
     if cached:
@@ -47,6 +51,9 @@ def _weights(repo: str, files: list[HubFile]) -> list[HubFile]:
     wanted = [file for file in top if file.path.removesuffix(".index.json").endswith(ending)]
     if not wanted:
         raise SourceError(f"{repo} has no weights among its {len(top)} files")
+    counts = [int(part["count"]) for file in wanted if (part := PART_OF.search(file.path))]
+    if len(counts) < max(counts, default=0):  # the hub's cache, where the hub itself can't be asked
+        raise SourceError(f"of {max(counts)} files with the weights of {repo} only {len(counts)} are here")
     return wanted
 
 

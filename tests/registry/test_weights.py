@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from rsd_cli.errors import ResourceError
+from rsd_cli.errors import ModelError, ResourceError
 from rsd_cli.registry import hub, ranged
 from rsd_cli.registry.entries import ConvertSource
 from rsd_cli.registry.hub import HubFile, Listing
@@ -12,6 +12,7 @@ from rsd_cli.registry.part import SourceError, silent
 from rsd_cli.registry.ranged import Address
 from rsd_cli.registry.weights import fetch_weights
 from tests.registry.server import Site, serving
+from tests.rewards.checkpoint_files import write
 
 CONTENT = bytes(range(256)) * 4000
 COMMIT = "ab" * 20
@@ -78,6 +79,24 @@ def test_what_the_hubs_cache_has_is_used_there(site, tmp_path):
     site.ranges.clear()
     assert fetch_weights(SOURCE, tmp_path / "folder", silent) == snapshot
     assert site.ranges == []
+
+
+def test_without_network_the_hubs_cache_is_enough_if_it_has_them_all(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    repository = tmp_path / "hub" / "models--some--prm"
+    snapshot = repository / "snapshots" / COMMIT
+    write(snapshot, {"README.md": CONTENT})
+    write(repository / "refs", {SOURCE.revision: COMMIT.encode()})
+    with pytest.raises(ModelError, match="not in the local cache"):
+        fetch_weights(SOURCE, tmp_path / "folder", silent)
+    write(snapshot, {NAMES[0]: CONTENT, NAMES[2]: CONTENT})
+    with pytest.raises(SourceError, match="of 2 files with the weights of some/prm only 1 are here"):
+        fetch_weights(SOURCE, tmp_path / "folder", silent)
+    write(snapshot, {NAMES[1]: CONTENT})
+    assert fetch_weights(SOURCE, tmp_path / "folder", silent) == snapshot
+    with pytest.raises(ModelError, match="not in the local cache"):
+        hub.list_files("some/prm", None, offline=True)  # it holds no GGUF
 
 
 def test_a_disk_too_small_for_all_of_it_is_refused_first(site, tmp_path, monkeypatch):
