@@ -23,9 +23,8 @@ def check_head_place(output: Path, read: LocalFiles | HubFiles | None = None) ->
     _check_folder(output)
     kind = kind_at(output)
     if kind in {"folder", "other"}:
-        raise UsageError(
-            f"{output} is {'a folder' if kind == 'folder' else 'no regular file'}.", "Name another -o FILE."
-        )
+        told = "a folder" if kind == "folder" else "no regular file"
+        raise UsageError(f"{output} can't be written: it is {told}.", "Name another -o FILE.")
     if kind and not is_head(output):
         raise UsageError(f"{output} is there, and is no head.", "Name another -o FILE.")
     inside = isinstance(read, LocalFiles) and output.parent.samefile(read.directory)

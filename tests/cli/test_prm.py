@@ -803,12 +803,12 @@ COMMANDS = {
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        ("heads/", "heads is a folder."),
-        (".", ". is a folder."),
-        ("..", ".. is a folder."),
-        ("/", "/ is a folder."),
-        ("", ". is a folder."),
-        ("pipe", "pipe is no regular file."),
+        ("heads/", "heads can't be written: it is a folder."),
+        (".", ". can't be written: it is a folder."),
+        ("..", ".. can't be written: it is a folder."),
+        ("/", "/ can't be written: it is a folder."),
+        ("", ". can't be written: it is a folder."),
+        ("pipe", "pipe can't be written: it is no regular file."),
     ],
 )
 @pytest.mark.parametrize("command", ["import", "train"])

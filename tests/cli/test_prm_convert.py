@@ -165,6 +165,17 @@ def test_no_gguf_is_left_without_its_head(rsd, base):
     assert not list(rsd.home.glob("out.gguf*"))
 
 
+def test_no_gguf_is_left_whose_head_fails_behind_the_work(rsd, base):
+    tensors = as_checkpoint(base)
+    tensors["score.weight"] = np.ones((2, tensors["model.norm.weight"].size), np.float32)
+    checkpoint(rsd.home / "hf", tensors)
+    stem = "x" * (255 - len(".head.safetensors"))  # while it is written, a head's name is longer
+    done = rsd("prm", "convert", "hf", "--base", "base.gguf", "-o", f"{stem}.gguf")
+    assert done.code == 2
+    assert f"{stem}.head.safetensors can't be written: File name too long" in done.err
+    assert not list(rsd.home.glob("x*"))
+
+
 @pytest.mark.parametrize("quant", ["f16", "bf16", "q8_0", "q4_k_m"])
 def test_the_space_that_is_asked_for_is_about_what_a_conversion_takes(quant, rsd, base):
     """Tensors of which the rows are no multiple of a quantization's blocks stay as they are, as in tiny models."""
