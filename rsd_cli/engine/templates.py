@@ -153,7 +153,7 @@ class ChatTemplate:
             return self._renderer.render(request)
         except TemplateError as error:
             hint = "Some templates refuse a system message: try --system ''." if "system" in roles else ""
-            raise TemplateError(f"{name}: {error.message}", error.hint or hint) from error
+            raise TemplateError(f"{name}: {error.message}", hint) from error
 
     def _one_bos(self, ids: list[int]) -> list[int]:
         """Exactly one BOS where the template or the model wants one."""
