@@ -15,7 +15,7 @@ import pytest
 
 from rsd_cli.engine import isolated, template_worker
 from rsd_cli.engine.templates import ChatTemplate, Message, Renderer, TemplateError
-from rsd_cli.errors import ModelError, RSDError
+from rsd_cli.errors import ModelError
 from tests.tiny_gguf import CHATML
 
 if TYPE_CHECKING:
