@@ -105,23 +105,18 @@ def test_settings_that_were_set_come_back(tmp_path):
     assert read(path).settings == Settings("audit", 0.25, system="Be brief.")
 
 
-def test_a_torn_last_line_is_cut_off_by_whoever_goes_on(tmp_path):
+@pytest.mark.parametrize(
+    "left",
+    [
+        lambda whole: whole + '{"kind": "answered", "rec\u00f6'.encode()[:-1],
+        lambda whole: whole[:-1],  # by an editor
+    ],
+    ids=["torn", "without a newline"],
+)
+def test_whoever_goes_on_cuts_a_torn_last_line_off_and_keeps_one_without_its_newline(left, tmp_path):
     path = written(tmp_path / "talk.jsonl", NEW, a_turn("One?"))
     whole = path.read_bytes()
-    path.write_bytes(whole + '{"kind": "answered", "rec\u00f6'.encode()[:-1])
-    assert read(path).conversation.last == a_turn("One?")
-    journal = Journal(path)
-    assert path.read_bytes() == whole
-    journal.write_line(turn_line(a_turn("Two?")))
-    journal.close()
-    assert [turn.question for turn in read(path).conversation.turns] == ["One?", "Two?"]
-
-
-def test_a_last_line_without_its_newline_is_kept_by_whoever_goes_on(tmp_path):
-    """As an editor leaves it."""
-    path = written(tmp_path / "talk.jsonl", NEW, a_turn("One?"))
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-1])
+    path.write_bytes(left(whole))
     assert read(path).conversation.last == a_turn("One?")
     journal = Journal(path)
     assert path.read_bytes() == whole
